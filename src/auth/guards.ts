@@ -1,0 +1,49 @@
+import { createMiddleware } from 'hono/factory'
+import type { Agent, AgentStore } from '../agents/store.ts'
+import type { Scope } from '../agents/agent.ts'
+import { AppError } from '../errors.ts'
+import { bearerToken } from '../http/bearer.ts'
+import type { AppEnv } from '../http/router.ts'
+import type { AccessTokens, UserToken } from './tokens.ts'
+
+export interface UserEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { user: UserToken }
+}
+
+export interface AgentEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { agent: Agent }
+}
+
+/** Lets only a user's access token through, as `c.var.user`. */
+export const userGuard = (tokens: AccessTokens) =>
+  createMiddleware<UserEnv>(async function userGuard(c, next) {
+    c.set('user', await tokens.verifyUserToken(bearerToken(c)))
+    await next()
+  })
+
+/** Lets only an agent's access token of that scope through, as `c.var.agent`; the account is read at every request. */
+export const agentGuard = (tokens: AccessTokens, agents: AgentStore, scope: Scope) =>
+  createMiddleware<AgentEnv>(async function agentGuard(c, next) {
+    c.set('agent', await authenticateAgent(tokens, agents, bearerToken(c), scope))
+    await next()
+  })
+
+/** @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
+export async function authenticateAgent(
+  tokens: AccessTokens,
+  agents: AgentStore,
+  token: string,
+  scope: Scope,
+): Promise<Agent> {
+  const claims = await tokens.verifyAgentToken(token)
+  const agent = await agents.findAgent(claims.agentId)
+  if (!agent || agent.generation !== claims.generation) {
+    throw new AppError('invalid_token', 'The agent has a new secret since: ask for a new token.')
+  }
+  if (agent.disabledAt !== null) throw new AppError('agent_disabled', 'This agent account is disabled.')
+  // Both must allow it: the token as issued, and the account as it is now.
+  if (!claims.scopes.includes(scope) || !agent.scopes.includes(scope)) {
+    throw new AppError('insufficient_scope', `This needs the scope ${scope}.`, { scope })
+  }
+  return agent
+}

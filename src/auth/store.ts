@@ -1,0 +1,60 @@
+export interface User {
+  id: string
+  /** Lower case; null for a guest. */
+  email: string | null
+  name: string | null
+  /** PHC string; null for a guest. */
+  passwordHash: string | null
+  createdAt: number
+}
+
+export interface NewRefreshToken {
+  /** SHA-256 of the token, hex. */
+  hash: string
+  /** Milliseconds; idle expiry, never beyond the family's own. */
+  expiresAt: number
+}
+
+export interface NewFamily {
+  id: string
+  userId: string
+  expiresAt: number
+  first: NewRefreshToken
+}
+
+/** What happened to a presented refresh token. `repeated` is the lost-answer retry: the same child may be given again. */
+export type Rotation =
+  | { outcome: 'rotated' | 'repeated'; userId: string; expiresAt: number }
+  | { outcome: 'unknown' | 'expired' | 'revoked' }
+  | { outcome: 'reused'; userId: string; familyId: string }
+
+/** Accounts and their refresh families. Times are milliseconds. Guests are users without an e-mail. */
+export interface UserStore {
+  /** False when the e-mail is taken. */
+  insertUser(user: User): Promise<boolean>
+  /** Gives a guest an e-mail and password, keeping its id. */
+  upgradeGuest(user: {
+    id: string
+    email: string
+    name: string | null
+    passwordHash: string
+  }): Promise<'upgraded' | 'email_taken' | 'not_a_guest'>
+  findUser(id: string): Promise<User | null>
+  findUserByEmail(email: string): Promise<User | null>
+  updatePasswordHash(id: string, passwordHash: string): Promise<void>
+
+  /** Starts a refresh family and marks the user as seen, in one write. */
+  insertFamily(family: NewFamily, now: number): Promise<void>
+  /**
+   * One compare-and-swap: marks `parentHash` as used and stores the child, or says why not. Reuse outside the grace
+   * revokes the family in the same write. `idleMs` bounds the child's life, the family's own expiry bounds both.
+   */
+  rotate(parentHash: string, childHash: string, now: number, limits: { idleMs: number; graceMs: number }): Promise<Rotation>
+  /** Revokes the family of a token; false when the token is unknown. */
+  revokeFamilyOf(hash: string, reason: string, now: number): Promise<boolean>
+
+  /** Deletes at most `limit` guests last seen before the time, with all that is theirs; returns how many. */
+  pruneGuests(seenBefore: number, limit: number): Promise<number>
+  /** Deletes at most `limit` refresh families that expired before the time; returns how many. */
+  pruneFamilies(expiredBefore: number, limit: number): Promise<number>
+}

@@ -1,0 +1,107 @@
+import { randomUUID } from 'node:crypto'
+import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
+import { isScope, type Scope } from '../agents/agent.ts'
+import { AppError } from '../errors.ts'
+import { ALG, type SigningKeys } from './keys.ts'
+
+/** Seconds that a user or agent access token lives. */
+export const ACCESS_TOKEN_SECONDS = 15 * 60
+const CLOCK_SKEW_SECONDS = 5
+/** RFC 9068 §4: a token of any other type is refused. */
+const TYP = 'at+jwt'
+/** RFC 9068 §2.2 wants a client_id; our own sign-in has just this one first-party client. */
+const FIRST_PARTY_CLIENT = 'behalf'
+
+export interface UserToken {
+  userId: string
+}
+
+export interface AgentToken {
+  agentId: string
+  scopes: Scope[]
+  /** The agent's secret generation when the token was issued. */
+  generation: number
+}
+
+/** One function per kind of access token; each pins algorithm, type, issuer and its own audience. */
+export interface AccessTokens {
+  issueUserToken(user: UserToken): Promise<string>
+  /** @throws AppError `invalid_token` */
+  verifyUserToken(token: string): Promise<UserToken>
+  issueAgentToken(agent: AgentToken): Promise<string>
+  /** @throws AppError `invalid_token` */
+  verifyAgentToken(token: string): Promise<AgentToken>
+}
+
+export interface AccessTokensDeps {
+  keys: SigningKeys
+  /** `PUBLIC_URL`: issuer, audience of user tokens, and with `/agent` that of agent tokens. */
+  publicUrl: string
+  /** Milliseconds. */
+  now: () => number
+}
+
+export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): AccessTokens {
+  const userAudience = publicUrl
+  const agentAudience = `${publicUrl}/agent`
+
+  function sign(claims: JWTPayload, audience: string): Promise<string> {
+    const at = now()
+    const { kid, privateKey } = keys.current(at)
+    const issuedAt = Math.floor(at / 1000)
+    return new SignJWT(claims)
+      .setProtectedHeader({ alg: ALG, typ: TYP, kid })
+      .setIssuer(publicUrl)
+      .setAudience(audience)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + ACCESS_TOKEN_SECONDS)
+      .setJti(randomUUID())
+      .sign(privateKey)
+  }
+
+  async function verify(token: string, audience: string): Promise<JWTPayload> {
+    const at = now()
+    try {
+      const { payload } = await jwtVerify(token, ({ kid }) => publishedKey(kid, at), {
+        algorithms: [ALG],
+        typ: TYP,
+        issuer: publicUrl,
+        audience,
+        requiredClaims: ['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'],
+        clockTolerance: CLOCK_SKEW_SECONDS,
+        maxTokenAge: ACCESS_TOKEN_SECONDS,
+        currentDate: new Date(at),
+      })
+      return payload
+    } catch (error) {
+      if (error instanceof errors.JWTExpired) throw new AppError('invalid_token', 'The access token has expired.')
+      if (error instanceof errors.JOSEError) throw notValid()
+      throw error
+    }
+  }
+
+  function publishedKey(kid: string | undefined, at: number) {
+    const key = kid === undefined ? undefined : keys.publicKey(kid, at)
+    if (!key) throw new errors.JWKSNoMatchingKey()
+    return key
+  }
+
+  return {
+    issueUserToken: ({ userId }) => sign({ sub: userId, client_id: FIRST_PARTY_CLIENT }, userAudience),
+    async verifyUserToken(token) {
+      const { sub } = await verify(token, userAudience)
+      if (!sub?.startsWith('user_')) throw notValid()
+      return { userId: sub }
+    },
+    issueAgentToken: ({ agentId, scopes, generation }) =>
+      sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience),
+    async verifyAgentToken(token) {
+      const { sub, client_id, scope, generation } = await verify(token, agentAudience)
+      const wellFormed = typeof sub === 'string' && sub === client_id && typeof scope === 'string'
+      if (!wellFormed || typeof generation !== 'number') throw notValid()
+      return { agentId: sub, scopes: scope.split(' ').filter(isScope), generation }
+    },
+  }
+}
+
+const notValid = () => new AppError('invalid_token', 'The access token is not valid here.')

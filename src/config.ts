@@ -1,0 +1,171 @@
+import { z } from 'zod'
+
+/** LiveKit's well-known development pair: anybody can mint tokens with it. */
+const DEV_KEY = { key: 'devkey', secret: 'secret' }
+
+export interface KeyPair {
+  key: string
+  secret: string
+}
+
+/** Settings that may be logged. Secrets travel apart, in `Secrets`. */
+export interface Config {
+  production: boolean
+  host: string
+  port: number
+  /** Issuer and audience of our tokens; no trailing slash. */
+  publicUrl: string
+  databaseUrl: string
+  livekitUrl: string
+  /** Exact origins, or `'localhost'` for any origin on this machine (development). */
+  corsOrigins: readonly string[] | 'localhost'
+  guests: boolean
+  guestsPerAddressPerHour: number
+  roomPolicy: 'owner' | 'open'
+  defaultAgent: string | undefined
+  maxSessionsPerUser: number
+  livenessSeconds: number
+  reconnectSeconds: number
+  reconcileSeconds: number
+  logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+}
+
+export interface Secrets {
+  livekit: KeyPair
+  webhook: KeyPair
+}
+
+export interface LoadedConfig {
+  config: Config
+  secrets: Secrets
+  /** What development was given that production would have refused; to be shown loudly. */
+  warnings: string[]
+}
+
+/** Thrown with every problem at once, one line each. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+  constructor(problems: string[]) {
+    super(`The settings are not usable:\n${problems.map((p) => `  - ${p}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+const whole = (min: number, max: number) => z.coerce.number('must be a number').int('must be a whole number').min(min).max(max)
+const url = (...protocols: string[]) =>
+  z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
+    message: `must be a URL starting with ${protocols.map((p) => `${p}//`).join(' or ')}`,
+  })
+
+const Environment = z.object({
+  NODE_ENV: z.string().default('development'),
+  HOST: z.string().default('127.0.0.1'),
+  PORT: whole(0, 65535).default(8008),
+  PUBLIC_URL: url('http:', 'https:').optional(),
+  DATABASE_URL: z
+    .string()
+    .regex(/^file:.+/, 'must be file:<path> (SQLite)')
+    .default('file:./data/behalf.db'),
+  LIVEKIT_URL: url('ws:', 'wss:', 'http:', 'https:').optional(),
+  LIVEKIT_API_KEY: z.string().optional(),
+  LIVEKIT_API_SECRET: z.string().optional(),
+  LIVEKIT_WEBHOOK_API_KEY: z.string().optional(),
+  LIVEKIT_WEBHOOK_API_SECRET: z.string().optional(),
+  CORS_ORIGINS: z.string().optional(),
+  GUESTS: z.enum(['on', 'off'], 'must be on or off').optional(),
+  GUESTS_PER_ADDRESS_PER_HOUR: whole(1, 1_000_000).default(60),
+  ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
+  DEFAULT_AGENT: z.string().optional(),
+  MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
+  LIVENESS_SECONDS: whole(1, 60).default(10),
+  RECONNECT_SECONDS: whole(1, 3600).default(60),
+  RECONCILE_SECONDS: whole(1, 300).default(20),
+  LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+})
+
+/**
+ * Reads and checks the environment, once.
+ * @throws ConfigError naming every problem; in production nothing that protects anything has a default.
+ */
+export function loadConfig(env: Record<string, string | undefined>): LoadedConfig {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const parsed = Environment.safeParse(set)
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
+  }
+  const e = parsed.data
+  const production = e.NODE_ENV === 'production'
+  const problems: string[] = []
+  const warnings: string[] = []
+
+  const livekit = livekitPair(e, production, problems, warnings)
+  const webhook = webhookPair(e, livekit, production, problems)
+  if (production && !e.LIVEKIT_URL) problems.push('LIVEKIT_URL: required in production')
+
+  const publicUrl = (e.PUBLIC_URL ?? `http://localhost:${e.PORT}`).replace(/\/+$/, '')
+  if (production && !e.PUBLIC_URL) problems.push('PUBLIC_URL: required in production (issuer and audience of tokens)')
+  else if (production && !publicUrl.startsWith('https:')) problems.push('PUBLIC_URL: must be https:// in production')
+  else if (/[?#]/.test(publicUrl)) problems.push('PUBLIC_URL: must have no query and no fragment (RFC 8414 §2)')
+
+  if (problems.length > 0) throw new ConfigError(problems)
+  return {
+    config: {
+      production,
+      host: e.HOST,
+      port: e.PORT,
+      publicUrl,
+      databaseUrl: e.DATABASE_URL,
+      livekitUrl: e.LIVEKIT_URL ?? 'ws://127.0.0.1:7880',
+      corsOrigins: corsOrigins(e.CORS_ORIGINS, production),
+      guests: e.GUESTS ? e.GUESTS === 'on' : !production,
+      guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
+      roomPolicy: e.ROOM_POLICY,
+      defaultAgent: e.DEFAULT_AGENT,
+      maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
+      livenessSeconds: e.LIVENESS_SECONDS,
+      reconnectSeconds: e.RECONNECT_SECONDS,
+      reconcileSeconds: e.RECONCILE_SECONDS,
+      logLevel: e.LOG_LEVEL,
+    },
+    secrets: { livekit, webhook },
+    warnings,
+  }
+}
+
+type Env = z.infer<typeof Environment>
+
+function livekitPair(e: Env, production: boolean, problems: string[], warnings: string[]): KeyPair {
+  const { LIVEKIT_API_KEY: key, LIVEKIT_API_SECRET: secret } = e
+  if (Boolean(key) !== Boolean(secret)) {
+    problems.push('LIVEKIT_API_KEY and LIVEKIT_API_SECRET: set both or neither')
+  }
+  if (!production) {
+    if (!secret) warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anybody can mint tokens.")
+    return { key: key ?? DEV_KEY.key, secret: secret ?? DEV_KEY.secret }
+  }
+  if (!key && !secret) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')
+  if (key === DEV_KEY.key) problems.push('LIVEKIT_API_KEY: the development key is refused in production')
+  if (secret) checkSecret('LIVEKIT_API_SECRET', secret, problems)
+  return { key: key ?? '', secret: secret ?? '' }
+}
+
+function webhookPair(e: Env, livekit: KeyPair, production: boolean, problems: string[]): KeyPair {
+  const { LIVEKIT_WEBHOOK_API_KEY: key, LIVEKIT_WEBHOOK_API_SECRET: secret } = e
+  if (Boolean(key) !== Boolean(secret)) {
+    problems.push('LIVEKIT_WEBHOOK_API_KEY and LIVEKIT_WEBHOOK_API_SECRET: set both or neither')
+  }
+  if (!key || !secret) return livekit
+  if (production) checkSecret('LIVEKIT_WEBHOOK_API_SECRET', secret, problems)
+  return { key, secret }
+}
+
+/** RFC 7518 §3.2: an HS256 key of fewer than 256 bits is refused; LiveKit itself asks for 32 characters. */
+function checkSecret(name: string, secret: string, problems: string[]): void {
+  if (secret.length < 32) problems.push(`${name}: must be at least 32 characters in production`)
+}
+
+function corsOrigins(value: string | undefined, production: boolean): Config['corsOrigins'] {
+  if (value === undefined) return production ? [] : 'localhost'
+  return value.split(',').flatMap((origin) => origin.trim().replace(/\/+$/, '') || [])
+}

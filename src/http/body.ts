@@ -1,0 +1,30 @@
+import { createMiddleware } from 'hono/factory'
+import { bodyLimit } from 'hono/body-limit'
+import { AppError } from '../errors.ts'
+import type { AppEnv } from './router.ts'
+
+/** Bytes. Far above any body of ours, far below what would hurt. */
+export const MAX_BODY_BYTES = 64 * 1024
+
+const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i
+
+/** Refuses longer bodies with 413, whether announced (Content-Length) or streamed. */
+export const limitBody = (maxSize: number) =>
+  bodyLimit({
+    maxSize,
+    onError: () => {
+      throw new AppError('body_too_large', `The body is longer than ${maxSize} bytes.`)
+    },
+  })
+
+/** A body must be JSON (415); an absent one counts as `{}`, so that a schema can say what is missing. */
+export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next) {
+  if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
+  if ((await c.req.text()) === '') {
+    // Hono keeps promises in this cache, whatever its type says.
+    c.req.bodyCache.text = Promise.resolve('{}') as unknown as string
+  } else if (!JSON_TYPE.test(c.req.header('Content-Type') ?? '')) {
+    throw new AppError('unsupported_media_type', 'Send the body as application/json.')
+  }
+  return next()
+})

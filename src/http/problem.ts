@@ -1,0 +1,135 @@
+import { z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import type { Logger } from 'pino'
+import { AppError, type ErrorCode } from '../errors.ts'
+import type { AppEnv } from './router.ts'
+
+const STATUS = {
+  malformed_json: 400,
+  invalid_request: 400,
+  unsupported_media_type: 415,
+  body_too_large: 413,
+  validation_failed: 422,
+  not_found: 404,
+  method_not_allowed: 405,
+  rate_limited: 429,
+  missing_token: 401,
+  invalid_token: 401,
+  insufficient_scope: 403,
+  agent_disabled: 403,
+  invalid_credentials: 401,
+  invalid_refresh_token: 401,
+  email_taken: 409,
+  already_registered: 409,
+  guests_disabled: 403,
+  identity_forbidden: 403,
+  attribute_forbidden: 403,
+  metadata_invalid: 422,
+  metadata_forbidden: 403,
+  metadata_too_large: 422,
+  room_config_forbidden: 403,
+  agent_not_registered: 422,
+  room_required: 422,
+  room_forbidden: 403,
+  room_not_found: 404,
+  too_many_sessions: 409,
+  session_not_found: 404,
+  session_ended: 409,
+  session_mismatch: 403,
+  session_not_live: 409,
+  liveness_unknown: 503,
+  event_type_forbidden: 422,
+  invalid_idempotency_key: 400,
+  idempotency_key_reused: 422,
+  agent_name_invalid: 422,
+  agent_exists: 409,
+  agent_not_found: 404,
+  livekit_unavailable: 503,
+  store_unavailable: 503,
+  busy: 503,
+  internal_error: 500,
+} as const satisfies Record<ErrorCode, ContentfulStatusCode>
+
+export type ProblemStatus = (typeof STATUS)[ErrorCode]
+
+/** RFC 9457 problem details, with our stable `code` and the request's id. */
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().int(),
+    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]),
+    detail: z.string(),
+    instance: z.string(),
+    requestId: z.string(),
+    errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
+  })
+  .openapi('Problem')
+
+type ProblemResponses<S extends ProblemStatus> = {
+  [K in S]: { description: string; content: { 'application/problem+json': { schema: typeof Problem } } }
+}
+
+/** The `responses` entries of a route for the codes it can answer, grouped by status. */
+export function problems<C extends ErrorCode>(...codes: C[]): ProblemResponses<(typeof STATUS)[C]> {
+  const byStatus = new Map<number, string[]>()
+  for (const code of codes) byStatus.set(STATUS[code], [...(byStatus.get(STATUS[code]) ?? []), code])
+  const entries = [...byStatus].map(([status, list]) => [
+    status,
+    { description: list.join(', '), content: { 'application/problem+json': { schema: Problem } } },
+  ])
+  return Object.fromEntries(entries) as ProblemResponses<(typeof STATUS)[C]>
+}
+
+/** Renders any error as problem+json. Unknown errors become a bare 500: their message may hold anything. */
+export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
+  const known = asAppError(error)
+  const status = STATUS[known.code]
+  if (status >= 500) log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
+  c.set('problemCode', known.code)
+  const { errors, retryAfterSeconds } = known.details
+  const headers: Record<string, string> = {
+    'Content-Type': 'application/problem+json',
+    'Cache-Control': 'no-store',
+  }
+  if (retryAfterSeconds !== undefined) headers['Retry-After'] = String(retryAfterSeconds)
+  const challenge = bearerChallenge(known)
+  if (challenge) headers['WWW-Authenticate'] = challenge
+  const body: z.infer<typeof Problem> = {
+    type: `urn:behalf:problem:${known.code}`,
+    title: known.code.replaceAll('_', ' '),
+    status,
+    code: known.code,
+    detail: known.message,
+    instance: c.req.path,
+    requestId: c.var.requestId,
+    ...(errors ? { errors } : {}),
+  }
+  return c.body(JSON.stringify(body), status, headers)
+}
+
+/** RFC 6750 §3: no credentials, no error code; a bad one is named. */
+function bearerChallenge({ code, details }: AppError): string | undefined {
+  switch (code) {
+    case 'missing_token':
+      return 'Bearer'
+    case 'invalid_token':
+      return 'Bearer error="invalid_token"'
+    case 'insufficient_scope':
+      return `Bearer error="insufficient_scope"${details.scope ? `, scope="${details.scope}"` : ''}`
+    default:
+      return undefined
+  }
+}
+
+function asAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  if (error instanceof HTTPException && error.status === 400) {
+    return new AppError('malformed_json', 'The body is not valid JSON.')
+  }
+  return new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', {
+    cause: error,
+  })
+}

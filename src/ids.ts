@@ -1,0 +1,15 @@
+import { randomBytes } from 'node:crypto'
+
+/**
+ * A new identifier: prefix, 48 bits of time, 128 random bits, in hex.
+ * The time keeps new rows together in the index; the rest cannot be guessed (OWASP ASVS 11.5.1).
+ */
+export function newId(prefix: 'user' | 'sess' | 'fam', now: number): string {
+  return `${prefix}_${now.toString(16).padStart(12, '0')}${randomBytes(16).toString('hex')}`
+}
+
+/** A room name that nobody can guess: it says nothing about when or for whom. */
+export const newRoomName = (): string => `room_${randomBytes(16).toString('hex')}`
+
+/** 32 random bytes, base64url: an agent's secret, or the first refresh token of a family. */
+export const newSecret = (): string => randomBytes(32).toString('base64url')

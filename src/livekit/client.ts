@@ -1,0 +1,73 @@
+import { AgentDispatchClient, type ParticipantInfo, RoomServiceClient, ServerError } from 'livekit-server-sdk'
+import type { KeyPair } from '../config.ts'
+import { AppError } from '../errors.ts'
+import type { LiveKit, Participant } from './livekit.ts'
+
+/** Seconds LiveKit has to answer one question. */
+const TIMEOUT_SECONDS = 2
+/** livekit.ParticipantInfo.Kind STANDARD and State ACTIVE; the SDK does not export the first enum. */
+const STANDARD = 0
+const ACTIVE = 2
+
+/** The real thing, over RoomService and AgentDispatchService (Twirp). */
+export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
+  const options = { requestTimeout: TIMEOUT_SECONDS, failover: false }
+  const rooms = new RoomServiceClient(url, key, secret, options)
+  const dispatches = new AgentDispatchClient(url, key, secret, options)
+  return {
+    listRooms: async (names) => (await ask(rooms.listRooms(names), [])).map(({ sid, name }) => ({ sid, name })),
+    listParticipants: async (room) => (await ask(rooms.listParticipants(room), [])).map(toParticipant),
+    async getParticipant(room, identity) {
+      const info = await ask(rooms.getParticipant(room, identity), null)
+      return info && toParticipant(info)
+    },
+    async createRoom(name, { emptySeconds, departureSeconds }) {
+      const create = rooms.createRoom({ name, emptyTimeout: emptySeconds, departureTimeout: departureSeconds })
+      const room = await ask(create, null)
+      if (!room) throw unavailable()
+      return { sid: room.sid, name: room.name }
+    },
+    deleteRoom: (name) => ask(rooms.deleteRoom(name).then(() => true), false),
+    removeParticipant: (room, identity) => ask(rooms.removeParticipant(room, identity).then(() => true), false),
+    listDispatches: async (room) =>
+      (await ask(dispatches.listDispatch(room), [])).map(({ agentName, metadata }) => ({ agentName, metadata })),
+    async createDispatch(room, { agentName, metadata }) {
+      const created = await ask(dispatches.createDispatch(room, agentName, { metadata }), null)
+      if (!created) throw unavailable()
+    },
+  }
+}
+
+/** A clean `not_found` is `absent`; any other failure is no answer at all. */
+async function ask<T, A>(question: Promise<T>, absent: A): Promise<T | A> {
+  try {
+    return await question
+  } catch (error) {
+    if (isNotFound(error)) return absent
+    throw unavailable(error)
+  }
+}
+
+/** LiveKit's own 404. A proxy that rewrites the content type leaves `code` unset and the JSON in the message. */
+function isNotFound(error: unknown): boolean {
+  if (!(error instanceof ServerError) || error.status !== 404) return false
+  if (error.code !== undefined) return error.code === 'not_found'
+  try {
+    return (JSON.parse(error.message) as { code?: unknown } | null)?.code === 'not_found'
+  } catch {
+    return false
+  }
+}
+
+const unavailable = (cause?: unknown) =>
+  new AppError('livekit_unavailable', 'LiveKit did not answer.', { cause, retryAfterSeconds: 2 })
+
+export function toParticipant(info: ParticipantInfo): Participant {
+  return {
+    sid: info.sid,
+    identity: info.identity,
+    attributes: info.attributes,
+    isStandard: (info.kind as number) === STANDARD,
+    isActive: (info.state as number) === ACTIVE,
+  }
+}

@@ -1,0 +1,46 @@
+/** A participant as LiveKit lists it. `attributes` and `metadata` are as minted: nobody of ours may change its own. */
+export interface Participant {
+  sid: string
+  identity: string
+  attributes: Record<string, string>
+  /** A plain user connection; agents, egress, SIP and so on are not. */
+  isStandard: boolean
+  /** Media is up. Before that a participant is joining, not present. */
+  isActive: boolean
+}
+
+export interface Room {
+  sid: string
+  name: string
+}
+
+export interface Dispatch {
+  agentName: string
+  metadata: string
+}
+
+export interface RoomTimeouts {
+  /** Seconds a room that nobody has joined yet stays. */
+  emptySeconds: number
+  /** Seconds a room stays after the last participant left. */
+  departureSeconds: number
+}
+
+/**
+ * What we ask of a LiveKit server. A clean "there is none" is `null`, an empty list or `false`; every failure to get an
+ * answer (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable`, never mistaken for absence.
+ */
+export interface LiveKit {
+  /** All rooms, or those of the given names that exist. */
+  listRooms(names?: string[]): Promise<Room[]>
+  listParticipants(room: string): Promise<Participant[]>
+  getParticipant(room: string, identity: string): Promise<Participant | null>
+  /** Idempotent: an existing room is returned as it is. */
+  createRoom(name: string, timeouts: RoomTimeouts): Promise<Room>
+  /** False when there is no such room. */
+  deleteRoom(name: string): Promise<boolean>
+  /** Removes whoever holds the identity now; false when nobody does. */
+  removeParticipant(room: string, identity: string): Promise<boolean>
+  listDispatches(room: string): Promise<Dispatch[]>
+  createDispatch(room: string, dispatch: Dispatch): Promise<void>
+}

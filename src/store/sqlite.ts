@@ -1,0 +1,48 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Database from 'better-sqlite3'
+import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import * as schema from './schema.ts'
+
+export type Db = BetterSQLite3Database<typeof schema>
+
+export interface SqliteFile {
+  db: Db
+  raw: Database.Database
+}
+
+const MIGRATIONS = fileURLToPath(new URL('../../drizzle', import.meta.url))
+
+const SETTINGS: ReadonlyArray<[pragma: string, value: string, readsAs: string | number]> = [
+  ['journal_mode', 'WAL', 'wal'],
+  // Reopening a WAL file silently gives NORMAL, which loses acknowledged commits at power loss.
+  ['synchronous', 'FULL', 2],
+  ['busy_timeout', '5000', 5000],
+  ['foreign_keys', 'ON', 1],
+  ['trusted_schema', 'OFF', 0],
+  ['wal_autocheckpoint', '1000', 1000],
+  ['journal_size_limit', '67108864', 67108864],
+]
+
+/**
+ * Opens `file:<path>`, makes the folder, sets and asserts the durability settings, migrates.
+ * `file::memory:` is a database of its own, for tests.
+ * @throws Error when a setting did not take or the file cannot be opened.
+ */
+export function openSqlite(url: string): SqliteFile {
+  const path = url.slice('file:'.length)
+  const inMemory = path === ':memory:'
+  if (!inMemory) mkdirSync(dirname(path), { recursive: true })
+  const raw = new Database(path)
+  for (const [pragma, value, readsAs] of SETTINGS) {
+    raw.pragma(`${pragma} = ${value}`)
+    const actual = raw.pragma(pragma, { simple: true })
+    const expected = inMemory && pragma === 'journal_mode' ? 'memory' : readsAs
+    if (actual !== expected) throw new Error(`SQLite: ${pragma} is ${String(actual)}, not ${expected}`)
+  }
+  const db = drizzle(raw, { schema })
+  migrate(db, { migrationsFolder: MIGRATIONS })
+  return { db, raw }
+}
