@@ -1,0 +1,33 @@
+import type { AgentStore } from '../agents/store.ts'
+import type { KeyStore } from '../auth/key-store.ts'
+import type { UserStore } from '../auth/store.ts'
+import { sqliteAgents } from './agents.ts'
+import { groupCommit } from './group-commit.ts'
+import { sqliteKeys } from './keys.ts'
+import { openSqlite } from './sqlite.ts'
+import { sqliteUsers } from './users.ts'
+
+/** Everything that is remembered, one small interface per feature. */
+export interface Store {
+  users: UserStore
+  keys: KeyStore
+  agents: AgentStore
+  /** Settles what is queued, then closes. */
+  close(): Promise<void>
+}
+
+/** Opens the store that `DATABASE_URL` names, migrated and ready. */
+export async function openStore(url: string): Promise<Store> {
+  const { db, raw } = openSqlite(url)
+  const { write, flush } = groupCommit(raw)
+  return {
+    users: sqliteUsers(db, write),
+    keys: sqliteKeys(db, write),
+    agents: sqliteAgents(db, write),
+    async close() {
+      flush()
+      if (raw.open && !raw.memory) raw.pragma('wal_checkpoint(TRUNCATE)')
+      raw.close()
+    },
+  }
+}

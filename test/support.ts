@@ -1,0 +1,57 @@
+import { pino } from 'pino'
+import { createApp } from '../src/app.ts'
+import { loadSigningKeys } from '../src/auth/keys.ts'
+import { loadConfig } from '../src/config.ts'
+import { liveKitClient } from '../src/livekit/client.ts'
+import { openStore } from '../src/store/open.ts'
+
+/** A clock that tests move by hand. */
+export function testClock(start = Date.now()) {
+  let at = start
+  return {
+    now: () => at,
+    /** Seconds. */
+    advance: (seconds: number) => {
+      at += seconds * 1000
+    },
+  }
+}
+
+export interface TestAppOptions {
+  /** Settings as environment variables. */
+  env?: Record<string, string>
+  databaseUrl?: string
+}
+
+/** The real app on its own in-memory SQLite, with a clock to move. */
+export async function makeApp({ env = {}, databaseUrl = 'file::memory:' }: TestAppOptions = {}) {
+  const clock = testClock()
+  const { config, secrets } = loadConfig({ LOG_LEVEL: 'silent', DATABASE_URL: databaseUrl, ...env })
+  const store = await openStore(config.databaseUrl)
+  const keys = await loadSigningKeys(store.keys, clock.now())
+  const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
+  const app = createApp({
+    config,
+    secrets,
+    store,
+    keys,
+    livekit,
+    log: pino({ level: config.logLevel }),
+    now: clock.now,
+  })
+  return { app, config, secrets, store, keys, clock }
+}
+
+export type TestApp = Awaited<ReturnType<typeof makeApp>>
+
+/** POSTs JSON, with a bearer if given. */
+export const post = (app: TestApp['app'], path: string, body: unknown, bearer?: string, headers: Record<string, string> = {}) =>
+  app.request(path, {
+    method: 'POST',
+    headers: {
+      'Content-Type': 'application/json',
+      ...(bearer ? { Authorization: `Bearer ${bearer}` } : {}),
+      ...headers,
+    },
+    body: JSON.stringify(body),
+  })
