@@ -1,0 +1,129 @@
+import { parseArgs } from 'node:util'
+import {
+  AudioFrame,
+  AudioSource,
+  DisconnectReason,
+  dispose,
+  LocalAudioTrack,
+  type Participant,
+  Room,
+  RoomEvent,
+  TrackPublishOptions,
+  TrackSource,
+} from '@livekit/rtc-node'
+
+// Joins a LiveKit room as the user a token was minted for, without a browser: publishes a quiet tone, says what it
+// sees, leaves on Ctrl-C.   npm run join -- <token> [--url ws://127.0.0.1:7880]
+
+const SAMPLE_RATE = 48_000
+const FRAME_SAMPLES = SAMPLE_RATE / 50
+const TONE_HERTZ = 440
+/** Of 32767: audible in a meter, hardly in a headset. */
+const TONE_AMPLITUDE = 600
+const CONNECT_SECONDS = 15
+
+const say = (line: string) => console.log(line)
+
+function readArguments() {
+  const { values, positionals } = parseArgs({ options: { url: { type: 'string' } }, allowPositionals: true })
+  const [token] = positionals
+  if (!token || positionals.length > 1) {
+    throw new Error('Usage: npm run join -- <token> [--url ws://127.0.0.1:7880]')
+  }
+  return { token, url: values.url ?? (process.env.LIVEKIT_URL || 'ws://127.0.0.1:7880') }
+}
+
+function describe(participant: Participant): string {
+  const attributes = Object.entries(participant.attributes).map(([name, value]) => ` ${name}=${value}`)
+  return `${participant.identity}${attributes.join('')}`
+}
+
+/** Prints one line for everything that happens in the room; resolves with the reason once the connection is over. */
+function watch(room: Room): Promise<DisconnectReason> {
+  room.on(RoomEvent.ParticipantConnected, (participant) => say(`joined: ${describe(participant)}`))
+  room.on(RoomEvent.ParticipantDisconnected, (participant) => say(`left: ${participant.identity}`))
+  room.on(RoomEvent.TrackSubscribed, (_track, publication, participant) =>
+    say(`track: ${participant.identity} publishes ${publication.name || 'a track'}`),
+  )
+  room.on(RoomEvent.DataReceived, (payload, participant, _kind, topic) => {
+    const from = participant?.identity ?? 'the server'
+    say(`data: from ${from}${topic ? ` on ${topic}` : ''}: ${new TextDecoder().decode(payload)}`)
+  })
+  room.on(RoomEvent.Reconnecting, () => say('reconnecting'))
+  room.on(RoomEvent.Reconnected, () => say('reconnected'))
+  return new Promise((resolve) => room.once(RoomEvent.Disconnected, resolve))
+}
+
+/** A wrong URL is retried inside the SDK for long; a person at a terminal wants to hear of it. */
+async function connect(room: Room, url: string, token: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_, reject) => {
+    const tooLate = () => reject(new Error(`no answer within ${CONNECT_SECONDS} seconds`))
+    timer = setTimeout(tooLate, CONNECT_SECONDS * 1000)
+  })
+  try {
+    await Promise.race([room.connect(url, token, { autoSubscribe: true, dynacast: false }), timeout])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function publishTone(room: Room, signal: AbortSignal): Promise<void> {
+  const source = new AudioSource(SAMPLE_RATE, 1)
+  const track = LocalAudioTrack.createAudioTrack('microphone', source)
+  const options = new TrackPublishOptions({ source: TrackSource.SOURCE_MICROPHONE })
+  await room.localParticipant?.publishTrack(track, options)
+  say(`publishing: microphone (a ${TONE_HERTZ} Hz tone)`)
+  let sample = 0
+  while (!signal.aborted) {
+    const frame = AudioFrame.create(SAMPLE_RATE, 1, FRAME_SAMPLES)
+    for (let i = 0; i < FRAME_SAMPLES; i++, sample++) {
+      frame.data[i] = Math.round(TONE_AMPLITUDE * Math.sin((2 * Math.PI * TONE_HERTZ * sample) / SAMPLE_RATE))
+    }
+    // Waits while the source's queue is full, so the tone keeps the pace of real time.
+    await source.captureFrame(frame)
+  }
+}
+
+/** @returns the exit code: 0 after leaving by Ctrl-C, 1 when LiveKit ended it or it never began. */
+async function main(): Promise<number> {
+  const { token, url } = readArguments()
+  const room = new Room()
+  const over = watch(room)
+  const stopped = new Promise<'stop'>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve('stop'))
+  })
+
+  try {
+    await connect(room, url, token)
+  } catch (error) {
+    throw new Error(`Could not join at ${url}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  const self = room.localParticipant
+  say(`connected: room ${room.name} as ${self ? describe(self) : 'nobody'}`)
+  for (const participant of room.remoteParticipants.values()) say(`already here: ${describe(participant)}`)
+
+  const tone = new AbortController()
+  const publishing = publishTone(room, tone.signal).catch((error: unknown) => {
+    if (!tone.signal.aborted) say(`publishing failed: ${error instanceof Error ? error.message : String(error)}`)
+  })
+  const outcome = await Promise.race([over, stopped])
+  tone.abort()
+  if (outcome !== 'stop') {
+    say(`disconnected: ${DisconnectReason[outcome]}`)
+    return 1
+  }
+  await room.disconnect()
+  await publishing
+  say('disconnected: left')
+  return 0
+}
+
+let code = 1
+try {
+  code = await main()
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error))
+}
+await dispose()
+process.exit(code)

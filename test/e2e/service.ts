@@ -1,0 +1,53 @@
+import { join } from 'node:path'
+import { REPOSITORY } from './binaries.ts'
+import { freeTcpPort, type RunningProcess, run, until } from './processes.ts'
+
+export interface Service {
+  url: string
+  databaseUrl: string
+  /** Resolves when /health/ready says so. */
+  start: () => Promise<void>
+  stop: (signal?: NodeJS.Signals) => Promise<void>
+  log: () => string
+}
+
+export interface ServiceOptions {
+  folder: string
+  port: number
+  livekitUrl: string
+  env?: Record<string, string>
+}
+
+export const servicePort = freeTcpPort
+
+/** The built service as its own process, on a SQLite file of its own. */
+export function service({ folder, port, livekitUrl, env = {} }: ServiceOptions): Service {
+  const url = `http://127.0.0.1:${port}`
+  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+  const logs: string[] = []
+  let server: RunningProcess | undefined
+  return {
+    url,
+    databaseUrl,
+    async start() {
+      const started = run(process.execPath, [join(REPOSITORY, 'dist/server.js')], {
+        cwd: folder,
+        env: { HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: databaseUrl, LIVEKIT_URL: livekitUrl, ...env },
+        patience: 15_000,
+      })
+      server = started
+      await until('the service is ready', async () => {
+        if (!started.isRunning()) return false
+        return (await fetch(`${url}/health/ready`)).ok
+      }).catch((error: unknown) => {
+        throw new Error(`the service did not start:\n${started.log()}`, { cause: error })
+      })
+    },
+    async stop(signal = 'SIGTERM') {
+      await server?.stop(signal)
+      if (server) logs.push(server.log())
+      server = undefined
+    },
+    log: () => [...logs, server?.log() ?? ''].join(''),
+  }
+}
