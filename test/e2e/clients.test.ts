@@ -3,6 +3,7 @@ import { TokenSource } from 'livekit-client'
 import { AccessToken } from 'livekit-server-sdk'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
+import { until } from './processes.ts'
 import { untilActive } from './rooms.ts'
 import { describeWithLiveKit, useStack } from './stack.ts'
 
@@ -101,9 +102,20 @@ describeWithLiveKit('clients of the token endpoint', () => {
     const ticket = await api.mint(user, { participant_metadata: '{"theme":"dark"}', participant_name: 'Ada' })
     const { room } = await join(ticket.token)
     const before = await rooms.getParticipant(ticket.room, user.id)
-    await expect(room.localParticipant?.updateMetadata('{"sessionId":"sess_other"}')).rejects.toThrow()
-    await expect(room.localParticipant?.setAttributes({ sessionId: 'sess_other' })).rejects.toThrow()
-    await expect(room.localParticipant?.updateName('Eve')).rejects.toThrow()
+    // The SDK resolves these calls without waiting for LiveKit's answer. A second participant that may do all this
+    // tells when LiveKit has come to such requests.
+    const allowed = new AccessToken('devkey', 'secret', { identity: 'allowed' })
+    allowed.addGrant({ room: ticket.room, roomJoin: true, canUpdateOwnMetadata: true })
+    const control = await join(await allowed.toJwt(), { audio: false })
+    for (const participant of [room.localParticipant, control.room.localParticipant]) {
+      await participant?.updateMetadata('{"sessionId":"sess_other"}').catch(() => {})
+      await participant?.setAttributes({ sessionId: 'sess_other', userId: 'user_other' }).catch(() => {})
+      await participant?.updateName('Eve').catch(() => {})
+    }
+    await until('the change that is allowed shows', async () => {
+      const { metadata, attributes, name } = await rooms.getParticipant(ticket.room, 'allowed')
+      return metadata.includes('sess_other') && attributes.sessionId === 'sess_other' && name === 'Eve'
+    })
     const after = await rooms.getParticipant(ticket.room, user.id)
     expect([after.metadata, after.attributes, after.name]).toEqual([before.metadata, before.attributes, before.name])
     expect(JSON.parse(after.metadata)).toEqual({ theme: 'dark', sessionId: ticket.session_id })

@@ -29,15 +29,11 @@ export interface Participant {
 export interface JoinOptions {
   /** Publishes a tone as microphone; default true. */
   audio?: boolean
-  /** Goes into the join URL as it is, such as `publish=screen`. */
-  query?: string
+  /** Another way into the same LiveKit. */
+  url?: string
 }
 
-export async function join(
-  url: string,
-  token: string,
-  { audio = true, query }: JoinOptions = {},
-): Promise<Participant> {
+export async function join(url: string, token: string, { audio = true }: JoinOptions = {}): Promise<Participant> {
   const room = new Room()
   let reason: DisconnectReason | undefined
   const whenDisconnected = new Promise<DisconnectReason>((resolve) => {
@@ -46,7 +42,7 @@ export async function join(
       resolve(why)
     })
   })
-  await room.connect(query ? `${url}/?${query}` : url, token, { autoSubscribe: true, dynacast: false })
+  await room.connect(url, token, { autoSubscribe: true, dynacast: false })
   const self = room.localParticipant
   if (!self) throw new Error('connected as nobody')
   const source = audio ? await publishTone(room) : undefined

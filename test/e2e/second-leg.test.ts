@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type SecondLeg, secondLeg } from './leg.ts'
 import { holds } from './processes.ts'
 import { untilActive } from './rooms.ts'
 import { describeWithLiveKit, useStack } from './stack.ts'
@@ -6,13 +7,19 @@ import { describeWithLiveKit, useStack } from './stack.ts'
 // Any join token also opens a publish-only connection `identity#x` with the same attributes: it is not the user.
 describeWithLiveKit('a second leg of the join token', () => {
   const stack = useStack({ env: { LIVENESS_SECONDS: '2', RECONCILE_SECONDS: '1' } })
+  let door: SecondLeg
+  beforeAll(async () => {
+    door = await secondLeg(stack().livekit.url, 'x')
+  })
+  afterAll(() => door.close())
 
   test('never makes a session live', async () => {
     const { api, join, rooms } = stack()
     const agent = await api.agent('leg_only')
     const user = await api.guest()
     const ticket = await api.mint(user)
-    await join(ticket.token, { query: 'publish=x', audio: false })
+    const leg = await join(ticket.token, { url: door.url })
+    expect(leg.identity).toBe(`${user.id}#x`)
     await untilActive(rooms, ticket.room, `${user.id}#x`)
     await holds('it stays pending', 3, async () => {
       const answer = await api.progress(agent, { userId: user.id, sessionId: ticket.session_id })
@@ -28,7 +35,8 @@ describeWithLiveKit('a second leg of the join token', () => {
     const ticket = await api.mint(user)
     const speaker = await join(ticket.token)
     await api.untilStatus(user, ticket.session_id, 'live')
-    await join(ticket.token, { query: 'publish=x', audio: false })
+    const leg = await join(ticket.token, { url: door.url })
+    expect(leg.identity).toBe(`${user.id}#x`)
     await untilActive(rooms, ticket.room, `${user.id}#x`)
 
     await speaker.leave()

@@ -46,8 +46,8 @@ export function useStack({ webhooks = true, env = {} }: StackOptions = {}): () =
       service: behalf,
       api: apiAt(behalf),
       rooms: new RoomServiceClient(server.url, 'devkey', 'secret'),
-      async join(token, options) {
-        const participant = await joinRoom(server.url, token, options)
+      async join(token, options = {}) {
+        const participant = await joinRoom(options.url ?? server.url, token, options)
         participants.push(participant)
         return participant
       },
