@@ -1,0 +1,97 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { AppError } from '../errors.ts'
+import { newSecret } from '../ids.ts'
+import { checkAgentName, SCOPES, type Scope } from './agent.ts'
+import type { Agent, AgentStore } from './store.ts'
+
+/** What an agent signs in with. The secret exists only here: the store keeps its SHA-256. */
+export interface AgentCredentials {
+  id: string
+  /** 32 random bytes, base64url. */
+  secret: string
+  scopes: Scope[]
+}
+
+/** An account as it may be shown: no secret, no hash. */
+export type AgentSummary = Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'>
+
+export interface AgentAccounts {
+  /** @throws AppError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
+  create(name: string, scopes: readonly Scope[]): Promise<AgentCredentials>
+  /** With all scopes, for development; null when there is an agent already. @throws AppError `agent_name_invalid` */
+  createFirst(name: string): Promise<AgentCredentials | null>
+  /** Oldest first. */
+  list(): Promise<AgentSummary[]>
+  /** Its secret and its access tokens are refused from the next request on. @throws AppError `agent_not_found` */
+  disable(id: string): Promise<void>
+  /** @throws AppError `agent_not_found` */
+  enable(id: string): Promise<void>
+  /** A new secret; the old one and all access tokens issued before are refused at once. @throws AppError `agent_not_found` */
+  rekey(id: string): Promise<AgentCredentials>
+  /** Null alike for an unknown agent, a wrong secret and a disabled agent. */
+  authenticate(id: string, secret: string): Promise<Agent | null>
+}
+
+export interface AgentAccountsDeps {
+  agents: AgentStore
+  /** Milliseconds. */
+  now: () => number
+}
+
+/** SHA-256 is enough for 256 random bits: there is nothing to guess that a slow hash would protect. */
+const sha256 = (secret: string): Buffer => createHash('sha256').update(secret).digest()
+const hashOf = (secret: string): string => sha256(secret).toString('hex')
+
+/** Compared with for an unknown agent, so that it costs what a wrong secret costs. Nothing is known to hash to it. */
+const NO_HASH = '0'.repeat(64)
+
+export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts {
+  function newAgent(name: string, scopes: readonly Scope[]): { agent: Agent; credentials: AgentCredentials } {
+    const secret = newSecret()
+    const granted = SCOPES.filter((scope) => scopes.includes(scope))
+    const id = checkAgentName(name)
+    return {
+      agent: { id, secretHash: hashOf(secret), scopes: granted, generation: 1, createdAt: now(), disabledAt: null },
+      credentials: { id, secret, scopes: granted },
+    }
+  }
+
+  return {
+    async create(name, scopes) {
+      const { agent, credentials } = newAgent(name, scopes)
+      if (!(await agents.insertAgent(agent))) {
+        throw new AppError('agent_exists', `There is an agent named ${name} already; names are never used twice.`)
+      }
+      return credentials
+    },
+    async createFirst(name) {
+      const { agent, credentials } = newAgent(name, SCOPES)
+      return (await agents.insertFirstAgent(agent)) ? credentials : null
+    },
+    async list() {
+      const all = await agents.listAgents()
+      return all.map(({ id, scopes, createdAt, disabledAt }) => ({ id, scopes, createdAt, disabledAt }))
+    },
+    async disable(id) {
+      found(id, await agents.disableAgent(id, now()))
+    },
+    async enable(id) {
+      found(id, await agents.enableAgent(id))
+    },
+    async rekey(id) {
+      const secret = newSecret()
+      const { scopes } = found(id, await agents.replaceSecret(id, hashOf(secret)))
+      return { id, secret, scopes }
+    },
+    async authenticate(id, secret) {
+      const agent = await agents.findAgent(id)
+      const isRight = timingSafeEqual(sha256(secret), Buffer.from(agent?.secretHash ?? NO_HASH, 'hex'))
+      return agent && isRight && agent.disabledAt === null ? agent : null
+    },
+  }
+}
+
+function found(id: string, agent: Agent | null): Agent {
+  if (!agent) throw new AppError('agent_not_found', `There is no agent named ${id}.`)
+  return agent
+}

@@ -1,0 +1,154 @@
+import { parseArgs } from 'node:util'
+import { ConfigError, loadConfig } from '../config.ts'
+import { openStore } from '../store/open.ts'
+import { type AgentAccounts, type AgentCredentials, type AgentSummary, agentAccounts } from './accounts.ts'
+import { isScope, SCOPES, type Scope } from './agent.ts'
+
+const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside the running service; changes hold at once.
+
+  npm run agent -- create <name> [--scope <scope>]... [--json]   a new agent; its secret is shown once
+  npm run agent -- list [--json]                                 all agents
+  npm run agent -- disable <name>                                refuse its secret and its tokens
+  npm run agent -- enable <name>                                 undo that
+  npm run agent -- rekey <name> [--json]                         a new secret; the old one and old tokens are refused
+
+Scopes, all of them by default: ${SCOPES.join(' ')}
+With --json use npm run --silent, so that only JSON is printed.`
+
+const TAKES = {
+  create: { name: true, options: ['scope', 'json'] },
+  list: { name: false, options: ['json'] },
+  disable: { name: true, options: [] },
+  enable: { name: true, options: [] },
+  rekey: { name: true, options: ['json'] },
+} as const satisfies Record<string, { name: boolean; options: string[] }>
+
+type CommandName = keyof typeof TAKES
+
+interface Command {
+  command: CommandName
+  /** Empty for a command that takes none. */
+  name: string
+  scopes: readonly Scope[]
+  json: boolean
+}
+
+/** Writes its text and a line end. */
+type Print = (line: string) => void
+
+class UsageError extends Error {}
+
+/**
+ * The command `npm run agent`: results go to `out`, errors as one line to `err`.
+ * @returns the exit code: 0, 1 for a command that failed, 2 for one that cannot be understood.
+ */
+export async function run(
+  argv: string[],
+  env: Record<string, string | undefined>,
+  out: Print,
+  err: Print,
+): Promise<number> {
+  try {
+    const command = parse(argv)
+    if (command === 'help') {
+      out(HELP)
+      return 0
+    }
+    const store = await openStore(loadConfig(env).config.databaseUrl)
+    try {
+      out(await execute(command, agentAccounts({ agents: store.agents, now: Date.now })))
+    } finally {
+      await store.close()
+    }
+    return 0
+  } catch (error) {
+    err(oneLine(error))
+    return error instanceof UsageError ? 2 : 1
+  }
+}
+
+function parse(argv: string[]): Command | 'help' {
+  const { values, positionals } = readArguments(argv)
+  if (values.help) return 'help'
+  const [command, name = '', ...rest] = positionals
+  if (command === undefined) throw new UsageError('Say which command; --help shows them.')
+  if (!isCommand(command)) throw new UsageError(`There is no command ${command}; --help shows them.`)
+  const takes = TAKES[command]
+  if (takes.name !== (name !== '') || rest.length > 0) {
+    throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; --help shows how.`)
+  }
+  const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
+  if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
+  const scopes = (values.scope ?? [...SCOPES]).map((scope) => {
+    if (!isScope(scope)) throw new UsageError(`There is no scope ${scope}; there are ${SCOPES.join(', ')}.`)
+    return scope
+  })
+  return { command, name, scopes, json: values.json ?? false }
+}
+
+function readArguments(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        scope: { type: 'string', multiple: true },
+        json: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
+
+/** @returns what there is to print. */
+async function execute({ command, name, scopes, json }: Command, accounts: AgentAccounts): Promise<string> {
+  switch (command) {
+    case 'create':
+      return showCredentials(await accounts.create(name, scopes), json)
+    case 'rekey':
+      return showCredentials(await accounts.rekey(name), json)
+    case 'list':
+      return showAgents(await accounts.list(), json)
+    case 'disable':
+      await accounts.disable(name)
+      return `${name} is disabled.`
+    case 'enable':
+      await accounts.enable(name)
+      return `${name} is enabled.`
+  }
+}
+
+function showCredentials({ id, secret, scopes }: AgentCredentials, json: boolean): string {
+  if (json) return JSON.stringify({ id, secret, scopes })
+  return `client_id:     ${id}
+client_secret: ${secret}
+scope:         ${scopes.join(' ')}
+The secret is not shown again.`
+}
+
+function showAgents(agents: AgentSummary[], json: boolean): string {
+  const shown = agents.map(({ id, scopes, createdAt, disabledAt }) => ({
+    id,
+    scopes,
+    createdAt: new Date(createdAt).toISOString(),
+    disabledAt: disabledAt === null ? null : new Date(disabledAt).toISOString(),
+  }))
+  if (json) return JSON.stringify(shown)
+  if (shown.length === 0) return 'There are no agents yet.'
+  return shown
+    .map((agent) => {
+      const state = agent.disabledAt === null ? 'enabled' : `disabled ${agent.disabledAt}`
+      return `${agent.id}  ${state}  created ${agent.createdAt}  ${agent.scopes.join(' ')}`
+    })
+    .join('\n')
+}
+
+function oneLine(error: unknown): string {
+  const text =
+    error instanceof ConfigError ? error.problems.join('; ') : error instanceof Error ? error.message : String(error)
+  return text.replace(/\s+/g, ' ')
+}

@@ -1,0 +1,98 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
+import { limitBody } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import { agentAccounts } from './accounts.ts'
+import { SCOPES } from './agent.ts'
+import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
+import type { AgentStore } from './store.ts'
+
+const MAX_FORM_BYTES = 8 * 1024
+/** RFC 6749 §5.1 asks for both. */
+const NO_STORE = { 'Cache-Control': 'no-store', Pragma: 'no-cache' }
+const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="behalf"' }
+
+const TokenAnswer = z
+  .object({
+    access_token: z.string(),
+    token_type: z.literal('Bearer'),
+    expires_in: z.number().int().describe('Seconds'),
+    scope: z.string(),
+  })
+  .openapi('AgentTokenAnswer')
+
+const TokenErrorAnswer = z
+  .object({ error: z.enum(TOKEN_ERRORS), error_description: z.string() })
+  .openapi('AgentTokenError')
+
+const tokenRoute = createRoute({
+  method: 'post',
+  path: '/agent/token',
+  tags: ['Agents'],
+  summary: 'Get an access token for an agent',
+  description:
+    'RFC 6749 §4.4 client credentials. The secret comes by HTTP Basic or as `client_id` and `client_secret` in the form.',
+  middleware: limitBody(MAX_FORM_BYTES),
+  request: {
+    body: {
+      required: true,
+      // A plain schema only describes: a validated form would hide repeated parameters (RFC 6749 §3.2).
+      content: {
+        'application/x-www-form-urlencoded': {
+          schema: {
+            type: 'object',
+            required: ['grant_type'],
+            properties: {
+              grant_type: { type: 'string', enum: ['client_credentials'] },
+              scope: { type: 'string', description: `Space-separated, some of: ${SCOPES.join(' ')}` },
+              client_id: { type: 'string' },
+              client_secret: { type: 'string' },
+            },
+          },
+        },
+      },
+    },
+  },
+  responses: {
+    200: { description: 'An access token', content: { 'application/json': { schema: TokenAnswer } } },
+    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorAnswer } } },
+    401: { description: 'invalid_client', content: { 'application/json': { schema: TokenErrorAnswer } } },
+    ...problems('body_too_large', 'store_unavailable'),
+  },
+})
+
+export interface AgentTokenRoutesDeps {
+  agents: AgentStore
+  tokens: AccessTokens
+  /** Milliseconds. */
+  now: () => number
+}
+
+/** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
+export function agentTokenRoutes({ agents, tokens, now }: AgentTokenRoutesDeps) {
+  const accounts = agentAccounts({ agents, now })
+
+  return createRouter().openapi(tokenRoute, async (c) => {
+    try {
+      const request = readTokenRequest({
+        url: c.req.url,
+        contentType: c.req.header('Content-Type'),
+        authorization: c.req.header('Authorization'),
+        body: await c.req.text(),
+      })
+      const agent = await accounts.authenticate(request.clientId, request.secret)
+      if (!agent) throw invalidClient()
+      const scopes = grantScopes(agent.scopes, request.scope)
+      const token = await tokens.issueAgentToken({ agentId: agent.id, scopes, generation: agent.generation })
+      const answer = { access_token: token, token_type: 'Bearer' as const, expires_in: ACCESS_TOKEN_SECONDS }
+      return c.json({ ...answer, scope: scopes.join(' ') }, 200, NO_STORE)
+    } catch (error) {
+      if (!(error instanceof TokenError)) throw error
+      const refusal = { error: error.code, error_description: error.message }
+      // RFC 6749 §5.2 wants the challenge when the header was used, RFC 9110 §15.5.2 with every 401.
+      if (error.code === 'invalid_client') return c.json(refusal, 401, { ...NO_STORE, ...CHALLENGE })
+      return c.json(refusal, 400, NO_STORE)
+    }
+  })
+}

@@ -1,0 +1,198 @@
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it } from 'vitest'
+import { run } from '../src/agents/command.ts'
+import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
+import { makeApp } from './support.ts'
+
+const CLI = fileURLToPath(new URL('../src/agents/cli.ts', import.meta.url))
+const TSX = import.meta.resolve('tsx')
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+interface Outcome {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+/** A folder with a database of its own, and the command line as a real process in it. */
+function workplace() {
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-cli-'))
+  cleanups.push(() => rmSync(folder, { recursive: true }))
+  const databaseUrl = `file:${join(folder, 'x.db')}`
+  const start = (env: Record<string, string>, args: string[]) =>
+    new Promise<Outcome>((resolve) => {
+      const options = { cwd: folder, env: { PATH: process.env.PATH, ...env } }
+      const child = execFile(process.execPath, ['--import', TSX, CLI, ...args], options, (_, stdout, stderr) =>
+        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      )
+    })
+  return { folder, databaseUrl, start, cli: (...args: string[]) => start({ DATABASE_URL: databaseUrl }, args) }
+}
+
+/** The same with the service open on that database. */
+async function workplaceWithApp() {
+  const place = workplace()
+  const test = await makeApp({ databaseUrl: place.databaseUrl })
+  cleanups.push(() => test.store.close())
+  return { ...place, test, app: test.app }
+}
+
+describe('npm run agent', { timeout: 30_000 }, () => {
+  it('creates an agent that the running service accepts, and stores no secret in clear', async () => {
+    const { app, cli, folder } = await workplaceWithApp()
+    const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const created = JSON.parse(stdout)
+    expect(created).toEqual({
+      id: 'tutor',
+      secret: expect.stringMatching(/^[\w-]{43}$/),
+      scopes: ['progress:write', 'context:read', 'session:end', 'rooms:join'],
+    })
+    expect((await requestToken(app, GRANT, basic(created.id, created.secret))).status).toBe(200)
+    const onDisk = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'latin1'))
+    expect(onDisk.join().includes('tutor')).toBe(true)
+    expect(onDisk.join().includes(created.secret)).toBe(false)
+  })
+
+  it('gives only the scopes that it is told', async () => {
+    const { app, cli } = await workplaceWithApp()
+    const { stdout } = await cli('create', 'tutor', '--scope', 'session:end', '--scope', 'context:read', '--json')
+    const { id, secret, scopes } = JSON.parse(stdout)
+    expect(scopes).toEqual(['context:read', 'session:end'])
+    const answer = await requestToken(app, { ...GRANT, scope: 'progress:write' }, basic(id, secret))
+    expect(await answer.json()).toMatchObject({ error: 'invalid_scope' })
+  })
+
+  it('disables and enables an agent from the next request on', async () => {
+    const { app, test, cli } = await workplaceWithApp()
+    const agent = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
+    const ask = guardedRoute(test, 'progress:write')
+    const token = await agentToken(app, agent)
+    expect(await ask(token)).toMatchObject({ status: 200 })
+
+    expect(await cli('disable', 'tutor')).toMatchObject({ code: 0, stderr: '' })
+    expect(await ask(token)).toMatchObject({ status: 403, code: 'agent_disabled' })
+    expect((await requestToken(app, GRANT, basic(agent.id, agent.secret))).status).toBe(401)
+
+    expect(await cli('enable', 'tutor')).toMatchObject({ code: 0, stderr: '' })
+    expect(await ask(token)).toMatchObject({ status: 200 })
+  })
+
+  it('gives a new secret, after which the old one and tokens issued before are refused', async () => {
+    const { app, test, cli } = await workplaceWithApp()
+    const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
+    const ask = guardedRoute(test, 'progress:write')
+    const token = await agentToken(app, old)
+
+    const { code, stdout } = await cli('rekey', 'tutor', '--json')
+    const renewed = JSON.parse(stdout)
+    expect(code).toBe(0)
+    expect(renewed).toEqual({ id: 'tutor', secret: expect.any(String), scopes: old.scopes })
+    expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+    expect((await requestToken(app, GRANT, basic(old.id, old.secret))).status).toBe(401)
+    expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
+  })
+
+  it('lists the agents without any hash', async () => {
+    const { cli } = workplace()
+    expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
+    expect((await cli('list', '--json')).stdout).toBe('[]\n')
+    await cli('create', 'tutor')
+    await cli('create', 'coach', '--scope', 'rooms:join')
+    await cli('disable', 'coach')
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+    expect(JSON.parse((await cli('list', '--json')).stdout)).toEqual([
+      {
+        id: 'tutor',
+        scopes: ['progress:write', 'context:read', 'session:end', 'rooms:join'],
+        createdAt: time,
+        disabledAt: null,
+      },
+      { id: 'coach', scopes: ['rooms:join'], createdAt: time, disabledAt: time },
+    ])
+    expect((await cli('list')).stdout).toMatch(/^tutor {2}enabled .*\ncoach {2}disabled .*rooms:join\n$/)
+  })
+
+  it('reads .env of its folder', async () => {
+    const { folder, databaseUrl, start, cli } = workplace()
+    writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
+    expect(await start({}, ['create', 'tutor'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/client_secret: /),
+    })
+    expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
+  })
+
+  it('shows its help', async () => {
+    const { cli } = workplace()
+    const { code, stdout, stderr } = await cli('--help')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    for (const command of ['create', 'list', 'disable', 'enable', 'rekey']) expect(stdout).toContain(`-- ${command}`)
+  })
+
+  it.each([
+    [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
+    [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
+  ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
+    const { cli } = workplace()
+    expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
+  })
+
+  it.each([
+    [1, ['create', 'User'], /^A name is 2 to 63 .*$/],
+    [1, ['disable', 'nobody'], /^There is no agent named nobody\.$/],
+    [1, ['enable', 'nobody'], /^There is no agent named nobody\.$/],
+    [2, [], /^Say which command.*$/],
+    [2, ['create'], /^create takes one name.*$/],
+    [2, ['create', 'a1', 'b2'], /^create takes one name.*$/],
+    [2, ['create', 'tutor', '--scope', 'everything'], /^There is no scope everything.*$/],
+    [2, ['create', 'tutor', '--secret', 'x'], /^Unknown option '--secret'.*$/],
+    [2, ['disable', 'tutor', '--json'], /^disable does not take --json\.$/],
+    [2, ['list', 'tutor'], /^list takes no name.*$/],
+    [2, ['toString'], /^There is no command toString.*$/],
+  ])('answers %d and one error for %j', async (code, args, line) => {
+    const out: string[] = []
+    const err: string[] = []
+    const env = { DATABASE_URL: 'file::memory:' }
+    expect(
+      await run(
+        args,
+        env,
+        (text) => out.push(text),
+        (text) => err.push(text),
+      ),
+    ).toBe(code)
+    expect({ out, err }).toEqual({ out: [], err: [expect.stringMatching(line)] })
+  })
+
+  it('refuses a name that is taken', async () => {
+    const { cli } = workplace()
+    await cli('create', 'tutor')
+    const again = await cli('create', 'tutor', '--json')
+    expect(again).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^There is an agent named tutor already.*\n$/),
+    })
+  })
+
+  it('says in one line which settings are wrong and when the file cannot be opened', async () => {
+    const { folder, start } = workplace()
+    const settings = await start({ DATABASE_URL: 'x', PORT: 'y' }, ['list'])
+    expect(settings).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^.*PORT: .*DATABASE_URL: .*\n$/),
+    })
+    const file = await start({ DATABASE_URL: `file:${folder}` }, ['list'])
+    expect(file).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^.+\n$/) })
+  })
+})
