@@ -37,7 +37,7 @@ CREATE TABLE `idempotency_keys` (
 --> statement-breakpoint
 CREATE INDEX `idempotency_keys_age` ON `idempotency_keys` (`created_at`);--> statement-breakpoint
 CREATE TABLE `presences` (
-	`sid` text PRIMARY KEY NOT NULL,
+	`sid` text NOT NULL,
 	`session_id` text NOT NULL,
 	`room_sid` text,
 	`joined_at` integer,
@@ -47,10 +47,10 @@ CREATE TABLE `presences` (
 	`left_reason` text,
 	`misses` integer DEFAULT 0 NOT NULL,
 	`missed_at` integer,
+	PRIMARY KEY(`session_id`, `sid`),
 	FOREIGN KEY (`session_id`) REFERENCES `sessions`(`id`) ON UPDATE no action ON DELETE cascade
 );
 --> statement-breakpoint
-CREATE INDEX `presences_session` ON `presences` (`session_id`);--> statement-breakpoint
 CREATE TABLE `refresh_families` (
 	`id` text PRIMARY KEY NOT NULL,
 	`user_id` text NOT NULL,
@@ -100,7 +100,8 @@ CREATE TABLE `sessions` (
 	FOREIGN KEY (`user_id`) REFERENCES `users`(`id`) ON UPDATE no action ON DELETE cascade
 );
 --> statement-breakpoint
-CREATE INDEX `sessions_user` ON `sessions` (`user_id`,`created_at`);--> statement-breakpoint
+CREATE INDEX `sessions_user` ON `sessions` (`user_id`,`id`);--> statement-breakpoint
+CREATE INDEX `sessions_user_unfinished` ON `sessions` (`user_id`) WHERE ended_at is null;--> statement-breakpoint
 CREATE INDEX `sessions_unfinished` ON `sessions` (`room`) WHERE ended_at is null;--> statement-breakpoint
 CREATE INDEX `sessions_to_remove` ON `sessions` (`ended_at`) WHERE ended_at is not null and removed_at is null;--> statement-breakpoint
 CREATE TABLE `signing_keys` (

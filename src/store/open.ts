@@ -1,9 +1,15 @@
 import type { AgentStore } from '../agents/store.ts'
 import type { KeyStore } from '../auth/key-store.ts'
 import type { UserStore } from '../auth/store.ts'
+import type { RoomStore } from '../rooms/store.ts'
+import type { EventStore } from '../sessions/event-store.ts'
+import type { SessionStore } from '../sessions/store.ts'
 import { sqliteAgents } from './agents.ts'
+import { sqliteEvents } from './events.ts'
 import { groupCommit } from './group-commit.ts'
 import { sqliteKeys } from './keys.ts'
+import { sqliteRooms } from './rooms.ts'
+import { sqliteSessions } from './sessions.ts'
 import { openSqlite } from './sqlite.ts'
 import { sqliteUsers } from './users.ts'
 
@@ -12,6 +18,9 @@ export interface Store {
   users: UserStore
   keys: KeyStore
   agents: AgentStore
+  rooms: RoomStore
+  sessions: SessionStore
+  events: EventStore
   /** Settles what is queued, then closes. */
   close(): Promise<void>
 }
@@ -24,6 +33,9 @@ export async function openStore(url: string): Promise<Store> {
     users: sqliteUsers(db, write),
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
+    rooms: sqliteRooms(db, write),
+    sessions: sqliteSessions(db, write),
+    events: sqliteEvents(db, write),
     async close() {
       flush()
       if (raw.open && !raw.memory) raw.pragma('wal_checkpoint(TRUNCATE)')

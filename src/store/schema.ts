@@ -1,5 +1,5 @@
-import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import { sql } from 'drizzle-orm'
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 // Times are integers, milliseconds since the epoch. Ids are text made by us. JSON is text.
 
@@ -16,10 +16,7 @@ export const users = sqliteTable(
     /** Last sign-in or refresh; an idle guest is pruned by it. */
     seenAt: integer('seen_at').notNull(),
   },
-  (t) => [
-    uniqueIndex('users_email').on(t.email),
-    index('users_idle_guests').on(t.seenAt).where(sql`email is null`),
-  ],
+  (t) => [uniqueIndex('users_email').on(t.email), index('users_idle_guests').on(t.seenAt).where(sql`email is null`)],
 )
 
 export const refreshFamilies = sqliteTable(
@@ -124,7 +121,8 @@ export const sessions = sqliteTable(
     lastSeq: integer('last_seq').notNull().default(0),
   },
   (t) => [
-    index('sessions_user').on(t.userId, t.createdAt),
+    index('sessions_user').on(t.userId, t.id),
+    index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
     index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
     index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),
   ],
@@ -134,7 +132,7 @@ export const sessions = sqliteTable(
 export const presences = sqliteTable(
   'presences',
   {
-    sid: text().primaryKey(),
+    sid: text().notNull(),
     sessionId: text('session_id')
       .notNull()
       .references(() => sessions.id, { onDelete: 'cascade' }),
@@ -151,7 +149,7 @@ export const presences = sqliteTable(
     misses: integer().notNull().default(0),
     missedAt: integer('missed_at'),
   },
-  (t) => [index('presences_session').on(t.sessionId)],
+  (t) => [primaryKey({ columns: [t.sessionId, t.sid] })],
 )
 
 /** Room sids that LiveKit has finished: nobody is in them, whatever arrives later. */
@@ -192,10 +190,7 @@ export const idempotencyKeys = sqliteTable(
     seq: integer().notNull(),
     createdAt: integer('created_at').notNull(),
   },
-  (t) => [
-    primaryKey({ columns: [t.agentId, t.sessionId, t.key] }),
-    index('idempotency_keys_age').on(t.createdAt),
-  ],
+  (t) => [primaryKey({ columns: [t.agentId, t.sessionId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],
 )
 
 export const webhookEvents = sqliteTable(

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
+import { sql } from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import * as schema from './schema.ts'
@@ -12,6 +13,9 @@ export interface SqliteFile {
   db: Db
   raw: Database.Database
 }
+
+/** A named value of a prepared statement. */
+export const param = (name: string) => sql.placeholder(name)
 
 const MIGRATIONS = fileURLToPath(new URL('../../drizzle', import.meta.url))
 

@@ -1,0 +1,118 @@
+import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import type { Appended, EventStore, SessionEvent } from '../sessions/event-store.ts'
+import type { Write } from './group-commit.ts'
+import { reading } from './reading.ts'
+import { events, idempotencyKeys, sessions } from './schema.ts'
+import { type Db, param } from './sqlite.ts'
+
+interface EventRow extends Omit<SessionEvent, 'data'> {
+  data: string
+}
+
+const columns = {
+  seq: events.seq,
+  type: events.type,
+  data: events.data,
+  agentId: events.agentId,
+  createdAt: events.createdAt,
+}
+
+const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
+
+/** Events and idempotency keys in SQLite. */
+export function sqliteEvents(db: Db, write: Write): EventStore {
+  const ofSession = eq(events.sessionId, param('sessionId'))
+  const nextSeq = db
+    .update(sessions)
+    .set({ lastSeq: sql`${sessions.lastSeq} + 1` })
+    .where(and(eq(sessions.id, param('sessionId')), eq(sessions.status, 'live')))
+    .returning({ seq: sessions.lastSeq })
+    .prepare()
+  const endedAt = db
+    .select({ at: sessions.endedAt })
+    .from(sessions)
+    .where(eq(sessions.id, param('sessionId')))
+    .prepare()
+  const insert = db
+    .insert(events)
+    .values({
+      sessionId: param('sessionId'),
+      seq: param('seq'),
+      type: param('type'),
+      data: param('data'),
+      agentId: param('agentId'),
+      createdAt: param('createdAt'),
+    })
+    .prepare()
+  const insertKey = db
+    .insert(idempotencyKeys)
+    .values({
+      agentId: param('agentId'),
+      sessionId: param('sessionId'),
+      key: param('key'),
+      payloadHash: param('payloadHash'),
+      seq: param('seq'),
+      createdAt: param('createdAt'),
+    })
+    .prepare()
+  const findKey = db
+    .select({ payloadHash: idempotencyKeys.payloadHash, event: columns })
+    .from(idempotencyKeys)
+    .innerJoin(events, and(eq(events.sessionId, idempotencyKeys.sessionId), eq(events.seq, idempotencyKeys.seq)))
+    .where(
+      and(
+        eq(idempotencyKeys.agentId, param('agentId')),
+        eq(idempotencyKeys.sessionId, param('sessionId')),
+        eq(idempotencyKeys.key, param('key')),
+      ),
+    )
+    .prepare()
+  const page = db
+    .select(columns)
+    .from(events)
+    .where(and(ofSession, gt(events.seq, param('after'))))
+    .orderBy(asc(events.seq))
+    .limit(param('limit'))
+    .prepare()
+  const last = db
+    .select(columns)
+    .from(events)
+    .where(ofSession)
+    .orderBy(desc(events.seq))
+    .limit(param('limit'))
+    .prepare()
+
+  const replayOf: (...args: Parameters<EventStore['findReplay']>) => Awaited<ReturnType<EventStore['findReplay']>> = (
+    agentId,
+    sessionId,
+    { key, payloadHash },
+  ) => {
+    const known = findKey.get({ agentId, sessionId, key })
+    if (!known) return null
+    if (known.payloadHash !== payloadHash) return { outcome: 'key_reused' }
+    return { outcome: 'replayed', event: toEvent(known.event) }
+  }
+
+  return {
+    append: ({ sessionId, agentId, type, data, createdAt, idempotency }) =>
+      write((): Appended => {
+        // Two requests with one key may both have found no answer yet: the second one sees the first one's here.
+        const replay = idempotency && replayOf(agentId, sessionId, idempotency)
+        if (replay) return replay
+        const next = nextSeq.get({ sessionId })
+        if (!next) return { outcome: endedAt.get({ sessionId })?.at ? 'ended' : 'not_live' }
+        const { seq } = next
+        insert.run({ sessionId, seq, type, data: JSON.stringify(data), agentId, createdAt })
+        if (idempotency) insertKey.run({ ...idempotency, agentId, sessionId, seq, createdAt })
+        return { outcome: 'stored', event: { seq, type, data, agentId, createdAt } }
+      }),
+    findReplay: (agentId, sessionId, idempotency) => reading(() => replayOf(agentId, sessionId, idempotency)),
+    page: (sessionId, after, limit) => reading(() => page.all({ sessionId, after, limit }).map(toEvent)),
+    last: (sessionId, limit) => reading(() => last.all({ sessionId, limit }).map(toEvent).reverse()),
+    pruneKeys: (before, limit) =>
+      write(() => {
+        const old = sql`select rowid from idempotency_keys where created_at < ${before} limit ${limit}`
+        return db.run(sql`delete from idempotency_keys where rowid in (${old})`).changes
+      }),
+  }
+}

@@ -1,0 +1,183 @@
+import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { openPresences, type SessionFacts } from '../sessions/lifecycle.ts'
+import type { Opened, Session, SessionStore } from '../sessions/store.ts'
+import type { Write } from './group-commit.ts'
+import { reading } from './reading.ts'
+import { rooms, sessions, webhookEvents } from './schema.ts'
+import { sessionFacts } from './session-facts.ts'
+import { type Db, param } from './sqlite.ts'
+
+const columns = {
+  id: sessions.id,
+  userId: sessions.userId,
+  room: sessions.room,
+  status: sessions.status,
+  createdAt: sessions.createdAt,
+  tokenExpiresAt: sessions.tokenExpiresAt,
+  endedAt: sessions.endedAt,
+  endReason: sessions.endReason,
+  agentName: sessions.agentName,
+  agentData: sessions.agentData,
+  dispatchedSid: sessions.dispatchedSid,
+}
+
+/** Sessions in SQLite. The rules are `lifecycle.ts`; here they are only loaded, applied and saved in one transaction. */
+export function sqliteSessions(db: Db, write: Write): SessionStore {
+  const unfinished = isNull(sessions.endedAt)
+  const find = db
+    .select(columns)
+    .from(sessions)
+    .where(eq(sessions.id, param('id')))
+    .prepare()
+  const ofUser = eq(sessions.userId, param('userId'))
+  const limited = param('limit')
+  const newest = db.select(columns).from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
+  const older = db
+    .select(columns)
+    .from(sessions)
+    .where(and(ofUser, lt(sessions.id, param('before'))))
+    .orderBy(desc(sessions.id))
+    .limit(limited)
+    .prepare()
+  const allUnfinished = db.select(columns).from(sessions).where(unfinished).orderBy(asc(sessions.id)).prepare()
+  const unfinishedIn = db
+    .select(columns)
+    .from(sessions)
+    .where(and(unfinished, eq(sessions.room, param('room'))))
+    .prepare()
+  const unfinishedOf = db
+    .select({ id: sessions.id, status: sessions.status })
+    .from(sessions)
+    .where(and(ofUser, unfinished))
+    .orderBy(asc(sessions.id))
+    .prepare()
+  const toRemove = db
+    .select(columns)
+    .from(sessions)
+    .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
+    .prepare()
+  const keepRoom = db
+    .insert(rooms)
+    .values({
+      name: param('room'),
+      ownerId: param('userId'),
+      claimedAt: param('createdAt'),
+      usedAt: param('createdAt'),
+    })
+    .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
+    .prepare()
+  const insert = db
+    .insert(sessions)
+    .values({
+      id: param('id'),
+      userId: param('userId'),
+      room: param('room'),
+      status: 'pending',
+      createdAt: param('createdAt'),
+      tokenExpiresAt: param('tokenExpiresAt'),
+      agentName: param('agentName'),
+      agentData: param('agentData'),
+    })
+    .prepare()
+  const renew = db
+    .update(sessions)
+    .set({
+      tokenExpiresAt: sql`max(${sessions.tokenExpiresAt}, ${param('tokenExpiresAt')})`,
+      agentName: sql`coalesce(${param('agentName')}, ${sessions.agentName})`,
+      agentData: sql`case when ${param('agentName')} is null then ${sessions.agentData} else ${param('agentData')} end`,
+    })
+    .where(and(eq(sessions.id, param('id')), unfinished))
+    .returning(columns)
+    .prepare()
+  const insertWebhook = db
+    .insert(webhookEvents)
+    .values({ id: param('id'), receivedAt: param('receivedAt') })
+    .onConflictDoNothing()
+    .returning({ id: webhookEvents.id })
+    .prepare()
+  const newestWebhook = db
+    .select({ at: sql<number | null>`max(${webhookEvents.receivedAt})` })
+    .from(webhookEvents)
+    .prepare()
+  const facts = sessionFacts(db)
+
+  const load = (id: string): { session: Session; facts: SessionFacts } | null => {
+    const session = find.get({ id }) as Session | undefined
+    return session ? { session, facts: facts.load(session) } : null
+  }
+  const listUnfinishedIn = (room: string) => unfinishedIn.all({ room }) as Session[]
+
+  return {
+    find: (id) => reading(() => (find.get({ id }) as Session | undefined) ?? null),
+    findWithFacts: (id) => reading(() => load(id)),
+    listByUser: (userId, limit, before) =>
+      reading(() =>
+        before === undefined
+          ? (newest.all({ userId, limit }) as Session[])
+          : (older.all({ userId, limit, before }) as Session[]),
+      ),
+    listUnfinished: (room) =>
+      reading(() => (room === undefined ? (allUnfinished.all() as Session[]) : listUnfinishedIn(room))),
+    listToRemove: () => reading(() => toRemove.all() as Session[]),
+    lastWebhookAt: () => reading(() => newestWebhook.get()?.at ?? null),
+
+    open: (session, limits) =>
+      write((): Opened => {
+        const mine = unfinishedOf.all({ userId: session.userId })
+        const pending = mine.filter(({ status }) => status === 'pending')
+        if (mine.length - pending.length >= limits.maxSessions) return { outcome: 'too_many' }
+        const excess = pending.slice(0, Math.max(0, pending.length - limits.maxPending + 1))
+        const superseded = excess.flatMap(({ id }) => {
+          const known = load(id)
+          if (!known) return []
+          return facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt }).session
+        })
+        keepRoom.run({ ...session })
+        insert.run({ ...session })
+        return { outcome: 'opened', superseded }
+      }),
+    renew: (id, { tokenExpiresAt, agent }) =>
+      write(() => {
+        const params = { id, tokenExpiresAt, agentName: agent?.name ?? null, agentData: agent?.data ?? null }
+        return (renew.get(params) as Session | undefined) ?? null
+      }),
+    record: (id, fact, rules) =>
+      write(() => {
+        const known = load(id)
+        return known && facts.apply(known, fact, rules)
+      }),
+    end: (id, { reason, at, note, onlyIfLive }) =>
+      write(() => {
+        const known = load(id)
+        if (!known) return null
+        const isLive = openPresences(known.facts).length > 0
+        if (onlyIfLive && !isLive) return { ...known, before: known.session.status }
+        return facts.apply(known, { kind: 'end', reason, at }, undefined, note)
+      }),
+    recordWebhook: ({ eventId, receivedAt, about, fact }, rules) =>
+      write(() => {
+        if (!insertWebhook.get({ id: eventId, receivedAt }) || !about || !fact) return []
+        if (fact.kind === 'room_finished') facts.finishRoom(fact.roomSid, fact.at)
+        const ids = 'room' in about ? listUnfinishedIn(about.room).map(({ id }) => id) : [about.sessionId]
+        return ids.flatMap((id) => {
+          const known = load(id)
+          return known ? facts.apply(known, fact, rules) : []
+        })
+      }),
+    markRemoved: (id, at) =>
+      write(() => {
+        db.update(sessions).set({ removedAt: at }).where(eq(sessions.id, id)).run()
+      }),
+    markDispatched: (id, sid) =>
+      write(() => {
+        db.update(sessions).set({ dispatchedSid: sid }).where(eq(sessions.id, id)).run()
+      }),
+    prune: (before, limit) =>
+      write(() => {
+        const oldWebhooks = sql`select id from webhook_events where received_at < ${before} limit ${limit}`
+        const oldRooms = sql`select room_sid from finished_rooms where finished_at < ${before} limit ${limit}`
+        const webhooks = db.run(sql`delete from webhook_events where id in (${oldWebhooks})`)
+        return webhooks.changes + db.run(sql`delete from finished_rooms where room_sid in (${oldRooms})`).changes
+      }),
+  }
+}
