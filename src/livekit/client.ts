@@ -27,8 +27,16 @@ export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
       if (!room) throw unavailable()
       return { sid: room.sid, name: room.name }
     },
-    deleteRoom: (name) => ask(rooms.deleteRoom(name).then(() => true), false),
-    removeParticipant: (room, identity) => ask(rooms.removeParticipant(room, identity).then(() => true), false),
+    deleteRoom: (name) =>
+      ask(
+        rooms.deleteRoom(name).then(() => true),
+        false,
+      ),
+    removeParticipant: (room, identity) =>
+      ask(
+        rooms.removeParticipant(room, identity).then(() => true),
+        false,
+      ),
     listDispatches: async (room) =>
       (await ask(dispatches.listDispatch(room), [])).map(({ agentName, metadata }) => ({ agentName, metadata })),
     async createDispatch(room, { agentName, metadata }) {

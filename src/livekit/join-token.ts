@@ -1,0 +1,78 @@
+import { importJWK, SignJWT } from 'jose'
+import type { VideoGrant } from 'livekit-server-sdk'
+import type { KeyPair } from '../config.ts'
+
+/** Seconds. It only matters at the first connect: LiveKit hands connected clients fresh tokens. */
+export const JOIN_TOKEN_SECONDS = 15 * 60
+
+export interface JoinTokenRequest {
+  identity: string
+  room: string
+  name: string | null
+  metadata?: string
+  attributes?: Record<string, string>
+  /** LiveKit counts participants of this kind apart, and they never keep a room open. */
+  kind?: 'agent'
+  /** Read by LiveKit only at the join that creates the room. */
+  roomConfig?: {
+    emptySeconds: number
+    departureSeconds: number
+    agent: { name: string; metadata: string } | null
+  }
+}
+
+export interface JoinToken {
+  token: string
+  /** The token's own `exp`, Unix seconds. */
+  expiresAt: number
+}
+
+export type MintJoinToken = (request: JoinTokenRequest) => Promise<JoinToken>
+
+/**
+ * Mints LiveKit join tokens: this room, this identity, publish and subscribe; no admin grant, and nobody may rewrite its
+ * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`.
+ */
+export function joinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
+  const k = Buffer.from(secret).toString('base64url')
+  const signingKey = importJWK({ kty: 'oct', k }, 'HS256')
+  return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
+    const issuedAt = Math.floor(now() / 1000)
+    const expiresAt = issuedAt + JOIN_TOKEN_SECONDS
+    const video: VideoGrant = {
+      roomJoin: true,
+      room,
+      canPublish: true,
+      canSubscribe: true,
+      canPublishData: true,
+      canUpdateOwnMetadata: false,
+    }
+    const claims = {
+      name: name ?? undefined,
+      metadata,
+      attributes,
+      kind,
+      video,
+      roomConfig: roomConfigClaim(roomConfig),
+    }
+    const token = await new SignJWT(claims)
+      .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
+      .setIssuer(key)
+      .setSubject(identity)
+      .setNotBefore(issuedAt)
+      .setExpirationTime(expiresAt)
+      .sign(await signingKey)
+    return { token, expiresAt }
+  }
+}
+
+/** livekit.RoomConfiguration as its JSON form; what is absent keeps LiveKit's default. */
+function roomConfigClaim(config: JoinTokenRequest['roomConfig']) {
+  if (!config) return undefined
+  const { emptySeconds, departureSeconds, agent } = config
+  return {
+    emptyTimeout: emptySeconds,
+    departureTimeout: departureSeconds,
+    ...(agent ? { agents: [{ agentName: agent.name, metadata: agent.metadata }] } : {}),
+  }
+}

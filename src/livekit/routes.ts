@@ -1,0 +1,94 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Background } from '../background.ts'
+import { limitBody } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import { isUserOf } from '../sessions/evidence.ts'
+import type { FollowUp } from '../sessions/follow-up.ts'
+import type { Fact, Rules } from '../sessions/lifecycle.ts'
+import type { Removal } from '../sessions/removal.ts'
+import type { SessionStore, WebhookFact } from '../sessions/store.ts'
+import type { ReceiveWebhook, Webhook } from './webhook.ts'
+
+export interface WebhookRoutesDeps {
+  receive: ReceiveWebhook
+  sessions: SessionStore
+  removal: Removal
+  followUp: FollowUp
+  background: Background
+  rules: Rules
+  now: () => number
+}
+
+/** Bytes. LiveKit sends whole participants and rooms, of other applications too. */
+const MAX_WEBHOOK_BYTES = 1024 * 1024
+
+/** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
+export function webhookRoutes(deps: WebhookRoutesDeps) {
+  const { receive, sessions, removal, followUp, background, rules, now } = deps
+
+  async function subjectOf({ event, participant, room }: Webhook): Promise<Pick<WebhookFact, 'about' | 'fact'>> {
+    const at = now()
+    if (event === 'room_finished' && room?.sid) {
+      return { about: { room: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
+    }
+    const sessionId = participant?.attributes.sessionId
+    if (!participant?.sid || !room || sessionId === undefined) return NOTHING
+    const session = await sessions.find(sessionId)
+    if (session?.room !== room.name) return NOTHING
+    if (session.endedAt !== null) {
+      // LiveKit hands connected clients fresh tokens, so an ended participant can come back.
+      if (event === 'participant_joined') background.run('remove', () => removal.remove(session))
+      return NOTHING
+    }
+    if (!isUserOf(session, participant)) return NOTHING
+    const fact = participantFact(event, { sid: participant.sid, roomSid: room.sid, at }, participant.disconnectReason)
+    return fact ? { about: { sessionId }, fact } : NOTHING
+  }
+
+  const router = createRouter()
+  router.use('/livekit/webhook', limitBody(MAX_WEBHOOK_BYTES))
+  return router.openapi(
+    createRoute({
+      method: 'post',
+      path: '/livekit/webhook',
+      summary: 'LiveKit’s signed events',
+      security: [{ livekitWebhook: [] }],
+      responses: {
+        200: {
+          description: 'Stored.',
+          content: { 'application/json': { schema: z.object({ received: z.literal(true) }) } },
+        },
+        ...problems('invalid_token', 'malformed_json', 'body_too_large', 'store_unavailable'),
+      },
+    }),
+    async (c) => {
+      const webhook = await receive(await c.req.text(), c.req.header('Authorization'))
+      const changes = await sessions.recordWebhook(
+        { eventId: webhook.id, receivedAt: now(), ...(await subjectOf(webhook)) },
+        rules,
+      )
+      changes.forEach(followUp)
+      return c.json({ received: true as const }, 200)
+    },
+  )
+}
+
+const NOTHING = { about: null, fact: null }
+
+function participantFact(
+  event: string,
+  seen: { sid: string; roomSid: string; at: number },
+  reason: string,
+): Fact | null {
+  switch (event) {
+    case 'participant_joined':
+      return { kind: 'joined', ...seen }
+    case 'participant_left':
+      return { kind: 'left', ...seen, reason, aborted: false }
+    case 'participant_connection_aborted':
+      return { kind: 'left', ...seen, reason, aborted: true }
+    default:
+      return null
+  }
+}

@@ -1,0 +1,63 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { type UserEnv, userGuard } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import { newRoomName } from '../ids.ts'
+import { RoomName } from '../tokens/request.ts'
+import type { Rooms } from './rooms.ts'
+import type { RoomStore } from './store.ts'
+
+export interface RoomRoutesDeps {
+  tokens: AccessTokens
+  rules: Rooms
+  rooms: RoomStore
+  now: () => number
+}
+
+const CreateRoom = z.object({ room: RoomName, room_name: RoomName }).openapi('CreateRoom')
+const Created = z.object({ room: z.string(), room_name: z.string() }).openapi('Room')
+
+/** Rooms made ahead of their first participant. */
+export function roomRoutes({ tokens, rules, rooms, now }: RoomRoutesDeps) {
+  const router = createRouter<UserEnv>()
+  router.use('/rooms', userGuard(tokens), limitBody(MAX_BODY_BYTES), jsonBody)
+  const created = { content: { 'application/json': { schema: Created } } }
+  return router.openapi(
+    createRoute({
+      method: 'post',
+      path: '/rooms',
+      summary: 'Claim a room name and create the room in LiveKit',
+      security: [{ userToken: [] }],
+      request: { body: { required: true, content: { 'application/json': { schema: CreateRoom } } } },
+      responses: {
+        200: { description: 'It is this user’s already; it exists in LiveKit now.', ...created },
+        201: { description: 'Claimed and created.', ...created },
+        ...problems(
+          'missing_token',
+          'invalid_token',
+          'invalid_request',
+          'malformed_json',
+          'unsupported_media_type',
+          'body_too_large',
+          'validation_failed',
+          'room_forbidden',
+          'livekit_unavailable',
+          'store_unavailable',
+        ),
+      },
+    }),
+    async (c) => {
+      const body = c.req.valid('json')
+      const { userId } = c.var.user
+      const named = body.room_name ?? body.room
+      const room = named ?? newRoomName()
+      const known = named !== undefined && (await rooms.findOwner(named)) !== null
+      if (named === undefined) await rooms.claim(room, userId, now())
+      else await rules.enter(room, userId)
+      await rules.create(room)
+      return c.json({ room, room_name: room }, known ? 200 : 201)
+    },
+  )
+}

@@ -1,0 +1,46 @@
+/** Something that happened in a session. `seq` rises strictly within it. */
+export interface SessionEvent {
+  seq: number
+  type: string
+  data: unknown
+  /** The agent that posted it; null for the service's own. */
+  agentId: string | null
+  createdAt: number
+}
+
+export interface NewEvent {
+  sessionId: string
+  agentId: string
+  type: string
+  data: Record<string, unknown>
+  createdAt: number
+  idempotency: IdempotencyKey | null
+}
+
+export interface IdempotencyKey {
+  key: string
+  /** SHA-256 of the request, hex. */
+  payloadHash: string
+}
+
+export type Appended =
+  | { outcome: 'stored' | 'replayed'; event: SessionEvent }
+  | { outcome: 'key_reused' | 'not_live' | 'ended' }
+
+/** What happened in each session. */
+export interface EventStore {
+  /** Stores the event, and its idempotency key in the same write, only while the session is live. */
+  append(event: NewEvent): Promise<Appended>
+  /** The answer that this agent's key already got in this session. */
+  findReplay(
+    agentId: string,
+    sessionId: string,
+    idempotency: IdempotencyKey,
+  ): Promise<{ outcome: 'replayed'; event: SessionEvent } | { outcome: 'key_reused' } | null>
+  /** Events after `after`, oldest first. */
+  page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
+  /** The last `limit` events, oldest first. */
+  last(sessionId: string, limit: number): Promise<SessionEvent[]>
+  /** Forgets at most `limit` idempotency keys that are older; returns how many. */
+  pruneKeys(before: number, limit: number): Promise<number>
+}

@@ -1,0 +1,111 @@
+import type { Logger } from 'pino'
+import type { Background } from '../background.ts'
+import { AppError } from '../errors.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import type { RoomStore } from '../rooms/store.ts'
+import { singleFlight } from '../single-flight.ts'
+import { answerFor } from './evidence.ts'
+import type { FollowUp } from './follow-up.ts'
+import type { Rules } from './lifecycle.ts'
+import type { Removal } from './removal.ts'
+import type { Session, SessionStore } from './store.ts'
+
+export interface ReconcilerDeps {
+  sessions: SessionStore
+  rooms: RoomStore
+  livekit: LiveKit
+  removal: Removal
+  followUp: FollowUp
+  background: Background
+  rules: Rules
+  now: () => number
+  log: Logger
+}
+
+export interface Reconciler {
+  /** Compares every room of ours with LiveKit, once. False when LiveKit could not say everything. */
+  reconcile(): Promise<boolean>
+}
+
+/** Questions to LiveKit under way at once. */
+const CONCURRENCY = 8
+
+/** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
+export function reconciler(deps: ReconcilerDeps): Reconciler {
+  const { sessions, rooms, livekit, removal, followUp, background, rules, now, log } = deps
+  const once = singleFlight<boolean>()
+
+  async function reconcile(): Promise<boolean> {
+    const askedAt = now()
+    const listed = new Set((await livekit.listRooms()).map(({ name }) => name))
+    const unfinished = byRoom(await sessions.listUnfinished())
+
+    for (const [room, ofRoom] of unfinished) {
+      if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
+    }
+    const ours = new Set(await rooms.filterKnown([...listed]))
+    for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
+    const answered = await eachOf([...ours], (room) => reconcileRoom(room, unfinished.get(room) ?? []))
+    const removed = await eachOf(await sessions.listToRemove(), (session) => removal.remove(session))
+    return answered && removed
+  }
+
+  async function reconcileRoom(room: string, ofRoom: Session[]): Promise<void> {
+    const askedAt = now()
+    const participants = await livekit.listParticipants(room)
+    await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
+    const running = new Set(ofRoom.map(({ id }) => id))
+    for (const { attributes } of participants) {
+      const { sessionId } = attributes
+      if (sessionId === undefined || running.has(sessionId)) continue
+      const session = await sessions.find(sessionId)
+      // An ended participant can come back with the tokens that LiveKit gave it.
+      if (session?.room === room && session.endedAt !== null) background.run('remove', () => removal.remove(session))
+    }
+  }
+
+  async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
+    const change = await sessions.record(session.id, answerFor(session, participants, askedAt), rules)
+    if (change) followUp(change)
+  }
+
+  /** Runs them a few at a time; a LiveKit that does not answer for one leaves the others alone. */
+  async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {
+    let complete = true
+    const queue = items.values()
+    async function worker() {
+      for (const item of queue) {
+        try {
+          await work(item)
+        } catch (error) {
+          if (!(error instanceof AppError && error.code === 'livekit_unavailable')) throw error
+          complete = false
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: CONCURRENCY }, worker))
+    return complete
+  }
+
+  return {
+    reconcile: () =>
+      once('all', async () => {
+        try {
+          return await reconcile()
+        } catch (err) {
+          log.warn({ err }, 'reconciliation failed; it is repeated')
+          return false
+        }
+      }),
+  }
+}
+
+function byRoom(sessions: Session[]): Map<string, Session[]> {
+  const grouped = new Map<string, Session[]>()
+  for (const session of sessions) {
+    const ofRoom = grouped.get(session.room)
+    if (ofRoom) ofRoom.push(session)
+    else grouped.set(session.room, [session])
+  }
+  return grouped
+}

@@ -1,0 +1,60 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { LiveKit } from '../livekit/livekit.ts'
+import { singleFlight } from '../single-flight.ts'
+import type { Session, SessionStore } from './store.ts'
+
+export interface RemovalDeps {
+  sessions: SessionStore
+  livekit: LiveKit
+  now: () => number
+}
+
+export interface Removal {
+  /**
+   * Removes an ended session's participants from LiveKit until LiveKit lists none; false when some are still there.
+   * @throws AppError `livekit_unavailable`; the reconciler comes back to it.
+   */
+  remove(session: Session): Promise<boolean>
+}
+
+const ATTEMPTS = 5
+const FIRST_PAUSE_MS = 100
+
+export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
+  const once = singleFlight<boolean>()
+
+  async function attempt(session: Session): Promise<boolean> {
+    const unfinished = await sessions.listUnfinished(session.room)
+    // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
+    if (unfinished.length === 0) await livekit.deleteRoom(session.room)
+    else await removeParticipants(session)
+    const askedAt = now()
+    if ((await participantsOf(session)).length > 0) return false
+    await sessions.markRemoved(session.id, askedAt)
+    return true
+  }
+
+  async function participantsOf(session: Session) {
+    const participants = await livekit.listParticipants(session.room)
+    return participants.filter(({ attributes }) => attributes.sessionId === session.id)
+  }
+
+  async function removeParticipants(session: Session): Promise<void> {
+    for (const { identity } of await participantsOf(session)) {
+      // LiveKit removes by identity, which another session of the same user may hold by now.
+      const holder = await livekit.getParticipant(session.room, identity)
+      if (holder?.attributes.sessionId === session.id) await livekit.removeParticipant(session.room, identity)
+    }
+  }
+
+  return {
+    remove: (session) =>
+      once(session.id, async () => {
+        for (let i = 0; i < ATTEMPTS; i++) {
+          if (await attempt(session)) return true
+          await delay(FIRST_PAUSE_MS * 2 ** i)
+        }
+        return false
+      }),
+  }
+}

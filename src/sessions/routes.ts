@@ -1,0 +1,143 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { type UserEnv, userGuard } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { AppError } from '../errors.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import type { EventStore } from './event-store.ts'
+import type { FollowUp } from './follow-up.ts'
+import { EventJson, eventJson, SessionJson, sessionJson } from './json.ts'
+import type { Session, SessionStore } from './store.ts'
+
+export interface SessionRoutesDeps {
+  tokens: AccessTokens
+  sessions: SessionStore
+  events: EventStore
+  followUp: FollowUp
+  now: () => number
+}
+
+const Params = z.object({ id: z.string().min(1).max(128) })
+const page = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
+
+const SessionPage = z
+  .object({
+    sessions: z.array(SessionJson),
+    /** Pass it as `before` for the next page; absent on the last one. */
+    before: z.string().optional(),
+  })
+  .openapi('SessionPage')
+
+const EventPage = z
+  .object({
+    events: z.array(EventJson),
+    /** Pass it as `after` for what comes next. */
+    after: z.number().int(),
+    hasMore: z.boolean(),
+  })
+  .openapi('EventPage')
+
+const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
+const security = [{ userToken: [] }]
+const refusals = [
+  'missing_token',
+  'invalid_token',
+  'invalid_request',
+  'validation_failed',
+  'store_unavailable',
+] as const
+
+/** A user's own sessions, and what happened in them. */
+export function sessionRoutes({ tokens, sessions, events, followUp, now }: SessionRoutesDeps) {
+  const router = createRouter<UserEnv>()
+  router.use('/sessions', userGuard(tokens))
+  router.use('/sessions/*', userGuard(tokens))
+
+  /** Another user's session is as unknown as one that never was. */
+  async function own(id: string, userId: string): Promise<Session> {
+    const session = await sessions.find(id)
+    if (session?.userId !== userId) throw notFound()
+    return session
+  }
+
+  return router
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/sessions',
+        summary: 'Own sessions, newest first',
+        security,
+        request: { query: z.object({ limit: page(50, 100), before: z.string().max(128).optional() }) },
+        responses: { 200: { description: 'A page.', content: json(SessionPage) }, ...problems(...refusals) },
+      }),
+      async (c) => {
+        const { limit, before } = c.req.valid('query')
+        const found = await sessions.listByUser(c.var.user.userId, limit + 1, before)
+        const shown = found.slice(0, limit)
+        const last = found.length > limit ? shown.at(-1) : undefined
+        return c.json({ sessions: shown.map(sessionJson), ...(last ? { before: last.id } : {}) }, 200)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/sessions/{id}',
+        summary: 'One own session',
+        security,
+        request: { params: Params },
+        responses: {
+          200: { description: 'The session.', content: json(SessionJson) },
+          ...problems(...refusals, 'session_not_found'),
+        },
+      }),
+      async (c) => c.json(sessionJson(await own(c.req.valid('param').id, c.var.user.userId)), 200),
+    )
+    .openapi(
+      createRoute({
+        method: 'delete',
+        path: '/sessions/{id}',
+        summary: 'End it and remove its participant from LiveKit',
+        security,
+        request: { params: Params },
+        responses: {
+          200: { description: 'Ended, by this call or before.', content: json(SessionJson) },
+          ...problems(...refusals, 'session_not_found'),
+        },
+      }),
+      async (c) => {
+        const { id } = await own(c.req.valid('param').id, c.var.user.userId)
+        const change = await sessions.end(id, { reason: 'user', at: now() })
+        if (!change) throw notFound()
+        followUp(change)
+        return c.json(sessionJson(change.session), 200)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/sessions/{id}/events',
+        summary: 'What happened in it, oldest first',
+        security,
+        request: {
+          params: Params,
+          query: z.object({ after: z.coerce.number().int().min(0).default(0), limit: page(100, 1000) }),
+        },
+        responses: {
+          200: { description: 'A page.', content: json(EventPage) },
+          ...problems(...refusals, 'session_not_found'),
+        },
+      }),
+      async (c) => {
+        const { id } = await own(c.req.valid('param').id, c.var.user.userId)
+        const { after, limit } = c.req.valid('query')
+        const found = await events.page(id, after, limit + 1)
+        const shown = found.slice(0, limit)
+        return c.json(
+          { events: shown.map(eventJson), after: shown.at(-1)?.seq ?? after, hasMore: found.length > limit },
+          200,
+        )
+      },
+    )
+}
+
+const notFound = () => new AppError('session_not_found', 'There is no such session of yours.')

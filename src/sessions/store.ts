@@ -1,0 +1,95 @@
+import type { EndReason, Fact, Rules, SessionFacts, Status } from './lifecycle.ts'
+
+/** One user in one room, from minting its join token to its end. Times are milliseconds. */
+export interface Session {
+  id: string
+  userId: string
+  room: string
+  /** As last observed. */
+  status: Status
+  createdAt: number
+  tokenExpiresAt: number
+  endedAt: number | null
+  endReason: EndReason | null
+  /** The agent that LiveKit dispatches for it. */
+  agentName: string | null
+  /** The client's own words for that agent, verbatim. */
+  agentData: string | null
+  /** The presence for which the dispatch is known to exist. */
+  dispatchedSid: string | null
+}
+
+export interface NewSession {
+  id: string
+  userId: string
+  room: string
+  createdAt: number
+  tokenExpiresAt: number
+  agentName: string | null
+  agentData: string | null
+}
+
+export interface OpenLimits {
+  /** Live and disconnected sessions of the user; at this many no further one is opened. */
+  maxSessions: number
+  /** Pending ones; beyond it the oldest is ended as `superseded`. */
+  maxPending: number
+}
+
+export type Opened = { outcome: 'opened'; superseded: Session[] } | { outcome: 'too_many' }
+
+export interface Renewal {
+  tokenExpiresAt: number
+  /** Null keeps what the session has. */
+  agent: { name: string; data: string | null } | null
+}
+
+/** A status as it was before and is after one fact. */
+export interface Change {
+  session: Session
+  before: Status
+  facts: SessionFacts
+}
+
+/** What the status event of an end says beside the reason. */
+export interface EndNote {
+  agentId?: string
+  detail?: string
+  result?: Record<string, unknown>
+}
+
+export interface WebhookFact {
+  eventId: string
+  receivedAt: number
+  /** Which sessions the fact is about; a finished room concerns all with a presence in it. */
+  about: { sessionId: string } | { room: string } | null
+  fact: Fact | null
+}
+
+/** Sessions and the facts about them. Every method is atomic; a changed status is stored as event `session.status`. */
+export interface SessionStore {
+  /** Inserts a pending session and keeps its room claimed, within the limits. */
+  open(session: NewSession, limits: OpenLimits): Promise<Opened>
+  /** A new join token for a session that has not ended; null when it has. */
+  renew(id: string, renewal: Renewal): Promise<Session | null>
+  find(id: string): Promise<Session | null>
+  findWithFacts(id: string): Promise<{ session: Session; facts: SessionFacts } | null>
+  /** The user's sessions, newest first, those before the given id. */
+  listByUser(userId: string, limit: number, before?: string): Promise<Session[]>
+  /** Every session that has not ended, in that room if one is named. */
+  listUnfinished(room?: string): Promise<Session[]>
+  /** Applies one fact; null for an unknown session. */
+  record(id: string, fact: Fact, rules: Rules): Promise<Change | null>
+  /** Ends it, once: null when unknown; `before` tells whether this call did it. With `onlyIfLive` it must be live. */
+  end(id: string, end: { reason: EndReason; at: number; note?: EndNote; onlyIfLive?: boolean }): Promise<Change | null>
+  /** The webhook's id and its change in one write; empty for a repeated id. */
+  recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
+  lastWebhookAt(): Promise<number | null>
+
+  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone. */
+  listToRemove(): Promise<Session[]>
+  markRemoved(id: string, at: number): Promise<void>
+  markDispatched(id: string, sid: string): Promise<void>
+  /** Forgets webhook ids and finished rooms that are older; at most `limit` of each. Returns how many. */
+  prune(before: number, limit: number): Promise<number>
+}

@@ -1,0 +1,11 @@
+/** At most one call under way per key; callers that come meanwhile share its result. */
+export function singleFlight<T>(): (key: string, work: () => Promise<T>) => Promise<T> {
+  const flights = new Map<string, Promise<T>>()
+  return (key, work) => {
+    const known = flights.get(key)
+    if (known) return known
+    const flight = work().finally(() => flights.delete(key))
+    flights.set(key, flight)
+    return flight
+  }
+}
