@@ -1,0 +1,141 @@
+import type { AgentStore } from '../agents/store.ts'
+import type { UserStore } from '../auth/store.ts'
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import { newId, newRoomName } from '../ids.ts'
+import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
+import type { Rooms } from '../rooms/rooms.ts'
+import { jobMetadata } from '../sessions/dispatch.ts'
+import type { Session, SessionStore } from '../sessions/store.ts'
+import type { JoinRequest } from './request.ts'
+
+export interface MintDeps {
+  users: UserStore
+  agents: AgentStore
+  sessions: SessionStore
+  rules: Rooms
+  mintJoinToken: MintJoinToken
+  /** Told of each session that gave way to a new one. */
+  onSuperseded: (ended: Session) => void
+  config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
+  now: () => number
+}
+
+export interface Minted extends JoinToken {
+  room: string
+  identity: string
+  name: string | null
+  /** Null for an agent's token: an agent is in a room, it has no session. */
+  sessionId: string | null
+}
+
+/** Clients mint on mount and again on hang-up, so a few unused sessions per user are normal. */
+const MAX_PENDING = 10
+
+/** Join tokens for users, each with its session, and for agents, which have none. */
+export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSuperseded, config, now }: MintDeps) {
+  /**
+   * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
+   * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
+   * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only where LiveKit had to be asked)
+   */
+  async function forUser(userId: string, request: JoinRequest): Promise<Minted> {
+    if (request.identity !== undefined && request.identity !== userId) {
+      throw AppError.field('identity_forbidden', 'identity', 'The identity is the signed-in user’s id. Leave it out.')
+    }
+    const user = await users.findUser(userId)
+    if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
+    const agent = await registeredAgent(request.agent)
+    const session =
+      request.sessionId === undefined
+        ? await openSession(userId, request, agent)
+        : await renewSession(userId, request.sessionId, request, agent)
+    const name = request.name ?? user.name
+    const minted = await mintJoinToken({
+      identity: userId,
+      room: session.room,
+      name,
+      metadata: JSON.stringify({ ...request.metadata, sessionId: session.id }),
+      attributes: { ...request.attributes, sessionId: session.id, userId },
+      roomConfig: {
+        ...rules.timeouts,
+        agent: session.agentName === null ? null : { name: session.agentName, metadata: jobMetadata(session) },
+      },
+    })
+    return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
+  }
+
+  async function registeredAgent(requested: JoinRequest['agent']): Promise<JoinRequest['agent']> {
+    const field = 'room_config.agents'
+    const wanted = requested ?? (config.defaultAgent === undefined ? null : { name: config.defaultAgent, data: null })
+    if (!wanted) return null
+    const agent = await agents.findAgent(wanted.name)
+    if (!agent || agent.disabledAt !== null) {
+      throw AppError.field('agent_not_registered', field, `There is no agent account named ${wanted.name}.`)
+    }
+    return wanted
+  }
+
+  async function openSession(userId: string, request: JoinRequest, agent: JoinRequest['agent']) {
+    const room = request.room ?? newRoomName()
+    if (request.room !== undefined) await rules.enter(room, userId)
+    if (request.autoCreateRoom) await rules.create(room)
+    const createdAt = now()
+    const session = {
+      id: newId('sess', createdAt),
+      userId,
+      room,
+      createdAt,
+      tokenExpiresAt: createdAt + JOIN_TOKEN_SECONDS * 1000,
+      agentName: agent?.name ?? null,
+      agentData: agent?.data ?? null,
+    }
+    const opened = await sessions.open(session, { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING })
+    if (opened.outcome === 'too_many') {
+      const limit = config.maxSessionsPerUser
+      throw new AppError(
+        'too_many_sessions',
+        `There are ${limit} sessions under way, which is the limit. End one first.`,
+      )
+    }
+    opened.superseded.forEach(onSuperseded)
+    return session
+  }
+
+  async function renewSession(userId: string, id: string, request: JoinRequest, agent: JoinRequest['agent']) {
+    const known = await sessions.find(id)
+    if (!known || known.userId !== userId) {
+      throw AppError.field('session_not_found', 'session_id', 'There is no such session of yours.')
+    }
+    if (request.room !== undefined && request.room !== known.room) {
+      throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
+    }
+    if (request.autoCreateRoom && known.endedAt === null) await rules.create(known.room)
+    // A default agent does not replace the one that the session already has.
+    const changed = request.agent === null && known.agentName !== null ? null : agent
+    const renewed = await sessions.renew(id, { tokenExpiresAt: now() + JOIN_TOKEN_SECONDS * 1000, agent: changed })
+    if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
+    return renewed
+  }
+
+  /**
+   * A join token for an agent of scope `rooms:join`: its own identity, a room that holds a session of ours, no session.
+   * @throws AppError `room_required`, `identity_forbidden`, `room_not_found`
+   */
+  async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
+    const { room, identity, name = null } = request
+    if (room === undefined) throw AppError.field('room_required', 'room', 'An agent names the room that it joins.')
+    if (identity !== undefined && identity !== agentId) {
+      throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
+    }
+    if ((await sessions.listUnfinished(room)).length === 0) {
+      throw AppError.field('room_not_found', 'room', `There is no session under way in the room ${room}.`)
+    }
+    const minted = await mintJoinToken({ identity: agentId, room, name: name ?? agentId, kind: 'agent' })
+    return { ...minted, room, identity: agentId, name: name ?? agentId, sessionId: null }
+  }
+
+  return { forUser, forAgent }
+}
+
+export type JoinTokens = ReturnType<typeof joinTokens>

@@ -1,0 +1,165 @@
+import { z } from '@hono/zod-openapi'
+import { AppError } from '../errors.ts'
+import { isShallow } from '../http/json-depth.ts'
+
+/** LiveKit's own limit for names, identities and rooms, in bytes; ours is in characters and stays below it. */
+const MAX_NAME = 128
+/** Metadata and attributes ride in the token, which rides in a URL. */
+const MAX_METADATA_BYTES = 4096
+
+const hasNoControlCharacters = (value: string) => !/\p{Cc}/u.test(value)
+/** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
+const optional = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional())
+const label = optional(z.string().max(MAX_NAME).refine(hasNoControlCharacters, 'must not hold control characters'))
+const text = optional(z.string().max(MAX_METADATA_BYTES))
+
+/** Name of a room, as `/token` and `/rooms` take it. */
+export const RoomName = label
+
+const AgentDispatch = z.looseObject({ agent_name: text, agentName: text, metadata: text })
+const RoomConfig = z.looseObject({ agents: optional(z.array(AgentDispatch).max(16)) })
+
+/** LiveKit's standard token endpoint and the token guide's dialect, both at once; unknown fields are ignored. */
+export const TokenRequest = z
+  .object({
+    room_name: label,
+    participant_identity: optional(z.string().max(256)),
+    participant_name: label,
+    participant_metadata: text,
+    participant_attributes: optional(z.record(z.string().max(256), z.string().max(MAX_METADATA_BYTES))),
+    room_config: optional(RoomConfig),
+    room: label,
+    identity: optional(z.string().max(256)),
+    name: label,
+    auto_create_room: optional(z.boolean()),
+    session_id: optional(z.string().max(128)),
+  })
+  .openapi('TokenRequest')
+
+type ParsedRequest = z.infer<typeof TokenRequest>
+
+export interface JoinRequest {
+  room: string | undefined
+  identity: string | undefined
+  name: string | undefined
+  metadata: Record<string, unknown>
+  attributes: Record<string, string>
+  agent: { name: string; data: string | null } | null
+  autoCreateRoom: boolean
+  sessionId: string | undefined
+}
+
+/**
+ * One request out of two dialects, with everything refused that a client may not choose.
+ * @throws AppError naming the field: `validation_failed` for dialects that contradict each other, `attribute_forbidden`,
+ * `metadata_invalid`, `metadata_forbidden`, `metadata_too_large`, `room_config_forbidden`.
+ */
+export function joinRequest(body: ParsedRequest): JoinRequest {
+  const attributes = body.participant_attributes ?? {}
+  const metadata = parseMetadata(body.participant_metadata)
+  refuseOwnAttributes(attributes)
+  const request: JoinRequest = {
+    room: same('room', body.room_name, body.room),
+    identity: same('identity', body.participant_identity, body.identity),
+    name: same('name', body.participant_name, body.name),
+    metadata,
+    attributes,
+    agent: requestedAgent(body.room_config ?? {}),
+    autoCreateRoom: body.auto_create_room ?? false,
+    sessionId: body.session_id,
+  }
+  const bytes = Buffer.byteLength(
+    (body.participant_metadata ?? '') + JSON.stringify(attributes) + (request.agent?.data ?? ''),
+  )
+  if (bytes > MAX_METADATA_BYTES) {
+    throw AppError.field(
+      'metadata_too_large',
+      'participant_metadata',
+      `Metadata, attributes and agent metadata together may have ${MAX_METADATA_BYTES} bytes; these have ${bytes}.`,
+    )
+  }
+  return request
+}
+
+function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
+  if (standard !== undefined && guide !== undefined && standard !== guide) {
+    throw AppError.field('validation_failed', field, `The request names two different values: ${field} is given twice.`)
+  }
+  return standard ?? guide
+}
+
+function refuseOwnAttributes(attributes: Record<string, string>): void {
+  for (const key of Object.keys(attributes)) {
+    if (key === 'userId' || key === 'sessionId' || key.startsWith('lk.')) {
+      const field = `participant_attributes.${key}`
+      throw AppError.field(
+        'attribute_forbidden',
+        field,
+        'The attributes userId, sessionId and lk.* are set by the server.',
+      )
+    }
+  }
+}
+
+function parseMetadata(metadata: string | undefined): Record<string, unknown> {
+  if (metadata === undefined) return {}
+  const field = 'participant_metadata'
+  let value: unknown
+  try {
+    value = JSON.parse(metadata)
+  } catch {
+    throw AppError.field('metadata_invalid', field, 'The metadata must be a JSON object, as a string.')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || !isShallow(value)) {
+    throw AppError.field('metadata_invalid', field, 'The metadata must be a JSON object that is not nested too deeply.')
+  }
+  if ('sessionId' in value || 'userId' in value) {
+    throw AppError.field('metadata_forbidden', field, 'The metadata keys userId and sessionId are set by the server.')
+  }
+  return { ...value }
+}
+
+/** Fields of livekit.RoomConfiguration that would let a client rule over the room; LiveKit takes both spellings. */
+const PRIVILEGED_ROOM = [
+  'name',
+  'empty_timeout',
+  'departure_timeout',
+  'max_participants',
+  'metadata',
+  'egress',
+  'min_playout_delay',
+  'max_playout_delay',
+  'sync_streams',
+  'tags',
+]
+/** The same of livekit.RoomAgentDispatch. */
+const PRIVILEGED_AGENT = ['restart_policy', 'deployment', 'attributes']
+
+function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'] {
+  refusePrivileged(config, PRIVILEGED_ROOM, 'room_config')
+  const agents = config.agents ?? []
+  for (const agent of agents) refusePrivileged(agent, PRIVILEGED_AGENT, 'room_config.agents')
+  if (agents.length > 1) {
+    throw AppError.field('room_config_forbidden', 'room_config.agents', 'A session has one agent.')
+  }
+  const [agent] = agents
+  const name = agent?.agent_name ?? agent?.agentName
+  if (!agent || name === undefined) return null
+  return { name, data: agent.metadata ?? null }
+}
+
+function refusePrivileged(object: Record<string, unknown>, fields: string[], where: string): void {
+  for (const field of fields) {
+    const camel = field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    if (!isDefault(object[field]) || !isDefault(object[camel])) {
+      throw AppError.field('room_config_forbidden', `${where}.${field}`, `The server decides ${where}.${field}.`)
+    }
+  }
+}
+
+/** Protobuf's defaults, which say nothing: absent, null, 0, false, an empty string, list or object. */
+function isDefault(value: unknown): boolean {
+  if (!value || value === '0') return true
+  return typeof value === 'object' && Object.keys(value).length === 0
+}

@@ -1,0 +1,114 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { createMiddleware } from 'hono/factory'
+import type { AgentStore } from '../agents/store.ts'
+import { authenticateAgent } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { bearerToken } from '../http/bearer.ts'
+import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { type AppEnv, createRouter } from '../http/router.ts'
+import type { JoinTokens, Minted } from './mint.ts'
+import { joinRequest, TokenRequest } from './request.ts'
+
+export interface TokenRoutesDeps {
+  tokens: AccessTokens
+  agents: AgentStore
+  joinTokens: JoinTokens
+  livekitUrl: string
+}
+
+interface TokenEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { caller: { userId: string } | { agentId: string } }
+}
+
+const TokenResponse = z
+  .object({
+    server_url: z.string(),
+    participant_token: z.string(),
+    room_name: z.string(),
+    participant_identity: z.string(),
+    participant_name: z.string().optional(),
+    session_id: z.string().optional().openapi({ description: 'Absent for an agent.' }),
+    expires_at: z.number().int().openapi({ description: 'Unix seconds: the token’s own exp.' }),
+    url: z.string(),
+    token: z.string(),
+    room: z.string(),
+    identity: z.string(),
+  })
+  .openapi('TokenResponse')
+
+/** LiveKit's standard token endpoint, which is the token guide's as well. */
+export function tokenRoutes({ tokens, agents, joinTokens, livekitUrl }: TokenRoutesDeps) {
+  const caller = createMiddleware<TokenEnv>(async function tokenCaller(c, next) {
+    const token = bearerToken(c)
+    if (tokens.isForAgents(token)) {
+      c.set('caller', { agentId: (await authenticateAgent(tokens, agents, token, 'rooms:join')).id })
+    } else c.set('caller', await tokens.verifyUserToken(token))
+    await next()
+  })
+  const router = createRouter<TokenEnv>()
+  router.use('/token', caller, limitBody(MAX_BODY_BYTES), jsonBody)
+  return router.openapi(
+    createRoute({
+      method: 'post',
+      path: '/token',
+      summary: 'A LiveKit join token, and the session it belongs to',
+      security: [{ userToken: [] }, { agentToken: ['rooms:join'] }],
+      request: { body: { required: true, content: { 'application/json': { schema: TokenRequest } } } },
+      responses: {
+        201: { description: 'Minted.', content: { 'application/json': { schema: TokenResponse } } },
+        ...problems(
+          'missing_token',
+          'invalid_token',
+          'invalid_request',
+          'insufficient_scope',
+          'agent_disabled',
+          'malformed_json',
+          'unsupported_media_type',
+          'body_too_large',
+          'validation_failed',
+          'identity_forbidden',
+          'attribute_forbidden',
+          'metadata_invalid',
+          'metadata_forbidden',
+          'metadata_too_large',
+          'room_config_forbidden',
+          'agent_not_registered',
+          'room_required',
+          'room_forbidden',
+          'room_not_found',
+          'session_not_found',
+          'session_ended',
+          'too_many_sessions',
+          'livekit_unavailable',
+          'store_unavailable',
+        ),
+      },
+    }),
+    async (c) => {
+      const request = joinRequest(c.req.valid('json'))
+      const { caller } = c.var
+      const minted =
+        'userId' in caller
+          ? await joinTokens.forUser(caller.userId, request)
+          : await joinTokens.forAgent(caller.agentId, request)
+      return c.json(answer(minted, livekitUrl), 201, { 'Cache-Control': 'no-store' })
+    },
+  )
+}
+
+function answer({ token, room, identity, name, sessionId, expiresAt }: Minted, url: string) {
+  return {
+    server_url: url,
+    participant_token: token,
+    room_name: room,
+    participant_identity: identity,
+    ...(name === null ? {} : { participant_name: name }),
+    ...(sessionId === null ? {} : { session_id: sessionId }),
+    expires_at: expiresAt,
+    url,
+    token,
+    room,
+    identity,
+  }
+}
