@@ -1,0 +1,99 @@
+import { z } from '@hono/zod-openapi'
+import type { Context, MiddlewareHandler } from 'hono'
+import { every } from 'hono/combine'
+import { createMiddleware } from 'hono/factory'
+import type { Scope } from '../agents/agent.ts'
+import type { AgentStore } from '../agents/store.ts'
+import { type AgentEnv, agentGuard } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { AppError } from '../errors.ts'
+import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { validationFailed } from '../http/router.ts'
+import type { Session, SessionStore } from '../sessions/store.ts'
+import type { Liveness, LivenessCheck } from './liveness.ts'
+
+/** The pair that every callback names. */
+export const Pair = z.object({
+  userId: z.string().min(1).max(128).openapi({ example: 'user_0193a1b2c3d4' }),
+  sessionId: z.string().min(1).max(128).openapi({ example: 'sess_0193a1b2c3d4' }),
+})
+
+export interface CallbackEnv extends AgentEnv {
+  Variables: AgentEnv['Variables'] & { session: Session }
+}
+
+export interface CallbackGuardDeps {
+  tokens: AccessTokens
+  agents: AgentStore
+  sessions: SessionStore
+  liveness: LivenessCheck
+}
+
+export interface Callback {
+  /** What the agent's token must allow. */
+  scope: Scope
+  /** The whole body (or query, for a GET), with the pair in it: a wrong one is refused before anybody is asked. */
+  input: z.ZodType<z.infer<typeof Pair>>
+  /** A stored answer for this very request; given back whatever the session's status is now. */
+  replay?: (c: CallbackContext, session: Session) => Promise<Response | undefined>
+}
+
+type CallbackContext = Context<CallbackEnv>
+
+/** Seconds until asking again makes sense. */
+const RETRY_SECONDS = 2
+
+/**
+ * The guard of `/agent/*`: a trusted agent, a pair that belongs together, and a user whom LiveKit confirms to be in the
+ * session's room. Fails closed; gives the handler `c.var.agent` and `c.var.session`.
+ */
+export function callbackGuard({ tokens, agents, sessions, liveness }: CallbackGuardDeps) {
+  return ({ scope, input, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
+    const livePair = createMiddleware<CallbackEnv>(async function livePair(c, next) {
+      const { userId, sessionId } = parse(input, c.req.method === 'GET' ? c.req.query() : await readJson(c))
+      const session = await sessions.find(sessionId)
+      if (!session || session.userId !== userId) {
+        throw new AppError('session_mismatch', 'There is no session of that id for that user.')
+      }
+      const stored = await replay?.(c, session)
+      if (stored) return stored
+      const outcome = session.endedAt === null ? await liveness(sessionId) : 'ended'
+      if (outcome !== 'live') throw notLive(outcome)
+      c.set('session', session)
+      return next()
+    })
+    return every(agentGuard(tokens, agents, scope), limitBody(MAX_BODY_BYTES), jsonBody, livePair)
+  }
+}
+
+export type CallbackGuard = ReturnType<typeof callbackGuard>
+
+/** Why a callback for a real pair is refused: `session_ended`, `session_not_live` or `liveness_unknown`. */
+export function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
+  switch (outcome) {
+    case 'ended':
+      return new AppError('session_ended', 'The session has ended. Stop calling for it.')
+    case 'absent':
+      return new AppError('session_not_live', 'The user is not in the room now.', {
+        retryAfterSeconds: RETRY_SECONDS,
+      })
+    case 'unknown':
+      return new AppError('liveness_unknown', 'LiveKit could not say whether the user is in the room.', {
+        retryAfterSeconds: RETRY_SECONDS,
+      })
+  }
+}
+
+async function readJson(c: CallbackContext): Promise<unknown> {
+  try {
+    return await c.req.json()
+  } catch {
+    throw new AppError('malformed_json', 'The body is not valid JSON.')
+  }
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw validationFailed(parsed.error)
+}

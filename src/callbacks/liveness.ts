@@ -1,0 +1,113 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { AppError } from '../errors.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import { answerFor } from '../sessions/evidence.ts'
+import type { FollowUp } from '../sessions/follow-up.ts'
+import { openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
+import type { Session, SessionStore } from '../sessions/store.ts'
+import { singleFlight } from '../single-flight.ts'
+
+/** Three outcomes, never two: not knowing is neither live nor absent. */
+export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
+
+export interface LivenessDeps {
+  sessions: SessionStore
+  livekit: LiveKit
+  followUp: FollowUp
+  rules: Rules
+  /** How long LiveKit's confirmation counts. */
+  livenessMs: number
+  now: () => number
+}
+
+interface Answer {
+  liveness: Liveness
+  askedAt: number
+}
+
+/** How long a negative answer is reused. */
+const NEGATIVE_MS = 1000
+/** A "not there" this soon after a join may be LiveKit's store lagging behind: it is asked again. */
+const FRESH_JOIN_MS = 10_000
+const RETRY_PAUSES_MS = [100, 250, 500]
+/** Questions under way at once, over all sessions. */
+const MAX_QUESTIONS = 128
+
+/** Whether the session's user is in its room now, by LiveKit's own word. */
+export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now }: LivenessDeps) {
+  const oncePerSession = singleFlight<Answer>()
+  const negatives = new Map<string, Answer>()
+  let questions = 0
+
+  return async function check(id: string): Promise<Liveness> {
+    const known = await sessions.findWithFacts(id)
+    if (!known || known.facts.end) return 'ended'
+    if (isConfirmed(known.facts, now() - livenessMs)) return 'live'
+    const negative = negatives.get(id)
+    if (negative && stillHolds(negative, known.facts)) return negative.liveness
+    return (await oncePerSession(id, () => ask(known.session, known.facts))).liveness
+  }
+
+  function stillHolds({ askedAt }: Answer, facts: SessionFacts): boolean {
+    const joinedSince = openPresences(facts).some(({ seenAt }) => seenAt !== null && seenAt >= askedAt)
+    return now() - askedAt < NEGATIVE_MS && !joinedSince
+  }
+
+  async function ask(session: Session, facts: SessionFacts): Promise<Answer> {
+    if (questions >= MAX_QUESTIONS) return { liveness: 'unknown', askedAt: now() }
+    questions++
+    try {
+      return await askUntilConsistent(session, facts)
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'livekit_unavailable') {
+        return { liveness: 'unknown', askedAt: now() }
+      }
+      throw error
+    } finally {
+      questions--
+    }
+  }
+
+  async function askUntilConsistent(session: Session, facts: SessionFacts): Promise<Answer> {
+    for (const pause of [...RETRY_PAUSES_MS, null]) {
+      const askedAt = now()
+      const participant = await livekit.getParticipant(session.room, session.userId)
+      if (participant || !isFreshlyJoined(facts, askedAt)) {
+        const fact = answerFor(session, participant ? [participant] : [], askedAt)
+        const change = await sessions.record(session.id, fact, rules)
+        if (change) followUp(change)
+        return remember(session.id, livenessOf(change?.facts, askedAt), askedAt)
+      }
+      if (pause !== null) await delay(pause)
+    }
+    return { liveness: 'unknown', askedAt: now() }
+  }
+
+  function livenessOf(facts: SessionFacts | undefined, askedAt: number): Liveness {
+    if (!facts || facts.end) return 'ended'
+    return isConfirmed(facts, askedAt) ? 'live' : 'absent'
+  }
+
+  function remember(id: string, liveness: Liveness, askedAt: number): Answer {
+    const answer = { liveness, askedAt }
+    negatives.delete(id)
+    if (liveness === 'absent') {
+      // Oldest first, so the expired ones are at the front.
+      for (const [old, { askedAt: at }] of negatives) {
+        if (now() - at < NEGATIVE_MS) break
+        negatives.delete(old)
+      }
+      negatives.set(id, answer)
+    }
+    return answer
+  }
+}
+
+export type LivenessCheck = ReturnType<typeof livenessCheck>
+
+/** An open presence that LiveKit listed since, and has not missed after that. */
+const isConfirmed = (facts: SessionFacts, since: number): boolean =>
+  openPresences(facts).some((p) => p.misses === 0 && p.confirmedAt !== null && p.confirmedAt >= since)
+
+const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>
+  openPresences(facts).some((p) => p.misses === 0 && p.joinedAt !== null && at - p.joinedAt < FRESH_JOIN_MS)

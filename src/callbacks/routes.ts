@@ -1,0 +1,196 @@
+import { createHash } from 'node:crypto'
+import { createRoute, z } from '@hono/zod-openapi'
+import type { UserStore } from '../auth/store.ts'
+import { AppError } from '../errors.ts'
+import { isShallow } from '../http/json-depth.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import type { EventStore, IdempotencyKey } from '../sessions/event-store.ts'
+import type { FollowUp } from '../sessions/follow-up.ts'
+import { EventJson, eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
+import type { SessionStore } from '../sessions/store.ts'
+import { type CallbackEnv, type CallbackGuard, notLive, Pair } from './guard.ts'
+
+export interface CallbackRoutesDeps {
+  guard: CallbackGuard
+  users: UserStore
+  sessions: SessionStore
+  events: EventStore
+  followUp: FollowUp
+  now: () => number
+}
+
+/** How much of a session's past an agent is given. */
+const CONTEXT_EVENTS = 100
+
+const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')
+
+const Progress = Pair.extend({
+  type: z
+    .string()
+    .max(64)
+    .regex(/^(?!session\.)[a-z][a-z0-9_.-]*$/, 'is a-z, 0-9, _ . and -, begins with a letter, and not with session.')
+    .default('progress'),
+  data: JsonObject.openapi({ example: { status: 'done' } }),
+}).openapi('Progress')
+
+const End = Pair.extend({
+  reason: z.string().min(1).max(256).optional(),
+  result: JsonObject.optional(),
+}).openapi('EndSession')
+
+const Stored = z
+  .object({ sessionId: z.string(), seq: z.number().int(), createdAt: z.iso.datetime() })
+  .openapi('StoredEvent')
+
+const Context = z
+  .object({
+    user: z.object({ id: z.string(), email: z.string().optional(), name: z.string().optional(), guest: z.boolean() }),
+    session: SessionJson,
+    events: z.array(EventJson),
+    /** `seq` of the newest event: what comes later is after it. */
+    cursor: z.number().int(),
+  })
+  .openapi('Context')
+
+const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
+const refusals = [
+  'missing_token',
+  'invalid_token',
+  'invalid_request',
+  'insufficient_scope',
+  'agent_disabled',
+  'validation_failed',
+  'session_mismatch',
+  'session_not_live',
+  'session_ended',
+  'liveness_unknown',
+  'store_unavailable',
+] as const
+const bodyRefusals = ['malformed_json', 'unsupported_media_type', 'body_too_large'] as const
+const security = [{ agentToken: [] }]
+
+/** What an agent may do on behalf of the user who is in the room. */
+export function callbackRoutes({ guard, users, sessions, events, followUp, now }: CallbackRoutesDeps) {
+  const router = createRouter<CallbackEnv>()
+  return router
+    .openapi(
+      createRoute({
+        method: 'post',
+        path: '/agent/progress',
+        summary: 'Report progress on behalf of the user',
+        security,
+        middleware: guard({
+          scope: 'progress:write',
+          input: Progress,
+          async replay(c, session) {
+            const idempotency = idempotencyKey(c.req.header('Idempotency-Key'), await c.req.text())
+            const replay = idempotency && (await events.findReplay(c.var.agent.id, session.id, idempotency))
+            if (replay?.outcome === 'key_reused') throw keyReused()
+            return replay ? c.json(stored(session.id, replay.event), 201) : undefined
+          },
+        }),
+        request: {
+          headers: z.object({ 'idempotency-key': z.string().optional() }),
+          body: { required: true, content: json(Progress) },
+        },
+        responses: {
+          201: { description: 'Stored; the same answer for a repeated Idempotency-Key.', content: json(Stored) },
+          ...problems(...refusals, ...bodyRefusals, 'invalid_idempotency_key', 'idempotency_key_reused'),
+        },
+      }),
+      async (c) => {
+        const { type, data } = c.req.valid('json')
+        const { agent, session } = c.var
+        const idempotency = idempotencyKey(c.req.header('Idempotency-Key'), await c.req.text())
+        const appended = await events.append({
+          sessionId: session.id,
+          agentId: agent.id,
+          type,
+          data,
+          createdAt: now(),
+          idempotency,
+        })
+        switch (appended.outcome) {
+          case 'stored':
+          case 'replayed':
+            return c.json(stored(session.id, appended.event), 201)
+          case 'key_reused':
+            throw keyReused()
+          case 'ended':
+            throw notLive('ended')
+          case 'not_live':
+            throw notLive('absent')
+        }
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/agent/context',
+        summary: 'Whom the agent is talking to, and what happened so far',
+        security,
+        middleware: guard({ scope: 'context:read', input: Pair }),
+        request: { query: Pair },
+        responses: { 200: { description: 'The context.', content: json(Context) }, ...problems(...refusals) },
+      }),
+      async (c) => {
+        const { id, userId } = c.var.session
+        const [user, session, last] = await Promise.all([
+          users.findUser(userId),
+          sessions.find(id),
+          events.last(id, CONTEXT_EVENTS),
+        ])
+        if (!user || !session) throw new AppError('session_mismatch', 'There is no session of that id for that user.')
+        const { email, name } = user
+        const profile = { id: userId, ...(email ? { email } : {}), ...(name ? { name } : {}), guest: email === null }
+        const cursor = last.at(-1)?.seq ?? 0
+        return c.json({ user: profile, session: sessionJson(session), events: last.map(eventJson), cursor }, 200)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'post',
+        path: '/agent/session/end',
+        summary: 'End the session and remove its participant',
+        security,
+        middleware: guard({ scope: 'session:end', input: End }),
+        request: { body: { required: true, content: json(End) } },
+        responses: {
+          200: { description: 'Ended.', content: json(SessionJson) },
+          ...problems(...refusals, ...bodyRefusals),
+        },
+      }),
+      async (c) => {
+        const { reason, result } = c.req.valid('json')
+        const change = await sessions.end(c.var.session.id, {
+          reason: 'agent',
+          at: now(),
+          onlyIfLive: true,
+          note: { agentId: c.var.agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) },
+        })
+        if (!change || change.before === 'ended') throw notLive('ended')
+        if (change.session.status !== 'ended') throw notLive('absent')
+        followUp(change)
+        return c.json(sessionJson(change.session), 200)
+      },
+    )
+}
+
+const stored = (sessionId: string, { seq, createdAt }: { seq: number; createdAt: number }) => ({
+  sessionId,
+  seq,
+  createdAt: new Date(createdAt).toISOString(),
+})
+
+/** @throws AppError `invalid_idempotency_key` */
+function idempotencyKey(key: string | undefined, body: string): IdempotencyKey | null {
+  if (key === undefined) return null
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new AppError('invalid_idempotency_key', 'An Idempotency-Key is 1 to 255 visible ASCII characters.')
+  }
+  return { key, payloadHash: createHash('sha256').update(body).digest('hex') }
+}
+
+const keyReused = () =>
+  new AppError('idempotency_key_reused', 'This Idempotency-Key was used for another body in this session.')
