@@ -1,17 +1,39 @@
+import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
-import { accounts } from './auth/accounts.ts'
+import { agentTokenRoutes } from './agents/routes.ts'
+import { accounts as accountsOf } from './auth/accounts.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
 import { wellKnownRoutes } from './auth/well-known.ts'
-import { agentTokenRoutes } from './agents/routes.ts'
+import { background as backgroundOf } from './background.ts'
+import { callbackGuard } from './callbacks/guard.ts'
+import { livenessCheck } from './callbacks/liveness.ts'
+import { callbackRoutes } from './callbacks/routes.ts'
 import type { Config, Secrets } from './config.ts'
 import { AppError } from './errors.ts'
+import { health as healthOf } from './health/health.ts'
+import { healthRoutes } from './health/routes.ts'
+import { allowOrigins } from './http/cors.ts'
 import { renderProblem } from './http/problem.ts'
+import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
+import { joinTokenMinter } from './livekit/join-token.ts'
 import type { LiveKit } from './livekit/livekit.ts'
+import { webhookRoutes } from './livekit/routes.ts'
+import { webhookReceiver } from './livekit/webhook.ts'
+import { pruner } from './prune.ts'
+import { roomRules } from './rooms/rooms.ts'
+import { roomRoutes } from './rooms/routes.ts'
+import { dispatcher } from './sessions/dispatch.ts'
+import { followUp as followUpOf } from './sessions/follow-up.ts'
+import { reconciler } from './sessions/reconciler.ts'
+import { removal as removalOf } from './sessions/removal.ts'
+import { sessionRoutes } from './sessions/routes.ts'
 import type { Store } from './store/open.ts'
+import { joinTokens } from './tokens/mint.ts'
+import { tokenRoutes } from './tokens/routes.ts'
 
 export interface AppDeps {
   config: Config
@@ -19,21 +41,67 @@ export interface AppDeps {
   store: Store
   keys: SigningKeys
   livekit: LiveKit
+  version: string
   log: Logger
   /** Milliseconds since the epoch. */
   now: () => number
 }
 
-/** The whole HTTP service as a value. */
-export function createApp(deps: AppDeps) {
-  const { config, store, keys, log, now } = deps
+/** The whole service as a value: the HTTP app, and the work that `server.ts` starts and stops. */
+export function createApp({ config, secrets, store, keys, livekit, version, log, now }: AppDeps) {
+  const { users, agents, rooms, sessions, events } = store
+  const rules = { reconnectMs: config.reconnectSeconds * 1000 }
+
+  const background = backgroundOf(log)
+  const removal = removalOf({ sessions, livekit, now })
+  const followUp = followUpOf({ removal, dispatcher: dispatcher({ sessions, livekit }), background })
+  const { reconcile } = reconciler({ sessions, rooms, livekit, removal, followUp, background, rules, now, log })
+
   const tokens = accessTokens({ keys, publicUrl: config.publicUrl, now })
-  const app = createRouter()
-  app.onError((error, c) => renderProblem(error, c, log))
-  app.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
-  app.use(requestId())
-  return app
+  const accounts = accountsOf({ users, keys: store.keys, tokens, now })
+  const roomPolicy = roomRules({ rooms, livekit, config, now })
+  const livenessMs = config.livenessSeconds * 1000
+  const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now })
+  const guard = callbackGuard({ tokens, agents, sessions, liveness })
+  const mint = joinTokens({
+    users,
+    agents,
+    sessions,
+    rules: roomPolicy,
+    mintJoinToken: joinTokenMinter(secrets.livekit, now),
+    onSuperseded: (session) => background.run('remove', () => removal.remove(session)),
+    config,
+    now,
+  })
+  const health = healthOf({ sessions, livekit, now })
+  const receive = webhookReceiver(secrets.webhook, now)
+
+  const router = createRouter()
+  router.onError((error, c) => renderProblem(error, c, log))
+  router.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
+  router.use(requestId(), requestLog(log), allowOrigins(config.corsOrigins))
+  router.use(
+    methodNotAllowed({
+      app: router,
+      onMethodNotAllowed: (c, methods) => {
+        c.header('Allow', methods.join(', '))
+        return renderProblem(new AppError('method_not_allowed', `Use ${methods.join(' or ')} here.`), c, log)
+      },
+    }),
+  )
+  const app = router
+    .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, now }))
-    .route('/', authRoutes({ accounts: accounts({ users: store.users, keys: store.keys, tokens, now }), tokens, config }))
-    .route('/', agentTokenRoutes({ agents: store.agents, tokens, now }))
+    .route('/', authRoutes({ accounts, tokens, config }))
+    .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, livekitUrl: config.livekitUrl }))
+    .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, now }))
+    .route('/', sessionRoutes({ tokens, sessions, events, followUp, now }))
+    .route('/', agentTokenRoutes({ agents, tokens, now }))
+    .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
+    .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
+
+  return { app, guard, reconcile, health, background, prune: pruner({ accounts, rooms, sessions, events, now }) }
 }
+
+/** The typed routes, for a client built on `hono/client`. */
+export type AppType = ReturnType<typeof createApp>['app']

@@ -52,7 +52,8 @@ export class ConfigError extends Error {
   }
 }
 
-const whole = (min: number, max: number) => z.coerce.number('must be a number').int('must be a whole number').min(min).max(max)
+const whole = (min: number, max: number) =>
+  z.coerce.number('must be a number').int('must be a whole number').min(min).max(max)
 const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL starting with ${protocols.map((p) => `${p}//`).join(' or ')}`,
@@ -141,7 +142,8 @@ function livekitPair(e: Env, production: boolean, problems: string[], warnings: 
     problems.push('LIVEKIT_API_KEY and LIVEKIT_API_SECRET: set both or neither')
   }
   if (!production) {
-    if (!secret) warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anybody can mint tokens.")
+    if (!secret)
+      warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anybody can mint tokens.")
     return { key: key ?? DEV_KEY.key, secret: secret ?? DEV_KEY.secret }
   }
   if (!key && !secret) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')

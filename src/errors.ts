@@ -37,7 +37,6 @@ export type ErrorCode =
   | 'session_mismatch'
   | 'session_not_live'
   | 'liveness_unknown'
-  | 'event_type_forbidden'
   | 'invalid_idempotency_key'
   | 'idempotency_key_reused'
   // agent accounts (command line)

@@ -30,22 +30,29 @@ export async function makeApp({ env = {}, databaseUrl = 'file::memory:' }: TestA
   const store = await openStore(config.databaseUrl)
   const keys = await loadSigningKeys(store.keys, clock.now())
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
-  const app = createApp({
+  const service = createApp({
     config,
     secrets,
     store,
     keys,
     livekit,
+    version: '0.0.0-test',
     log: pino({ level: config.logLevel }),
     now: clock.now,
   })
-  return { app, config, secrets, store, keys, clock }
+  return { ...service, config, secrets, store, keys, livekit, clock }
 }
 
 export type TestApp = Awaited<ReturnType<typeof makeApp>>
 
 /** POSTs JSON, with a bearer if given. */
-export const post = (app: TestApp['app'], path: string, body: unknown, bearer?: string, headers: Record<string, string> = {}) =>
+export const post = (
+  app: TestApp['app'],
+  path: string,
+  body: unknown,
+  bearer?: string,
+  headers: Record<string, string> = {},
+) =>
   app.request(path, {
     method: 'POST',
     headers: {

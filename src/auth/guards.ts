@@ -1,6 +1,6 @@
 import { createMiddleware } from 'hono/factory'
-import type { Agent, AgentStore } from '../agents/store.ts'
 import type { Scope } from '../agents/agent.ts'
+import type { Agent, AgentStore } from '../agents/store.ts'
 import { AppError } from '../errors.ts'
 import { bearerToken } from '../http/bearer.ts'
 import type { AppEnv } from '../http/router.ts'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
+import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import { isScope, type Scope } from '../agents/agent.ts'
 import { AppError } from '../errors.ts'
 import { ALG, type SigningKeys } from './keys.ts'
@@ -31,6 +31,8 @@ export interface AccessTokens {
   issueAgentToken(agent: AgentToken): Promise<string>
   /** @throws AppError `invalid_token` */
   verifyAgentToken(token: string): Promise<AgentToken>
+  /** Which verifier a route for both kinds should use: read without verification, proves nothing. */
+  isForAgents(token: string): boolean
 }
 
 export interface AccessTokensDeps {
@@ -100,6 +102,13 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
       const wellFormed = typeof sub === 'string' && sub === client_id && typeof scope === 'string'
       if (!wellFormed || typeof generation !== 'number') throw notValid()
       return { agentId: sub, scopes: scope.split(' ').filter(isScope), generation }
+    },
+    isForAgents(token) {
+      try {
+        return decodeJwt(token).aud === agentAudience
+      } catch {
+        return false
+      }
     },
   }
 }

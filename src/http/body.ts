@@ -1,5 +1,5 @@
-import { createMiddleware } from 'hono/factory'
 import { bodyLimit } from 'hono/body-limit'
+import { createMiddleware } from 'hono/factory'
 import { AppError } from '../errors.ts'
 import type { AppEnv } from './router.ts'
 
@@ -21,8 +21,10 @@ export const limitBody = (maxSize: number) =>
 export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next) {
   if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
   if ((await c.req.text()) === '') {
-    // Hono keeps promises in this cache, whatever its type says.
-    c.req.bodyCache.text = Promise.resolve('{}') as unknown as string
+    const headers = new Headers(c.req.raw.headers)
+    headers.set('Content-Type', 'application/json')
+    c.req.raw = new Request(c.req.url, { method: c.req.method, headers, body: '{}' })
+    c.req.bodyCache = {}
   } else if (!JSON_TYPE.test(c.req.header('Content-Type') ?? '')) {
     throw new AppError('unsupported_media_type', 'Send the body as application/json.')
   }

@@ -40,7 +40,6 @@ const STATUS = {
   session_mismatch: 403,
   session_not_live: 409,
   liveness_unknown: 503,
-  event_type_forbidden: 422,
   invalid_idempotency_key: 400,
   idempotency_key_reused: 422,
   agent_name_invalid: 422,
@@ -87,7 +86,8 @@ export function problems<C extends ErrorCode>(...codes: C[]): ProblemResponses<(
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
   const known = asAppError(error)
   const status = STATUS[known.code]
-  if (status >= 500) log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
+  if (status >= 500)
+    log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
   c.set('problemCode', known.code)
   const { errors, retryAfterSeconds } = known.details
   const headers: Record<string, string> = {
@@ -128,6 +128,9 @@ function asAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
   if (error instanceof HTTPException && error.status === 400) {
     return new AppError('malformed_json', 'The body is not valid JSON.')
+  }
+  if (error instanceof HTTPException && error.status === 415) {
+    return new AppError('unsupported_media_type', 'The body has a content type that is not taken here.')
   }
   return new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', {
     cause: error,

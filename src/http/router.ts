@@ -1,6 +1,7 @@
+import type { HttpBindings } from '@hono/node-server'
+import type { z } from '@hono/zod-openapi'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Env } from 'hono'
-import type { HttpBindings } from '@hono/node-server'
 import { AppError, type ErrorCode } from '../errors.ts'
 
 /** What every request knows about itself; guards add `user`, `agent` or `session` in their own types. */
@@ -13,13 +14,19 @@ export interface AppEnv extends Env {
 export function createRouter<E extends AppEnv = AppEnv>(): OpenAPIHono<E> {
   return new OpenAPIHono<E>({
     defaultHook: (result) => {
-      if (result.success) return
-      const errors = result.error.issues.slice(0, 20).map((issue) => ({
-        field: issue.path.join('.') || '(body)',
-        message: issue.message,
-      }))
-      const names = [...new Set(errors.map((e) => e.field))].join(', ')
-      throw new AppError('validation_failed', `The request is not valid: ${names}.`, { errors })
+      if (!result.success) throw validationFailed(result.error)
     },
   })
 }
+
+/** What a schema did not accept, field by field; the offending values are not repeated. */
+export function validationFailed({ issues }: { issues: ReadonlyArray<z.core.$ZodIssue> }): AppError {
+  const errors = issues.slice(0, MAX_FIELD_ERRORS).map((issue) => ({
+    field: issue.path.join('.') || '(body)',
+    message: issue.message,
+  }))
+  const names = [...new Set(errors.map(({ field }) => field))].join(', ')
+  return new AppError('validation_failed', `The request is not valid: ${names}.`, { errors })
+}
+
+const MAX_FIELD_ERRORS = 20

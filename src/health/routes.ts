@@ -1,0 +1,76 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { createRouter } from '../http/router.ts'
+import type { Health } from './health.ts'
+
+export interface HealthRoutesDeps {
+  health: Health
+  version: string
+}
+
+const Up = z.enum(['ok', 'unavailable'])
+const Report = z
+  .object({
+    status: z.enum(['ok', 'degraded']),
+    version: z.string(),
+    store: z.object({ status: Up }),
+    livekit: z.object({ status: Up }),
+    /** Null while LiveKit has sent none; then the reconciler alone keeps sessions true. */
+    lastWebhookAt: z.iso.datetime().nullable(),
+  })
+  .openapi('Health')
+const Live = z.object({ status: z.literal('ok') })
+const Ready = z.object({ status: z.enum(['ready', 'not_ready']) })
+const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
+
+/** For operators and orchestrators; nothing here needs a token or says anything of a user. */
+export function healthRoutes({ health, version }: HealthRoutesDeps) {
+  return createRouter()
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health',
+        summary: 'Store and LiveKit, as they are now',
+        responses: {
+          200: { description: 'Everything works.', content: json(Report) },
+          503: { description: 'Something does not.', content: json(Report) },
+        },
+      }),
+      async (c) => {
+        const [store, livekit] = await Promise.all([health.store(), health.livekit()])
+        const ok = store.status === 'ok' && livekit === 'ok'
+        const { lastWebhookAt } = store
+        const report = {
+          status: ok ? ('ok' as const) : ('degraded' as const),
+          version,
+          store: { status: store.status },
+          livekit: { status: livekit },
+          lastWebhookAt: lastWebhookAt === null ? null : new Date(lastWebhookAt).toISOString(),
+        }
+        return c.json(report, ok ? 200 : 503, { 'Cache-Control': 'no-store' })
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health/live',
+        summary: 'The process answers',
+        responses: { 200: { description: 'It does.', content: json(Live) } },
+      }),
+      (c) => c.json({ status: 'ok' as const }, 200),
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health/ready',
+        summary: 'Send traffic here: store open, first reconcile attempted',
+        responses: {
+          200: { description: 'Yes.', content: json(Ready) },
+          503: { description: 'Not yet, or not any more.', content: json(Ready) },
+        },
+      }),
+      async (c) => {
+        const ready = health.ready && (await health.store()).status === 'ok'
+        return ready ? c.json({ status: 'ready' as const }, 200) : c.json({ status: 'not_ready' as const }, 503)
+      },
+    )
+}

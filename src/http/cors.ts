@@ -1,0 +1,20 @@
+import { cors } from 'hono/cors'
+import type { Config } from '../config.ts'
+
+const PREFLIGHT_SECONDS = 600
+const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]'])
+
+/** Browsers of the allowed origins only. No cookies are ever used, so no credentials either. */
+export const allowOrigins = (origins: Config['corsOrigins']) =>
+  cors({
+    origin: (origin) => (isAllowed(origin, origins) ? origin : null),
+    allowHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key'],
+    allowMethods: ['GET', 'POST', 'DELETE'],
+    exposeHeaders: ['Retry-After', 'WWW-Authenticate', 'X-Request-Id'],
+    maxAge: PREFLIGHT_SECONDS,
+  })
+
+function isAllowed(origin: string, origins: Config['corsOrigins']): boolean {
+  if (origins !== 'localhost') return origins.includes(origin)
+  return URL.canParse(origin) && LOOPBACK.has(new URL(origin).hostname)
+}

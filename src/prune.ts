@@ -1,0 +1,35 @@
+import type { Accounts } from './auth/accounts.ts'
+import type { RoomStore } from './rooms/store.ts'
+import type { EventStore } from './sessions/event-store.ts'
+import type { SessionStore } from './sessions/store.ts'
+
+export interface PruneDeps {
+  accounts: Accounts
+  rooms: RoomStore
+  sessions: SessionStore
+  events: EventStore
+  now: () => number
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000
+/** A webhook's signature dies after 5 minutes: a day's ids close every replay. */
+const WEBHOOK_DAYS = 1
+const IDEMPOTENCY_DAYS = 1
+/** A room's name is its owner's this long after its last session. */
+const ROOM_CLAIM_DAYS = 30
+/** Rows per write, so that no write holds up the others. */
+const BATCH = 500
+
+/** Deletes what has lost its meaning, in small batches. */
+export function pruner({ accounts, rooms, sessions, events, now }: PruneDeps): () => Promise<void> {
+  async function untilDone(prune: () => Promise<number>): Promise<void> {
+    while ((await prune()) >= BATCH);
+  }
+  return async function prune() {
+    await accounts.prune()
+    const ago = (days: number) => now() - days * DAY_MS
+    await untilDone(() => sessions.prune(ago(WEBHOOK_DAYS), BATCH))
+    await untilDone(() => events.pruneKeys(ago(IDEMPOTENCY_DAYS), BATCH))
+    await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
+  }
+}
