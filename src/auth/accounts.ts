@@ -1,0 +1,158 @@
+import { AppError } from '../errors.ts'
+import { newId, newSecret } from '../ids.ts'
+import type { KeyStore } from './key-store.ts'
+import { passwords as defaultPasswords, type Passwords } from './passwords.ts'
+import {
+  childRefreshToken,
+  firstRefreshToken,
+  REFRESH_ABSOLUTE_MS,
+  REFRESH_GRACE_MS,
+  REFRESH_IDLE_MS,
+  refreshTokenHash,
+} from './refresh.ts'
+import type { User, UserStore } from './store.ts'
+import type { AccessTokens, UserToken } from './tokens.ts'
+
+/** A guest that has not signed in or refreshed for this long has no living token left. */
+const GUEST_IDLE_MS = REFRESH_IDLE_MS
+/** Rows that hang on one row are deleted with it: small batches, so that no write holds up the others. */
+const PRUNE_BATCH = 20
+
+export interface SignedIn {
+  user: User
+  accessToken: string
+  refreshToken: string
+}
+
+export interface Registration {
+  /** Lower case. */
+  email: string
+  password: string
+  name?: string | undefined
+}
+
+/** What people do with their accounts. */
+export interface Accounts {
+  /**
+   * With a guest's token that guest is upgraded, keeping its id; its sign-ins so far end, since whoever holds one would
+   * otherwise share the account.
+   * @throws AppError `email_taken`, `already_registered`, `invalid_token`, `busy`
+   */
+  register(registration: Registration, guest?: UserToken): Promise<SignedIn>
+  /** @throws AppError `invalid_credentials`, the same for an unknown e-mail and a wrong password; `busy` */
+  login(email: string, password: string): Promise<SignedIn>
+  guest(name?: string): Promise<SignedIn>
+  /** @throws AppError `invalid_refresh_token`; reuse outside the grace has ended the whole sign-in by then */
+  refresh(refreshToken: string): Promise<SignedIn>
+  /** Ends the sign-in that the token belongs to; an unknown token is fine (RFC 7009 §2.2). */
+  logout(refreshToken: string): Promise<void>
+  /** @throws AppError `invalid_token` when the user does not exist any more */
+  me(token: UserToken): Promise<User>
+  /** Deletes idle guests and expired refresh families, in small batches; returns how many of each. */
+  prune(): Promise<{ guests: number; families: number }>
+}
+
+export interface AccountsDeps {
+  users: UserStore
+  keys: KeyStore
+  tokens: AccessTokens
+  /** Milliseconds. */
+  now: () => number
+  passwords?: Passwords
+}
+
+export function accounts({ users, keys, tokens, now, passwords = defaultPasswords() }: AccountsDeps): Accounts {
+  let refreshKey: Buffer | undefined
+
+  async function loadRefreshKey(): Promise<Buffer> {
+    refreshKey ??= Buffer.from(await keys.secret('refresh', newSecret, now()), 'base64url')
+    return refreshKey
+  }
+
+  async function signIn(user: User): Promise<SignedIn> {
+    const at = now()
+    const refreshToken = firstRefreshToken()
+    await users.insertFamily(
+      {
+        id: newId('fam', at),
+        userId: user.id,
+        expiresAt: at + REFRESH_ABSOLUTE_MS,
+        first: { hash: refreshTokenHash(refreshToken), expiresAt: at + REFRESH_IDLE_MS },
+      },
+      at,
+    )
+    return { user, accessToken: await tokens.issueUserToken({ userId: user.id }), refreshToken }
+  }
+
+  async function me({ userId }: UserToken): Promise<User> {
+    const user = await users.findUser(userId)
+    if (!user) throw new AppError('invalid_token', 'The user of this access token does not exist any more.')
+    return user
+  }
+
+  async function create(email: string | null, name: string | undefined, passwordHash: string | null): Promise<User> {
+    const at = now()
+    const user: User = { id: newId('user', at), email, name: name ?? null, passwordHash, createdAt: at }
+    if (!(await users.insertUser(user))) throw emailTaken()
+    return user
+  }
+
+  async function upgrade(guest: User, { email, name, password }: Registration): Promise<User> {
+    if (guest.email !== null) throw alreadyRegistered()
+    const passwordHash = await passwords.hash(password)
+    const outcome = await users.upgradeGuest({ id: guest.id, email, name: name ?? null, passwordHash })
+    if (outcome === 'email_taken') throw emailTaken()
+    if (outcome === 'not_a_guest') throw alreadyRegistered()
+    return { ...guest, email, name: name ?? guest.name, passwordHash }
+  }
+
+  return {
+    me,
+    async register(registration, guest) {
+      if (guest) return signIn(await upgrade(await me(guest), registration))
+      const passwordHash = await passwords.hash(registration.password)
+      return signIn(await create(registration.email, registration.name, passwordHash))
+    },
+    async login(email, password) {
+      const user = await users.findUserByEmail(email)
+      const { matches, rehashed } = await passwords.check(password, user?.passwordHash ?? null)
+      if (!user || !matches) throw new AppError('invalid_credentials', 'The e-mail or the password is wrong.')
+      if (rehashed) await users.updatePasswordHash(user.id, rehashed)
+      return signIn(user)
+    },
+    guest: async (name) => signIn(await create(null, name, null)),
+    async refresh(parent) {
+      const child = childRefreshToken(await loadRefreshKey(), parent)
+      const limits = { idleMs: REFRESH_IDLE_MS, graceMs: REFRESH_GRACE_MS }
+      const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), now(), limits)
+      if (rotation.outcome !== 'rotated' && rotation.outcome !== 'repeated') throw invalidRefreshToken()
+      const user = await users.findUser(rotation.userId)
+      if (!user) throw invalidRefreshToken()
+      return { user, accessToken: await tokens.issueUserToken({ userId: user.id }), refreshToken: child }
+    },
+    async logout(refreshToken) {
+      await users.revokeFamilyOf(refreshTokenHash(refreshToken), 'logout', now())
+    },
+    async prune() {
+      const at = now()
+      return {
+        guests: await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit)),
+        families: await inBatches((limit) => users.pruneFamilies(at, limit)),
+      }
+    },
+  }
+}
+
+async function inBatches(deleteSome: (limit: number) => Promise<number>): Promise<number> {
+  let total = 0
+  for (;;) {
+    const deleted = await deleteSome(PRUNE_BATCH)
+    total += deleted
+    if (deleted < PRUNE_BATCH) return total
+  }
+}
+
+const emailTaken = () => new AppError('email_taken', 'There is an account with this e-mail already.')
+const alreadyRegistered = () => new AppError('already_registered', 'This user has an e-mail and a password already.')
+const invalidRefreshToken = () =>
+  new AppError('invalid_refresh_token', 'The refresh token is not valid (any more): sign in again.')

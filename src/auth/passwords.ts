@@ -1,0 +1,79 @@
+import { availableParallelism } from 'node:os'
+import { hash, verify } from '@node-rs/argon2'
+import { AppError } from '../errors.ts'
+
+/** OWASP's argon2id setting: 19 MiB, two passes, one lane; about 70 ms. argon2id is the library's default algorithm. */
+const COST = { memoryCost: 19456, timeCost: 2, parallelism: 1 }
+const PHC_PREFIX = `$argon2id$v=19$m=${COST.memoryCost},t=${COST.timeCost},p=${COST.parallelism}$`
+/** The hash of no password: checking against it costs what a real check costs. */
+const DUMMY = `${PHC_PREFIX}${'A'.repeat(22)}$${'A'.repeat(43)}`
+
+/** Hashing runs on libuv's four threads; one stays free for signing tokens and for files. */
+const MAX_PARALLEL = Math.max(1, Math.min(availableParallelism(), 3))
+/** Per running hash; about two seconds of waiting, after which a client is better told to come back. */
+const MAX_WAITING_EACH = 32
+
+/** UTF-8 bytes; argon2 takes it all, nothing is cut off. */
+export const MAX_PASSWORD_BYTES = 1024
+/** Characters (OWASP ASVS 6.2.1), so also at least as many bytes. */
+export const MIN_PASSWORD_LENGTH = 8
+
+export interface Passwords {
+  /**
+   * A PHC string.
+   * @throws AppError `busy` when too many wait already
+   */
+  hash(password: string): Promise<string>
+  /**
+   * Works equally long with no stored hash, and then never matches. `rehashed` is a replacement for a stored hash that
+   * was made with other parameters.
+   * @throws AppError `busy` when too many wait already
+   */
+  check(password: string, stored: string | null): Promise<{ matches: boolean; rehashed?: string }>
+}
+
+/** Hashing is the cheapest way to exhaust a server, so only `parallel` run at once and only `maxWaiting` wait. */
+export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_WAITING_EACH): Passwords {
+  const inTurn = turnstile(parallel, maxWaiting)
+  return {
+    hash: (password) => inTurn(() => hash(password, COST)),
+    check: (password, stored) =>
+      inTurn(async () => {
+        const matches = (await verify(stored ?? DUMMY, password)) && stored !== null
+        if (!matches || stored.startsWith(PHC_PREFIX)) return { matches }
+        return { matches, rehashed: await hash(password, COST) }
+      }),
+  }
+}
+
+function turnstile(parallel: number, maxWaiting: number) {
+  let running = 0
+  const waiting: Array<() => void> = []
+
+  async function enter(): Promise<void> {
+    if (running < parallel) {
+      running++
+      return
+    }
+    if (waiting.length >= maxWaiting) {
+      throw new AppError('busy', 'Too many sign-ins at once: try again in a moment.', { retryAfterSeconds: 1 })
+    }
+    await new Promise<void>((resolve) => waiting.push(resolve))
+  }
+
+  function leave(): void {
+    // The place is handed on without becoming free in between, so that nobody jumps the queue.
+    const next = waiting.shift()
+    if (next) next()
+    else running--
+  }
+
+  return async <T>(work: () => Promise<T>): Promise<T> => {
+    await enter()
+    try {
+      return await work()
+    } finally {
+      leave()
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { SCOPES } from '../agents/agent.ts'
+import { createRouter } from '../http/router.ts'
+import type { SigningKeys } from './keys.ts'
+
+/** Seconds; also how long before it signs a new key has to be published. */
+const MAX_AGE_SECONDS = 300
+const CACHE_CONTROL = `public, max-age=${MAX_AGE_SECONDS}`
+
+/** Parsing drops every other member, so that no private one can ever get out. */
+const PublicJwk = z.object({
+  kty: z.string(),
+  crv: z.string(),
+  x: z.string(),
+  y: z.string(),
+  kid: z.string(),
+  alg: z.string(),
+  use: z.string(),
+})
+const Jwks = z.object({ keys: z.array(PublicJwk) }).openapi('JsonWebKeySet')
+
+const Metadata = z
+  .object({
+    issuer: z.string(),
+    token_endpoint: z.string(),
+    jwks_uri: z.string(),
+    scopes_supported: z.array(z.string()),
+    response_types_supported: z.array(z.string()),
+    grant_types_supported: z.array(z.string()),
+    token_endpoint_auth_methods_supported: z.array(z.string()),
+  })
+  .openapi('AuthorizationServerMetadata')
+
+const jwksRoute = createRoute({
+  method: 'get',
+  path: '/.well-known/jwks.json',
+  tags: ['well-known'],
+  summary: 'The public keys of our access tokens (RFC 7517)',
+  responses: { 200: { description: 'Public keys', content: { 'application/json': { schema: Jwks } } } },
+})
+
+const metadataRoute = createRoute({
+  method: 'get',
+  path: '/.well-known/oauth-authorization-server',
+  tags: ['well-known'],
+  summary: 'Where agents get their tokens, and how (RFC 8414)',
+  responses: { 200: { description: 'Metadata', content: { 'application/json': { schema: Metadata } } } },
+})
+
+export interface WellKnownDeps {
+  keys: SigningKeys
+  publicUrl: string
+  /** Milliseconds. */
+  now: () => number
+}
+
+/** What others need in order to trust our tokens. */
+export function wellKnownRoutes({ keys, publicUrl, now }: WellKnownDeps) {
+  return createRouter()
+    .openapi(jwksRoute, (c) => {
+      c.header('Cache-Control', CACHE_CONTROL)
+      return c.json(Jwks.parse(keys.jwks(now())), 200)
+    })
+    .openapi(metadataRoute, (c) => {
+      c.header('Cache-Control', CACHE_CONTROL)
+      return c.json(
+        {
+          issuer: publicUrl,
+          token_endpoint: `${publicUrl}/agent/token`,
+          jwks_uri: `${publicUrl}/.well-known/jwks.json`,
+          scopes_supported: [...SCOPES],
+          // RFC 8414 §2 requires the member; there is no authorization endpoint.
+          response_types_supported: [],
+          grant_types_supported: ['client_credentials'],
+          token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+        },
+        200,
+      )
+    })
+}

@@ -1,0 +1,316 @@
+import { hash } from '@node-rs/argon2'
+import { describe, expect, test } from 'vitest'
+import { accounts } from '../src/auth/accounts.ts'
+import { passwords } from '../src/auth/passwords.ts'
+import { MeAnswer, SignedInAnswer } from '../src/auth/schemas.ts'
+import { accessTokens } from '../src/auth/tokens.ts'
+import { addressKey } from '../src/http/address.ts'
+import { Problem } from '../src/http/problem.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+
+const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
+const DAY_SECONDS = 24 * 60 * 60
+
+const signedIn = async (answer: Response | Promise<Response>) => SignedInAnswer.parse(await (await answer).json())
+const codeOf = async (answer: Response | Promise<Response>) => Problem.parse(await (await answer).json()).code
+const me = ({ app }: TestApp, bearer?: string) =>
+  app.request('/auth/me', { headers: bearer ? { Authorization: `Bearer ${bearer}` } : {} })
+const verbs = ({ store, keys, config, clock }: TestApp) =>
+  accounts({
+    users: store.users,
+    keys: store.keys,
+    tokens: accessTokens({ keys, publicUrl: config.publicUrl, now: clock.now }),
+    now: clock.now,
+  })
+
+describe('register', () => {
+  test('makes an account and signs in, with an answer that nobody caches', async () => {
+    const t = await makeApp()
+    const answer = await post(t.app, '/auth/register', ADA)
+    expect(answer.status).toBe(201)
+    expect(answer.headers.get('Cache-Control')).toBe('no-store')
+    const body = await signedIn(answer)
+    expect(body).toMatchObject({
+      user: { email: 'ada@example.com', name: 'Ada' },
+      token_type: 'Bearer',
+      expires_in: 900,
+    })
+    expect(body.user.id).toMatch(/^user_[0-9a-f]{44}$/)
+    const self = await me(t, body.access_token)
+    expect(self.headers.get('Cache-Control')).toBe('no-store')
+    expect(MeAnswer.parse(await self.json())).toEqual({ ...body.user, guest: false })
+  })
+
+  test('stores the password as argon2id only', async () => {
+    const t = await makeApp()
+    const { user } = await signedIn(post(t.app, '/auth/register', ADA))
+    const stored = await t.store.users.findUser(user.id)
+    expect(stored?.passwordHash).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
+  })
+
+  test('takes an e-mail once, however it is written', async () => {
+    const t = await makeApp()
+    await post(t.app, '/auth/register', ADA)
+    const again = await post(t.app, '/auth/register', { ...ADA, email: ' ADA@Example.com ' })
+    expect(again.status).toBe(409)
+    expect(await codeOf(again)).toBe('email_taken')
+  })
+
+  test('lets one of two that come at once win', async () => {
+    const t = await makeApp()
+    const answers = await Promise.all([post(t.app, '/auth/register', ADA), post(t.app, '/auth/register', ADA)])
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409])
+  })
+
+  test.each([
+    ['no e-mail', { password: 'correct horse' }, 'email'],
+    ['a bad e-mail', { ...ADA, email: 'ada' }, 'email'],
+    ['a long e-mail', { ...ADA, email: `${'a'.repeat(243)}@example.com` }, 'email'],
+    ['a letter that only lower-casing makes ASCII', { ...ADA, email: '\u212A@example.com' }, 'email'],
+    ['a short password', { ...ADA, password: '1234567' }, 'password'],
+    ['a password of more than 1024 bytes', { ...ADA, password: 'é'.repeat(513) }, 'password'],
+    ['an empty name', { ...ADA, name: ' ' }, 'name'],
+    ['a long name', { ...ADA, name: 'n'.repeat(129) }, 'name'],
+  ])('refuses %s, naming the field', async (_, body, field) => {
+    const { app } = await makeApp()
+    const answer = await post(app, '/auth/register', body)
+    expect(answer.status).toBe(422)
+    const problem = Problem.parse(await answer.json())
+    expect(problem.code).toBe('validation_failed')
+    expect(problem.errors?.map((e) => e.field)).toContain(field)
+  })
+
+  test('takes a password of 1024 bytes and uses all of it', async () => {
+    const { app } = await makeApp()
+    const password = `${'é'.repeat(511)}ab`
+    expect((await post(app, '/auth/register', { ...ADA, password })).status).toBe(201)
+    expect((await post(app, '/auth/login', { ...ADA, password })).status).toBe(200)
+    expect((await post(app, '/auth/login', { ...ADA, password: `${'é'.repeat(511)}ac` })).status).toBe(401)
+  })
+
+  test('refuses what is not a small JSON body', async () => {
+    const { app } = await makeApp()
+    const send = (body: string, type = 'application/json') =>
+      app.request('/auth/register', { method: 'POST', body, headers: { 'Content-Type': type } })
+    expect(await codeOf(send('{'))).toBe('malformed_json')
+    expect(await codeOf(send('email=a', 'application/x-www-form-urlencoded'))).toBe('unsupported_media_type')
+    expect(await codeOf(send(JSON.stringify({ ...ADA, name: 'n'.repeat(70_000) })))).toBe('body_too_large')
+    expect(await codeOf(app.request('/auth/register', { method: 'POST' }))).toBe('validation_failed')
+  })
+})
+
+describe('register with the bearer of a guest', () => {
+  test('upgrades the guest, keeping its id and name', async () => {
+    const t = await makeApp()
+    const guest = await signedIn(post(t.app, '/auth/guest', { name: 'Gwen' }))
+    const answer = await post(t.app, '/auth/register', { ...ADA, name: undefined }, guest.access_token)
+    expect(answer.status).toBe(201)
+    const user = { id: guest.user.id, email: 'ada@example.com', name: 'Gwen' }
+    expect((await signedIn(answer)).user).toEqual(user)
+    expect(await (await me(t, guest.access_token)).json()).toEqual({ ...user, guest: false })
+    expect((await signedIn(post(t.app, '/auth/login', ADA))).user).toEqual(user)
+  })
+
+  test('ends the sign-ins of the guest, so that nobody who kept one shares the account', async () => {
+    const t = await makeApp()
+    const guest = await signedIn(post(t.app, '/auth/guest', {}))
+    const user = await signedIn(post(t.app, '/auth/register', ADA, guest.access_token))
+    const old = await post(t.app, '/auth/refresh', { refresh_token: guest.refresh_token })
+    expect(await codeOf(old)).toBe('invalid_refresh_token')
+    expect((await post(t.app, '/auth/refresh', { refresh_token: user.refresh_token })).status).toBe(200)
+  })
+
+  test('is refused for a user that is registered already', async () => {
+    const t = await makeApp()
+    const user = await signedIn(post(t.app, '/auth/register', ADA))
+    const again = await post(t.app, '/auth/register', { ...ADA, email: 'b@example.com' }, user.access_token)
+    expect(again.status).toBe(409)
+    expect(await codeOf(again)).toBe('already_registered')
+  })
+
+  test('leaves the guest as it was when the e-mail is taken', async () => {
+    const t = await makeApp()
+    await post(t.app, '/auth/register', ADA)
+    const guest = await signedIn(post(t.app, '/auth/guest', {}))
+    expect(await codeOf(post(t.app, '/auth/register', ADA, guest.access_token))).toBe('email_taken')
+    expect(await (await me(t, guest.access_token)).json()).toEqual({ id: guest.user.id, guest: true })
+    expect((await post(t.app, '/auth/refresh', { refresh_token: guest.refresh_token })).status).toBe(200)
+  })
+
+  test('does not ignore a bearer that is not valid', async () => {
+    const t = await makeApp()
+    const answer = await post(t.app, '/auth/register', ADA, 'not.a.token')
+    expect(answer.status).toBe(401)
+    expect(await codeOf(answer)).toBe('invalid_token')
+    expect(await t.store.users.findUserByEmail(ADA.email)).toBeNull()
+  })
+})
+
+describe('login', () => {
+  test('signs in, however the e-mail is written', async () => {
+    const t = await makeApp()
+    const registered = await signedIn(post(t.app, '/auth/register', ADA))
+    const answer = await post(t.app, '/auth/login', { ...ADA, email: ' Ada@EXAMPLE.com' })
+    expect(answer.status).toBe(200)
+    const body = await signedIn(answer)
+    expect(body.user).toEqual(registered.user)
+    expect(body.refresh_token).not.toBe(registered.refresh_token)
+  })
+
+  test('answers the same to an unknown user and to a wrong password', async () => {
+    const { app } = await makeApp()
+    await post(app, '/auth/register', ADA)
+    const attempt = async (email: string) => {
+      const answer = await post(app, '/auth/login', { email, password: 'wrong horse' })
+      const { requestId } = Problem.parse(await answer.clone().json())
+      const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}`.replaceAll(requestId, '<id>'))
+      return { status: answer.status, headers, body: (await answer.text()).replaceAll(requestId, '<id>') }
+    }
+    const wrongPassword = await attempt(ADA.email)
+    expect(wrongPassword.status).toBe(401)
+    expect(await attempt('nobody@example.com')).toEqual(wrongPassword)
+  })
+
+  test('works as long for an unknown user as for a wrong password', async () => {
+    const { hash, check } = passwords()
+    const stored = await hash('correct horse')
+    const shortest = async (against: string | null) => {
+      let best = Number.POSITIVE_INFINITY
+      for (let i = 0; i < 5; i++) {
+        const start = performance.now()
+        expect(await check('wrong horse', against)).toEqual({ matches: false })
+        best = Math.min(best, performance.now() - start)
+      }
+      return best
+    }
+    expect((await shortest(null)) / (await shortest(stored))).toBeGreaterThan(0.4)
+  })
+
+  test('replaces a hash that was made with other parameters', async () => {
+    const t = await makeApp()
+    const weak = await hash(ADA.password, { memoryCost: 1024, timeCost: 1 })
+    const user = { id: 'user_1', email: ADA.email, name: null, passwordHash: weak, createdAt: t.clock.now() }
+    await t.store.users.insertUser(user)
+    expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+    expect((await t.store.users.findUser('user_1'))?.passwordHash).toMatch(/m=19456,t=2,p=1/)
+    expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+  })
+
+  test('says busy rather than queueing without end', async () => {
+    const { hash } = passwords(1, 1)
+    const [running, waiting, refused] = await Promise.allSettled([hash('one'), hash('two'), hash('three')])
+    expect(running).toMatchObject({ status: 'fulfilled' })
+    expect(waiting).toMatchObject({ status: 'fulfilled' })
+    expect(refused).toMatchObject({ reason: { code: 'busy', details: { retryAfterSeconds: 1 } } })
+    await expect(hash('four')).resolves.toMatch(/^\$argon2id/)
+  })
+})
+
+describe('guest', () => {
+  test('is a user without e-mail, also for an absent body', async () => {
+    const t = await makeApp()
+    const answer = await t.app.request('/auth/guest', { method: 'POST' })
+    expect(answer.status).toBe(201)
+    const { user, access_token } = await signedIn(answer)
+    expect(user).toEqual({ id: user.id })
+    expect(await (await me(t, access_token)).json()).toEqual({ id: user.id, guest: true })
+  })
+
+  test('is refused where guests are off', async () => {
+    const { app } = await makeApp({ env: { GUESTS: 'off' } })
+    const answer = await post(app, '/auth/guest', {})
+    expect(answer.status).toBe(403)
+    expect(await codeOf(answer)).toBe('guests_disabled')
+  })
+
+  test('is limited per client address, which X-Forwarded-For does not change', async () => {
+    const { app } = await makeApp({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '2' } })
+    const from = (remoteAddress: string, headers: Record<string, string> = {}) =>
+      app.request('/auth/guest', { method: 'POST', headers }, { incoming: { socket: { remoteAddress } } })
+    expect((await from('2001:db8::1')).status).toBe(201)
+    expect((await from('2001:db8::2')).status).toBe(201)
+    const third = await from('2001:db8::3', { 'X-Forwarded-For': '198.51.100.1' })
+    expect(third.status).toBe(429)
+    expect(Number(third.headers.get('Retry-After'))).toBeGreaterThan(3500)
+    expect(await codeOf(third)).toBe('rate_limited')
+    expect((await from('2001:db8:0:1::1')).status).toBe(201)
+  })
+
+  test.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['2001:DB8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:0db8:1::', '2001:db8:1:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['1::2:3:4:192.0.2.1', '1:0:0:2::/64'],
+  ])('counts %s as %s', (address, key) => {
+    expect(addressKey(address)).toBe(key)
+  })
+})
+
+describe('me', () => {
+  test('asks for a token', async () => {
+    const answer = await me(await makeApp())
+    expect(answer.status).toBe(401)
+    expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer')
+    expect(await codeOf(answer)).toBe('missing_token')
+  })
+
+  test('refuses the token of a user that does not exist any more', async () => {
+    const t = await makeApp()
+    const { access_token } = await signedIn(post(t.app, '/auth/guest', {}))
+    expect(await t.store.users.pruneGuests(t.clock.now() + 1, 10)).toBe(1)
+    const answer = await me(t, access_token)
+    expect(answer.status).toBe(401)
+    expect(await codeOf(answer)).toBe('invalid_token')
+  })
+})
+
+describe('logout', () => {
+  test('ends that sign-in and no other', async () => {
+    const { app } = await makeApp()
+    const first = await signedIn(post(app, '/auth/register', ADA))
+    const second = await signedIn(post(app, '/auth/login', ADA))
+    expect((await post(app, '/auth/logout', { refresh_token: first.refresh_token })).status).toBe(204)
+    expect(await codeOf(post(app, '/auth/refresh', { refresh_token: first.refresh_token }))).toBe(
+      'invalid_refresh_token',
+    )
+    expect((await post(app, '/auth/refresh', { refresh_token: second.refresh_token })).status).toBe(200)
+  })
+
+  test('is fine with a token that is unknown or logged out already', async () => {
+    const { app } = await makeApp()
+    const { refresh_token } = await signedIn(post(app, '/auth/guest', {}))
+    expect((await post(app, '/auth/logout', { refresh_token: 'unknown' })).status).toBe(204)
+    expect((await post(app, '/auth/logout', { refresh_token })).status).toBe(204)
+    expect((await post(app, '/auth/logout', { refresh_token })).status).toBe(204)
+  })
+})
+
+describe('prune', () => {
+  test('deletes guests that were idle for 30 days, and nobody else', async () => {
+    const t = await makeApp()
+    const idle = []
+    for (let i = 0; i < 45; i++) idle.push(await signedIn(post(t.app, '/auth/guest', {})))
+    const user = await signedIn(post(t.app, '/auth/register', ADA))
+    const active = await signedIn(post(t.app, '/auth/guest', {}))
+    t.clock.advance(20 * DAY_SECONDS)
+    expect((await post(t.app, '/auth/refresh', { refresh_token: active.refresh_token })).status).toBe(200)
+    expect(await verbs(t).prune()).toEqual({ guests: 0, families: 0 })
+    t.clock.advance(10 * DAY_SECONDS + 1)
+    expect(await verbs(t).prune()).toEqual({ guests: 45, families: 0 })
+    for (const { user } of idle) expect(await t.store.users.findUser(user.id)).toBeNull()
+    expect(await t.store.users.findUser(active.user.id)).not.toBeNull()
+    expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
+  })
+
+  test('deletes refresh families after their 90 days', async () => {
+    const t = await makeApp()
+    await post(t.app, '/auth/register', ADA)
+    t.clock.advance(90 * DAY_SECONDS)
+    expect((await verbs(t).prune()).families).toBe(0)
+    t.clock.advance(1)
+    expect((await verbs(t).prune()).families).toBe(1)
+    expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+  })
+})

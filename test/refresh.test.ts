@@ -1,0 +1,193 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { afterEach, expect, test } from 'vitest'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { Problem } from '../src/http/problem.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+
+const DAY_SECONDS = 24 * 60 * 60
+
+const folders: string[] = []
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+})
+
+/** The app on a file, and a second connection that looks at what is really stored. */
+async function makeAppOnFile() {
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-refresh-'))
+  folders.push(folder)
+  const t = await makeApp({ databaseUrl: `file:${join(folder, 'behalf.db')}` })
+  return { ...t, folder, raw: new Database(join(folder, 'behalf.db'), { readonly: true }) }
+}
+
+const guest = async ({ app }: Pick<TestApp, 'app'>) =>
+  SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
+const refresh = ({ app }: Pick<TestApp, 'app'>, refresh_token: string) => post(app, '/auth/refresh', { refresh_token })
+
+async function refreshed(t: Pick<TestApp, 'app'>, token: string): Promise<string> {
+  const answer = await refresh(t, token)
+  expect(answer.status).toBe(200)
+  return SignedInAnswer.parse(await answer.json()).refresh_token
+}
+
+async function expectRefused(t: Pick<TestApp, 'app'>, token: string): Promise<void> {
+  const answer = await refresh(t, token)
+  expect(answer.status).toBe(401)
+  expect(Problem.parse(await answer.json()).code).toBe('invalid_refresh_token')
+}
+
+test('gives a new pair, for the same user', async () => {
+  const t = await makeApp()
+  const { user, refresh_token } = await guest(t)
+  t.clock.advance(1)
+  const answer = await refresh(t, refresh_token)
+  expect(answer.headers.get('Cache-Control')).toBe('no-store')
+  const body = SignedInAnswer.parse(await answer.json())
+  expect(body).toMatchObject({ user, token_type: 'Bearer', expires_in: 900 })
+  expect(body.refresh_token).toMatch(/^[\w-]{43}$/)
+  expect(body.refresh_token).not.toBe(refresh_token)
+  const me = await t.app.request('/auth/me', { headers: { Authorization: `Bearer ${body.access_token}` } })
+  expect(me.status).toBe(200)
+})
+
+test('gives the very same child again within 10 seconds, for an answer that was lost', async () => {
+  const t = await makeApp()
+  const { refresh_token } = await guest(t)
+  const child = await refreshed(t, refresh_token)
+  t.clock.advance(10)
+  expect(await refreshed(t, refresh_token)).toBe(child)
+  await refreshed(t, child)
+})
+
+test('revokes the whole family on reuse after 10 seconds', async () => {
+  const t = await makeApp()
+  const { refresh_token } = await guest(t)
+  const child = await refreshed(t, refresh_token)
+  t.clock.advance(10.001)
+  await expectRefused(t, refresh_token)
+  await expectRefused(t, child)
+})
+
+test('revokes the whole family on reuse once the child has been used, however soon', async () => {
+  const t = await makeApp()
+  const { refresh_token } = await guest(t)
+  const child = await refreshed(t, refresh_token)
+  const grandchild = await refreshed(t, child)
+  await expectRefused(t, refresh_token)
+  await expectRefused(t, child)
+  await expectRefused(t, grandchild)
+})
+
+test('leaves other families of the user alone on reuse', async () => {
+  const t = await makeApp()
+  const account = { email: 'ada@example.com', password: 'correct horse' }
+  const first = SignedInAnswer.parse(await (await post(t.app, '/auth/register', account)).json())
+  const second = SignedInAnswer.parse(await (await post(t.app, '/auth/login', account)).json())
+  await refreshed(t, first.refresh_token)
+  t.clock.advance(11)
+  await expectRefused(t, first.refresh_token)
+  await refreshed(t, second.refresh_token)
+})
+
+test('keeps at most one living leaf when one token is refreshed twice at once, round after round', async () => {
+  const t = await makeAppOnFile()
+  let { refresh_token } = await guest(t)
+  const leaves = t.raw.prepare(`select hash from refresh_tokens where used_at is null`)
+  const families = t.raw.prepare(`select revoked_at from refresh_families`)
+  for (let round = 0; round < 100; round++) {
+    // The later of the two comes in the same turn, in the next one, or after the first has been answered.
+    const first = refreshed(t, refresh_token)
+    if (round % 3 === 1) await new Promise((resolve) => setImmediate(resolve))
+    if (round % 3 === 2) await first
+    const [one, other] = await Promise.all([first, refreshed(t, refresh_token)])
+    expect(other).toBe(one)
+    expect(leaves.all()).toHaveLength(1)
+    expect(families.all()).toEqual([{ revoked_at: null }])
+    refresh_token = one
+  }
+})
+
+test('leaves nothing alive when a thief and the owner race with different generations', async () => {
+  const t = await makeAppOnFile()
+  for (let round = 0; round < 20; round++) {
+    const { refresh_token } = await guest(t)
+    const child = await refreshed(t, refresh_token)
+    await Promise.all([refresh(t, child), refresh(t, refresh_token), refresh(t, child)])
+    await refresh(t, refresh_token)
+    await expectRefused(t, child)
+  }
+  const alive = t.raw.prepare(`select 1 from refresh_families where revoked_at is null`)
+  expect(alive.all()).toEqual([])
+})
+
+test('stores no refresh token in clear, neither in a table nor anywhere in the files', async () => {
+  const t = await makeAppOnFile()
+  const { refresh_token } = await guest(t)
+  const issued = [refresh_token]
+  for (let i = 0; i < 3; i++) issued.push(await refreshed(t, issued.at(-1) ?? ''))
+  const rows = t.raw.prepare<[], { hash: string }>('select hash from refresh_tokens').all()
+  expect(rows).toHaveLength(issued.length)
+  for (const { hash } of rows) expect(hash).toMatch(/^[0-9a-f]{64}$/)
+  const files = Buffer.concat(readdirSync(t.folder).map((name) => readFileSync(join(t.folder, name))))
+  expect(files.includes(rows[0]?.hash ?? 'no row')).toBe(true)
+  for (const token of issued) {
+    expect(files.includes(token)).toBe(false)
+    expect(files.includes(Buffer.from(token, 'base64url'))).toBe(false)
+  }
+})
+
+test('remembers families and their children over a restart', async () => {
+  const before = await makeAppOnFile()
+  const { refresh_token } = await guest(before)
+  const child = await refreshed(before, refresh_token)
+  before.raw.close()
+  await before.store.close()
+  const after = await makeApp({ databaseUrl: `file:${join(before.folder, 'behalf.db')}` })
+  expect(await refreshed(after, refresh_token)).toBe(child)
+  await refreshed(after, child)
+})
+
+test('lets an unused token die after 30 days', async () => {
+  const t = await makeApp()
+  const kept = await guest(t)
+  const idle = await guest(t)
+  t.clock.advance(30 * DAY_SECONDS - 1)
+  await refreshed(t, kept.refresh_token)
+  t.clock.advance(1)
+  await expectRefused(t, idle.refresh_token)
+})
+
+test('ends a sign-in after 90 days, however often it is refreshed', async () => {
+  const t = await makeAppOnFile()
+  let { refresh_token } = await guest(t)
+  for (let day = 0; day < 80; day += 20) {
+    t.clock.advance(20 * DAY_SECONDS)
+    refresh_token = await refreshed(t, refresh_token)
+  }
+  t.clock.advance(10 * DAY_SECONDS - 1)
+  const last = await refreshed(t, refresh_token)
+  t.clock.advance(1)
+  await expectRefused(t, last)
+  // Not even as the retry of a lost answer.
+  await expectRefused(t, refresh_token)
+  const longer = `select 1 from refresh_tokens t join refresh_families f on f.id = t.family_id and t.expires_at > f.expires_at`
+  expect(t.raw.prepare(longer).all()).toEqual([])
+})
+
+test('refuses an unknown token, and names the field of a missing one', async () => {
+  const t = await makeApp()
+  await expectRefused(t, 'unknown')
+  const answer = await post(t.app, '/auth/refresh', {})
+  expect(answer.status).toBe(422)
+  expect(Problem.parse(await answer.json()).errors?.[0]?.field).toBe('refresh_token')
+})
+
+test('takes no access token for a refresh token, and no refresh token for an access token', async () => {
+  const t = await makeApp()
+  const { access_token, refresh_token } = await guest(t)
+  await expectRefused(t, access_token.slice(0, 512))
+  const answer = await t.app.request('/auth/me', { headers: { Authorization: `Bearer ${refresh_token}` } })
+  expect(answer.status).toBe(401)
+})
