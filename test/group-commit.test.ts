@@ -1,0 +1,98 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { groupCommit } from '../src/store/group-commit.ts'
+import { openSqlite } from '../src/store/sqlite.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'behalf-commit-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+function open() {
+  const path = join(folder, 'test.db')
+  const raw = new Database(path, { timeout: 0 })
+  raw.pragma('journal_mode = WAL')
+  raw.exec('create table t (id integer primary key)')
+  const insert = raw.prepare('insert into t (id) values (?)')
+  const other = new Database(path, { timeout: 0 })
+  const seenByOther = other.prepare<[], number>('select id from t order by id').pluck()
+  return { raw, other, add: (id: number) => void insert.run(id), seen: () => seenByOther.all(), ...groupCommit(raw) }
+}
+
+test('one write that fails does not fail its neighbours, and leaves nothing behind', async () => {
+  const { add, seen, write } = open()
+  const outcomes = await Promise.allSettled([
+    write(() => add(1)),
+    write(() => {
+      add(2)
+      throw new Error('after a first half')
+    }),
+    write(() => add(1)),
+    write(() => add(3)),
+  ])
+  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled'])
+  expect(outcomes[1]).toMatchObject({ reason: { message: 'after a first half' } })
+  expect(seen()).toEqual([1, 3])
+})
+
+test('writes of one turn share one transaction, and see each other in order', async () => {
+  const { raw, add, seen, write } = open()
+  const count = raw.prepare<[], number>('select count(*) from t').pluck()
+  const counted = (id: number) =>
+    write(() => {
+      add(id)
+      expect(seen()).toEqual([])
+      return count.get()
+    })
+  expect(await Promise.all([counted(1), counted(2), counted(3)])).toEqual([1, 2, 3])
+  expect(seen()).toEqual([1, 2, 3])
+})
+
+test('a write is answered only when others can see it', async () => {
+  const { add, seen, write } = open()
+  for (let id = 1; id <= 20; id++) {
+    await write(() => add(id))
+    expect(seen()).toHaveLength(id)
+  }
+})
+
+test('a burst of more than one group is written whole', async () => {
+  const { add, seen, write } = open()
+  await Promise.all(Array.from({ length: 1300 }, (_, i) => write(() => add(i))))
+  expect(seen()).toHaveLength(1300)
+})
+
+test('a group that cannot begin fails as store_unavailable, and the next one works', async () => {
+  const { other, add, seen, write } = open()
+  other.exec('begin immediate')
+  const refused = { reason: { code: 'store_unavailable', details: { retryAfterSeconds: 1 } } }
+  expect(await Promise.allSettled([write(() => add(1)), write(() => add(2))])).toMatchObject([refused, refused])
+  other.exec('rollback')
+  await write(() => add(3))
+  expect(seen()).toEqual([3])
+})
+
+test('flush settles what is queued at once', async () => {
+  const { add, seen, write, flush } = open()
+  const written = write(() => add(1))
+  flush()
+  expect(seen()).toEqual([1])
+  await written
+})
+
+test('the durable settings hold at every opening, not only at the first', () => {
+  const url = `file:${join(folder, 'deep', 'behalf.db')}`
+  for (let opening = 0; opening < 2; opening++) {
+    const { raw } = openSqlite(url)
+    const setting = (name: string) => raw.pragma(name, { simple: true })
+    expect(setting('synchronous')).toBe(2)
+    expect(setting('journal_mode')).toBe('wal')
+    expect(setting('foreign_keys')).toBe(1)
+    expect(setting('busy_timeout')).toBe(5000)
+    raw.close()
+  }
+})
