@@ -49,7 +49,12 @@ export interface UserStore {
    * One compare-and-swap: marks `parentHash` as used and stores the child, or says why not. Reuse outside the grace
    * revokes the family in the same write. `idleMs` bounds the child's life, the family's own expiry bounds both.
    */
-  rotate(parentHash: string, childHash: string, now: number, limits: { idleMs: number; graceMs: number }): Promise<Rotation>
+  rotate(
+    parentHash: string,
+    childHash: string,
+    now: number,
+    limits: { idleMs: number; graceMs: number },
+  ): Promise<Rotation>
   /** Revokes the family of a token; false when the token is unknown. */
   revokeFamilyOf(hash: string, reason: string, now: number): Promise<boolean>
 

@@ -92,7 +92,7 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
     issueUserToken: ({ userId }) => sign({ sub: userId, client_id: FIRST_PARTY_CLIENT }, userAudience),
     async verifyUserToken(token) {
       const { sub } = await verify(token, userAudience)
-      if (!sub?.startsWith('user_')) throw notValid()
+      if (typeof sub !== 'string' || !sub.startsWith('user_')) throw notValid()
       return { userId: sub }
     },
     issueAgentToken: ({ agentId, scopes, generation }) =>

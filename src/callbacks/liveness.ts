@@ -109,5 +109,6 @@ export type LivenessCheck = ReturnType<typeof livenessCheck>
 const isConfirmed = (facts: SessionFacts, since: number): boolean =>
   openPresences(facts).some((p) => p.misses === 0 && p.confirmedAt !== null && p.confirmedAt >= since)
 
+/** A join that a webhook told of just now, and that LiveKit was not asked about yet. */
 const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>
-  openPresences(facts).some((p) => p.misses === 0 && p.joinedAt !== null && at - p.joinedAt < FRESH_JOIN_MS)
+  openPresences(facts).some((p) => p.confirmedAt === null && p.joinedAt !== null && at - p.joinedAt < FRESH_JOIN_MS)

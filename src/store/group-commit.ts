@@ -71,10 +71,10 @@ export function groupCommit(raw: Database.Database): { write: Write; flush: () =
   }
 }
 
-/** What SQLite refuses (full, locked, I/O, corrupt) is ours to say as 503; anything else passes through. */
+/** What SQLite refuses (full, locked, I/O, corrupt) is ours to say as 503; a broken constraint is a bug and passes through. */
 export function asStoreError(error: unknown): unknown {
-  const isSqlite = error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_')
-  if (!isSqlite) return error
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error
   return new AppError('store_unavailable', 'The database cannot take this right now.', {
     cause: error,
     retryAfterSeconds: 1,
