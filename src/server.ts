@@ -22,6 +22,10 @@ async function main(): Promise<void> {
 
   const store = await openStore(config.databaseUrl)
   if (!config.production) await makeFirstAgent(store)
+  const { defaultAgent } = config
+  if (defaultAgent !== undefined && !(await store.agents.findAgent(defaultAgent))) {
+    banner(`WARNING: DEFAULT_AGENT=${defaultAgent} names no agent account: POST /token is refused until there is one.`)
+  }
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string
   }

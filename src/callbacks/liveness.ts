@@ -30,6 +30,8 @@ const NEGATIVE_MS = 1000
 /** A "not there" this soon after a join may be LiveKit's store lagging behind: it is asked again. */
 const FRESH_JOIN_MS = 10_000
 const RETRY_PAUSES_MS = [100, 250, 500]
+/** No further question is begun this long after the first one. */
+const QUESTION_BUDGET_MS = 2000
 /** Questions under way at once, over all sessions. */
 const MAX_QUESTIONS = 128
 
@@ -69,6 +71,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
   }
 
   async function askUntilConsistent(session: Session, facts: SessionFacts): Promise<Answer> {
+    const startedAt = performance.now()
     for (const pause of [...RETRY_PAUSES_MS, null]) {
       const askedAt = now()
       const participant = await livekit.getParticipant(session.room, session.userId)
@@ -78,7 +81,8 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
         if (change) followUp(change)
         return remember(session.id, livenessOf(change?.facts, askedAt), askedAt)
       }
-      if (pause !== null) await delay(pause)
+      if (pause === null || performance.now() - startedAt + pause > QUESTION_BUDGET_MS) break
+      await delay(pause)
     }
     return { liveness: 'unknown', askedAt: now() }
   }

@@ -29,6 +29,11 @@ export interface Minted extends JoinToken {
   sessionId: string | null
 }
 
+interface Dispatched {
+  name: string
+  data: string | null
+}
+
 /** Clients mint on mount and again on hang-up, so a few unused sessions per user are normal. */
 const MAX_PENDING = 10
 
@@ -65,18 +70,19 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
     return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
   }
 
-  async function registeredAgent(requested: JoinRequest['agent']): Promise<JoinRequest['agent']> {
-    const field = 'room_config.agents'
-    const wanted = requested ?? (config.defaultAgent === undefined ? null : { name: config.defaultAgent, data: null })
-    if (!wanted) return null
-    const agent = await agents.findAgent(wanted.name)
+  async function registeredAgent({
+    name = config.defaultAgent,
+    data,
+  }: JoinRequest['agent']): Promise<Dispatched | null> {
+    if (name === undefined) return null
+    const agent = await agents.findAgent(name)
     if (!agent || agent.disabledAt !== null) {
-      throw AppError.field('agent_not_registered', field, `There is no agent account named ${wanted.name}.`)
+      throw AppError.field('agent_not_registered', 'room_config.agents', `There is no agent account named ${name}.`)
     }
-    return wanted
+    return { name, data }
   }
 
-  async function openSession(userId: string, request: JoinRequest, agent: JoinRequest['agent']) {
+  async function openSession(userId: string, request: JoinRequest, agent: Dispatched | null) {
     const room = request.room ?? newRoomName()
     if (request.room !== undefined) await rules.enter(room, userId)
     if (request.autoCreateRoom) await rules.create(room)
@@ -102,7 +108,7 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
     return session
   }
 
-  async function renewSession(userId: string, id: string, request: JoinRequest, agent: JoinRequest['agent']) {
+  async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
     const known = await sessions.find(id)
     if (!known || known.userId !== userId) {
       throw AppError.field('session_not_found', 'session_id', 'There is no such session of yours.')
@@ -112,7 +118,7 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
     }
     if (request.autoCreateRoom && known.endedAt === null) await rules.create(known.room)
     // A default agent does not replace the one that the session already has.
-    const changed = request.agent === null && known.agentName !== null ? null : agent
+    const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
     const renewed = await sessions.renew(id, { tokenExpiresAt: now() + JOIN_TOKEN_SECONDS * 1000, agent: changed })
     if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
     return renewed

@@ -45,7 +45,8 @@ export interface JoinRequest {
   name: string | undefined
   metadata: Record<string, unknown>
   attributes: Record<string, string>
-  agent: { name: string; data: string | null } | null
+  /** The agent to dispatch; without a name the default one, with the client's own words for it. */
+  agent: { name: string | undefined; data: string | null }
   autoCreateRoom: boolean
   sessionId: string | undefined
 }
@@ -70,7 +71,7 @@ export function joinRequest(body: ParsedRequest): JoinRequest {
     sessionId: body.session_id,
   }
   const bytes = Buffer.byteLength(
-    (body.participant_metadata ?? '') + JSON.stringify(attributes) + (request.agent?.data ?? ''),
+    (body.participant_metadata ?? '') + JSON.stringify(attributes) + (request.agent.data ?? ''),
   )
   if (bytes > MAX_METADATA_BYTES) {
     throw AppError.field(
@@ -144,9 +145,7 @@ function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'
     throw AppError.field('room_config_forbidden', 'room_config.agents', 'A session has one agent.')
   }
   const [agent] = agents
-  const name = agent?.agent_name ?? agent?.agentName
-  if (!agent || name === undefined) return null
-  return { name, data: agent.metadata ?? null }
+  return { name: agent?.agent_name ?? agent?.agentName, data: agent?.metadata ?? null }
 }
 
 function refusePrivileged(object: Record<string, unknown>, fields: string[], where: string): void {
