@@ -46,7 +46,8 @@ function watch(room: Room): Promise<DisconnectReason> {
     say(`track: ${participant.identity} publishes ${publication.name || 'a track'}`),
   )
   room.on(RoomEvent.DataReceived, (payload, participant, _kind, topic) => {
-    const from = participant?.identity ?? 'the server'
+    // LiveKit's own API sends without a participant, too.
+    const from = participant?.identity ?? 'nobody in the room'
     say(`data: from ${from}${topic ? ` on ${topic}` : ''}: ${new TextDecoder().decode(payload)}`)
   })
   room.on(RoomEvent.Reconnecting, () => say('reconnecting'))

@@ -143,18 +143,25 @@ export function apiAt({ url, databaseUrl }: Service) {
     untilStatus: (user: User, sessionId: string, status: SessionStatus, seconds?: number) =>
       until(`session is ${status}`, async () => (await session(user, sessionId)).status === status, seconds),
 
-    /** Waits until the guard refuses; how long that took, in milliseconds, and the refusal. */
-    async untilRefused(agent: Agent, pair: ProgressOptions, seconds?: number): Promise<{ ms: number; answer: Answer }> {
+    /**
+     * Calls back until the guard refuses: the refusal, and in milliseconds from now when it came and when the last
+     * callback was accepted (0 when none was).
+     */
+    async untilRefused(agent: Agent, pair: ProgressOptions, seconds?: number): Promise<Refusal> {
       const start = performance.now()
+      const elapsed = () => Math.round(performance.now() - start)
+      let lastAcceptedMs = 0
       const answer = await until(
         'a callback is refused',
         async () => {
           const got = await progress(agent, pair)
-          return got.status === 201 ? undefined : got
+          if (got.status !== 201) return got
+          lastAcceptedMs = elapsed()
+          return undefined
         },
         seconds,
       )
-      return { ms: Math.round(performance.now() - start), answer }
+      return { answer, refusedMs: elapsed(), lastAcceptedMs }
     },
 
     /** Waits until a callback is accepted, past the second for which a refusal is reused. */
@@ -195,6 +202,12 @@ export function apiAt({ url, databaseUrl }: Service) {
       return { id, secret, bearer: access_token }
     },
   }
+}
+
+export interface Refusal {
+  answer: Answer
+  refusedMs: number
+  lastAcceptedMs: number
 }
 
 export interface ProgressOptions {

@@ -25,6 +25,18 @@ describeWithLiveKit('clients of the token endpoint', () => {
     await api.untilStatus(user, participant.room.localParticipant?.attributes.sessionId ?? '', 'live')
   })
 
+  test('without any body a call makes a session in a room of its own', async () => {
+    const { api } = stack()
+    const user = await api.guest()
+    const rooms = new Set<string>()
+    for (let i = 0; i < 2; i++) {
+      const answer = await api.request('POST', '/token', { bearer: user.bearer })
+      expect(answer.status).toBe(201)
+      rooms.add(GuideAnswer.parse(answer.body).room)
+    }
+    expect(rooms.size).toBe(2)
+  })
+
   test("the token guide's React and React Native requests work with the user's bearer added", async () => {
     const { api, join, rooms } = stack()
     const user = await api.guest()
@@ -94,6 +106,20 @@ describeWithLiveKit('clients of the token endpoint', () => {
     expect(seen.attributes).toMatchObject(pair)
     await api.untilStatus(user, ticket.session_id, 'live')
     expect((await api.untilAccepted(agent, pair, 5)).status).toBe(201)
+  })
+
+  test("a connection under the user's id that carries no session is not the user", async () => {
+    const { api, join, rooms } = stack()
+    const agent = await api.agent('forger')
+    const user = await api.guest()
+    const ticket = await api.mint(user)
+    const forged = new AccessToken('devkey', 'secret', { identity: user.id, attributes: { userId: user.id } })
+    forged.addGrant({ room: ticket.room, roomJoin: true })
+    await join(await forged.toJwt())
+    await untilActive(rooms, ticket.room, user.id)
+    const answer = await api.progress(agent, { userId: user.id, sessionId: ticket.session_id })
+    expect(answer).toMatchObject({ status: 409, code: 'session_not_live' })
+    expect((await api.session(user, ticket.session_id)).status).toBe('pending')
   })
 
   test('a participant cannot change its own metadata, attributes or name', async () => {

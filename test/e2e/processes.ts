@@ -8,6 +8,8 @@ export interface RunningProcess {
   /** Everything it printed, for the report of a failure. */
   log: () => string
   isRunning: () => boolean
+  /** Null while it runs, and when a signal ended it. */
+  exitCode: () => number | null
   /** Resolves when it is gone; kills it when the signal is not enough. */
   stop: (signal?: NodeJS.Signals) => Promise<void>
 }
@@ -39,6 +41,7 @@ export function run(
   return {
     log: () => chunks.join(''),
     isRunning,
+    exitCode: () => child.exitCode,
     async stop(signal = 'SIGTERM') {
       if (!isRunning()) return killGroup(child, 'SIGKILL')
       const gone = once(child, 'exit')

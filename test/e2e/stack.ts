@@ -29,7 +29,10 @@ export interface StackOptions {
   env?: Record<string, string>
 }
 
-/** Both servers for the tests of the enclosing `describe`. Their logs are printed when a test fails. */
+/**
+ * Both servers for the tests of the enclosing `describe`, the only one of its file: the media library cannot be started
+ * twice in one process. Their logs are printed when a test fails.
+ */
 export function useStack({ webhooks = true, env = {} }: StackOptions = {}): () => Stack {
   let folder: string
   let stack: Stack | undefined

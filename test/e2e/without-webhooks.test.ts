@@ -3,6 +3,8 @@ import { untilActive } from './rooms.ts'
 import { describeWithLiveKit, useStack } from './stack.ts'
 
 const LIVENESS_SECONDS = 2
+/** What an answer may take on its way back on a busy machine. */
+const ANSWER_MS = 500
 
 describeWithLiveKit('with webhooks switched off', () => {
   // Reconciliation is as rare as it can be set: what is right here is right because the guard asks LiveKit.
@@ -47,10 +49,12 @@ describeWithLiveKit('with webhooks switched off', () => {
     expect((await api.progress(agent, pair)).status).toBe(201)
 
     await speaker.leave()
-    const { ms } = await api.untilRefused(agent, pair)
-    console.log(`measured: first refusal ${ms} ms after the user left, without webhooks (bound ${LIVENESS_SECONDS} s)`)
-    // The question itself takes its time on top: 2 s at most.
-    expect(ms).toBeLessThan((LIVENESS_SECONDS + 2) * 1000)
+    const { lastAcceptedMs, refusedMs } = await api.untilRefused(agent, pair)
+    console.log(
+      `measured without webhooks, from the user having left: last accepted ${lastAcceptedMs} ms, first refusal ${refusedMs} ms`,
+    )
+    // The decision falls within the bound; its answer takes a moment to arrive here.
+    expect(lastAcceptedMs).toBeLessThan(LIVENESS_SECONDS * 1000 + ANSWER_MS)
 
     await join(ticket.token)
     expect((await api.untilAccepted(agent, pair, 5)).status).toBe(201)

@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest'
+import { REPOSITORY } from './binaries.ts'
+import { output, run, until } from './processes.ts'
+import { describeWithLiveKit, useStack } from './stack.ts'
+
+describeWithLiveKit('npm run join', () => {
+  const stack = useStack()
+
+  test('joins as the user, says what it sees, and leaves when it is told to stop', async () => {
+    const { api, join, livekit } = stack()
+    const agent = await api.agent('listener')
+    const user = await api.guest()
+    const ticket = await api.mint(user)
+    const joined = run('npm', ['run', 'join', '--', ticket.token], {
+      cwd: REPOSITORY,
+      env: { LIVEKIT_URL: livekit.url },
+    })
+    try {
+      await api.untilStatus(user, ticket.session_id, 'live')
+      const bot = await join((await api.mintForAgent(agent, { room: ticket.room })).token, { audio: false })
+      await until('it has seen the other one join', () => joined.log().includes('joined: listener'))
+      await bot.room.localParticipant?.publishData(new TextEncoder().encode('hello'), { reliable: true, topic: 'chat' })
+      await until('it has printed the message', () => joined.log().includes('hello'))
+      await bot.leave()
+      await until('it has seen the other one leave', () => joined.log().includes('left: listener'))
+
+      expect(joined.log()).toContain(`connected: room ${ticket.room} as ${user.id}`)
+      expect(joined.log()).toContain(`sessionId=${ticket.session_id}`)
+      expect(joined.log()).toContain('data: from listener on chat: hello')
+    } finally {
+      await joined.stop('SIGINT')
+    }
+    expect(joined.exitCode()).toBe(0)
+    await api.untilStatus(user, ticket.session_id, 'disconnected')
+  })
+
+  test('says why it was disconnected', async () => {
+    const { api, livekit } = stack()
+    const user = await api.guest()
+    const ticket = await api.mint(user)
+    const joined = run('npm', ['run', 'join', '--', ticket.token, '--url', livekit.url], { cwd: REPOSITORY })
+    try {
+      await api.untilStatus(user, ticket.session_id, 'live')
+      await api.end(user, ticket.session_id)
+      await until('it has ended by itself', () => !joined.isRunning())
+    } finally {
+      await joined.stop()
+    }
+    expect(joined.log()).toContain('disconnected: ROOM_DELETED')
+    expect(joined.exitCode()).toBe(1)
+  })
+
+  test('refuses a bad token with a line that says so', async () => {
+    const args = ['run', 'join', '--', 'not-a-token', '--url', stack().livekit.url]
+    await expect(output('npm', args, { cwd: REPOSITORY })).rejects.toThrow(
+      /ended with 1:[^]*Could not join at ws:.*401/,
+    )
+  })
+})
