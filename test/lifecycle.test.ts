@@ -1,0 +1,181 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { apply, type Fact, openPresences, type SessionFacts, statusOf } from '../src/sessions/lifecycle.ts'
+import { inAnotherOrder, renumbered, webhookFact } from './lifecycle-facts.ts'
+
+const RULES = { reconnectMs: 60_000 }
+const EXPIRES_AT = 900_000
+const NOTHING: SessionFacts = { tokenExpiresAt: EXPIRES_AT, end: null, presences: [], finishedRooms: new Map() }
+
+const told = (facts: readonly Fact[], from = NOTHING) => facts.reduce((known, fact) => apply(known, fact, RULES), from)
+const openSids = (facts: SessionFacts) =>
+  openPresences(facts)
+    .map(({ sid }) => sid)
+    .sort()
+const outcome = (facts: SessionFacts) => ({ status: statusOf(facts), open: openSids(facts) })
+
+const joined = (sid: string, at: number): Fact => ({ kind: 'joined', sid, roomSid: 'RM_1', at })
+const left = (sid: string, at: number): Fact => ({
+  kind: 'left',
+  sid,
+  roomSid: 'RM_1',
+  at,
+  reason: '1',
+  aborted: false,
+})
+const aborted = (sid: string, at: number): Fact => ({ ...left(sid, at), aborted: true }) as Fact
+const finished = (at: number): Fact => ({ kind: 'room_finished', roomSid: 'RM_1', at })
+const listed = (askedAt: number, ...present: string[]): Fact => ({ kind: 'answer', askedAt, present, joining: [] })
+const absent = (askedAt: number): Fact => listed(askedAt)
+
+describe('webhooks', () => {
+  test('end in the same state in any order and with any repetition', () => {
+    const history = fc
+      .array(webhookFact, { maxLength: 16 })
+      .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
+    fc.assert(
+      fc.property(history, ({ facts, again }) => {
+        const expected = outcome(told(facts))
+        expect(outcome(told(again))).toEqual(expected)
+        // Their time is that of their arrival, so it is another one in another order.
+        expect(outcome(told(renumbered(again)))).toEqual(expected)
+      }),
+      { numRuns: 1000 },
+    )
+  })
+
+  test('say live exactly while a joined sid has neither left nor lost its room', () => {
+    fc.assert(
+      fc.property(fc.array(webhookFact, { maxLength: 16 }), (facts) => {
+        const sidsOf = (kind: 'joined' | 'left') => facts.flatMap((f) => (f.kind === kind ? [f.sid] : []))
+        const gone = new Set(sidsOf('left'))
+        const finishedRooms = new Set(facts.flatMap((f) => (f.kind === 'room_finished' ? [f.roomSid] : [])))
+        const stay = facts.flatMap((f) => (f.kind === 'joined' && !finishedRooms.has(f.roomSid) ? [f.sid] : []))
+        const open = new Set(stay.filter((sid) => !gone.has(sid)))
+        const everJoined = facts.some((f) => f.kind === 'joined' || (f.kind === 'left' && !f.aborted))
+        const status = open.size > 0 ? 'live' : everJoined ? 'disconnected' : 'pending'
+        expect(outcome(told(facts))).toEqual({ status, open: [...open].sort() })
+      }),
+      { numRuns: 1000 },
+    )
+  })
+
+  test('of an old sid never end a newer connection', () => {
+    const ofOldSids = webhookFact.filter((fact) => fact.kind !== 'room_finished')
+    fc.assert(
+      fc.property(fc.array(ofOldSids), fc.array(ofOldSids), (before, later) => {
+        const facts = told([...before, joined('PA_newer', 5000), ...later])
+        expect(statusOf(facts)).toBe('live')
+        expect(openSids(facts)).toContain('PA_newer')
+      }),
+    )
+  })
+
+  test('of leaving leave a tombstone for the join that comes late', () => {
+    expect(outcome(told([left('PA_1', 20), joined('PA_1', 30)]))).toEqual({ status: 'disconnected', open: [] })
+    expect(outcome(told([left('PA_1', 20)])).status).toBe('disconnected')
+  })
+
+  test('of an aborted connection are no join', () => {
+    expect(statusOf(told([aborted('PA_1', 20)]))).toBe('pending')
+    expect(statusOf(told([aborted('PA_1', 20), joined('PA_1', 30)]))).toBe('disconnected')
+  })
+
+  test('of a finished room end nothing by themselves', () => {
+    const facts = told([joined('PA_1', 10), finished(20)])
+    expect(facts.end).toBeNull()
+    expect(statusOf(facts)).toBe('disconnected')
+    expect(statusOf(told([joined('PA_1', 10), { kind: 'room_finished', roomSid: 'RM_2', at: 20 }]))).toBe('live')
+  })
+
+  test('are no confirmation', () => {
+    const [presence] = told([joined('PA_1', 10)]).presences
+    expect(presence?.confirmedAt).toBeNull()
+  })
+})
+
+describe('answers', () => {
+  test('are counted once, however often they are told', () => {
+    const fact = fc.oneof(
+      webhookFact,
+      fc.nat(2_000_000).map((at) => absent(at)),
+      fc.nat(2_000_000).map((at) => listed(at, 'PA_1')),
+    )
+    fc.assert(
+      fc.property(fc.array(fact), (facts) => {
+        expect(outcome(told(facts.flatMap((one) => [one, one])))).toEqual(outcome(told(facts)))
+      }),
+    )
+  })
+
+  test('without a presence mark it missing, and close it at the second', () => {
+    const once = told([joined('PA_1', 10), absent(20)])
+    expect(once.presences[0]).toMatchObject({ misses: 1, missedAt: 20 })
+    expect(statusOf(once)).toBe('live')
+    expect(statusOf(told([absent(30)], once))).toBe('disconnected')
+  })
+
+  test('that list a missing presence again undo it, before and after it was closed', () => {
+    const once = told([joined('PA_1', 10), absent(20), listed(30, 'PA_1'), absent(40)])
+    expect(statusOf(once)).toBe('live')
+    const closed = told([absent(50)], once)
+    expect(statusOf(closed)).toBe('disconnected')
+    expect(statusOf(told([listed(60, 'PA_1')], closed))).toBe('live')
+  })
+
+  test('never bring back who left', () => {
+    expect(statusOf(told([joined('PA_1', 10), left('PA_1', 20), listed(30, 'PA_1')]))).toBe('disconnected')
+  })
+
+  test('that are older than newer evidence change nothing', () => {
+    const facts = told([joined('PA_1', 100)])
+    expect(told([absent(90), absent(95), absent(100)], facts)).toEqual(facts)
+    const missed = told([absent(300)], facts)
+    expect(told([absent(200), absent(250)], missed)).toEqual(missed)
+    const closed = told([absent(400)], missed)
+    expect(statusOf(told([listed(350, 'PA_1')], closed))).toBe('disconnected')
+  })
+
+  test('alone confirm, with the start of the newest question', () => {
+    const facts = told([joined('PA_1', 10), listed(30, 'PA_1'), listed(20, 'PA_1')])
+    expect(facts.presences[0]).toMatchObject({ confirmedAt: 30, joinedAt: 10 })
+    expect(outcome(told([listed(30, 'PA_1')]))).toEqual({ status: 'live', open: ['PA_1'] })
+  })
+
+  test('of somebody who is still joining are not presence', () => {
+    expect(statusOf(told([{ kind: 'answer', askedAt: 20, present: [], joining: ['PA_1'] }]))).toBe('pending')
+  })
+})
+
+describe('ending', () => {
+  const leftAt20 = told([joined('PA_1', 10), left('PA_1', 20)])
+
+  test('is terminal', () => {
+    fc.assert(
+      fc.property(fc.array(webhookFact), fc.array(webhookFact), (before, later) => {
+        const end: Fact = { kind: 'end', reason: 'user', at: 5000 }
+        const ended = told([...before, end])
+        expect(statusOf(ended)).toBe('ended')
+        const more = [...later, absent(9_000_000), listed(9_000_000, 'PA_1'), { ...end, reason: 'agent' } as Fact]
+        expect(told(more, ended)).toBe(ended)
+      }),
+    )
+  })
+
+  test('by the sweep needs an absence that was asked for after the time to reconnect', () => {
+    expect(told([absent(20 + 59_999)], leftAt20).end).toBeNull()
+    expect(told([absent(20 + 60_000)], leftAt20).end).toEqual({ at: 60_020, reason: 'left' })
+  })
+
+  test('by the sweep does not happen to who came back', () => {
+    expect(told([joined('PA_2', 30), absent(500_000)], leftAt20).end).toBeNull()
+    expect(told([listed(500_000, 'PA_2')], leftAt20).end).toBeNull()
+    expect(told([{ kind: 'answer', askedAt: 500_000, present: [], joining: ['PA_2'] }], leftAt20).end).toBeNull()
+  })
+
+  test('of what was never joined waits for the token and LiveKit’s leeway', () => {
+    expect(told([absent(EXPIRES_AT + 59_999)]).end).toBeNull()
+    expect(told([absent(EXPIRES_AT + 60_000)]).end).toEqual({ at: EXPIRES_AT + 60_000, reason: 'never_joined' })
+    expect(told([{ kind: 'answer', askedAt: EXPIRES_AT * 2, present: [], joining: ['PA_1'] }]).end).toBeNull()
+  })
+})
