@@ -4,6 +4,10 @@ import { loadSigningKeys } from '../src/auth/keys.ts'
 import { loadConfig } from '../src/config.ts'
 import { liveKitClient } from '../src/livekit/client.ts'
 import { openStore } from '../src/store/open.ts'
+import type { Sfu } from './sfu.ts'
+
+/** Where nothing listens. */
+const CLOSED_PORT = 'ws://127.0.0.1:2'
 
 /** A clock that tests move by hand. */
 export function testClock(start = Date.now()) {
@@ -21,12 +25,19 @@ export interface TestAppOptions {
   /** Settings as environment variables. */
   env?: Record<string, string>
   databaseUrl?: string
+  /** The fake LiveKit that the app asks; without it LiveKit cannot be reached. */
+  sfu?: Pick<Sfu, 'url'>
 }
 
 /** The real app on its own in-memory SQLite, with a clock to move. */
-export async function makeApp({ env = {}, databaseUrl = 'file::memory:' }: TestAppOptions = {}) {
+export async function makeApp({ env = {}, databaseUrl = 'file::memory:', sfu }: TestAppOptions = {}) {
   const clock = testClock()
-  const { config, secrets } = loadConfig({ LOG_LEVEL: 'silent', DATABASE_URL: databaseUrl, ...env })
+  const { config, secrets } = loadConfig({
+    LOG_LEVEL: 'silent',
+    DATABASE_URL: databaseUrl,
+    LIVEKIT_URL: sfu?.url ?? CLOSED_PORT,
+    ...env,
+  })
   const store = await openStore(config.databaseUrl)
   const keys = await loadSigningKeys(store.keys, clock.now())
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)

@@ -1,0 +1,94 @@
+import { expect } from 'vitest'
+import { z } from 'zod'
+import { agentAccounts } from '../src/agents/accounts.ts'
+import { SCOPES, type Scope } from '../src/agents/agent.ts'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { Problem } from '../src/http/problem.ts'
+import { EventJson, SessionJson } from '../src/sessions/json.ts'
+import { agentToken } from './agent-client.ts'
+import { startSfu } from './sfu.ts'
+import { makeApp, post, type TestAppOptions } from './support.ts'
+
+export interface Pair {
+  userId: string
+  sessionId: string
+}
+
+/** A signed-in user. */
+export interface SignedIn {
+  id: string
+  bearer: string
+  refreshToken: string
+}
+
+/** A session as its client holds it. */
+export interface Minted {
+  pair: Pair
+  room: string
+  joinToken: string
+}
+
+const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
+const EventPage = z.object({ events: z.array(EventJson), after: z.number(), hasMore: z.boolean() })
+
+/** Everybody of the triangle: the app, a LiveKit to ask, and ways to make users, sessions and agents over HTTP. */
+export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
+  const sfu = await startSfu()
+  const t = await makeApp({ ...options, sfu })
+  const accounts = agentAccounts({ agents: t.store.agents, now: t.clock.now })
+  const get = (path: string, bearer: string) => t.app.request(path, { headers: { Authorization: `Bearer ${bearer}` } })
+
+  async function newUser(): Promise<SignedIn> {
+    const answer = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+    return { id: answer.user.id, bearer: answer.access_token, refreshToken: answer.refresh_token }
+  }
+
+  async function newSession(user: SignedIn, request: Record<string, unknown> = {}): Promise<Minted> {
+    const answer = TokenAnswer.parse(await (await post(t.app, '/token', request, user.bearer)).json())
+    const pair = { userId: user.id, sessionId: answer.session_id }
+    return { pair, room: answer.room_name, joinToken: answer.participant_token }
+  }
+
+  return {
+    ...t,
+    sfu,
+    accounts,
+    get,
+    newUser,
+    newSession,
+    /** An agent account and an access token of it. */
+    async newAgent(id = 'tutor', scopes: readonly Scope[] = SCOPES) {
+      const credentials = await accounts.create(id, scopes)
+      return { id, bearer: await agentToken(t.app, credentials) }
+    },
+    /** A user who is in the room of a session of its own; the app has not been told. */
+    async present(request: Record<string, unknown> = {}) {
+      const user = await newUser()
+      const session = await newSession(user, request)
+      return { user, ...session, leg: sfu.join(session.joinToken) }
+    },
+    /** POST /agent/progress */
+    progress: (bearer: string, pair: Pair, headers: Record<string, string> = {}, data: unknown = { status: 'done' }) =>
+      post(t.app, '/agent/progress', { ...pair, data }, bearer, headers),
+    context: (bearer: string, pair: Pair) => get(`/agent/context?${new URLSearchParams({ ...pair })}`, bearer),
+    end: (bearer: string, pair: Pair, more: Record<string, unknown> = {}) =>
+      post(t.app, '/agent/session/end', { ...pair, ...more }, bearer),
+    /** GET /sessions/{id} */
+    sessionOf: async ({ bearer }: SignedIn, { sessionId }: Pair) =>
+      SessionJson.parse(await (await get(`/sessions/${sessionId}`, bearer)).json()),
+    /** GET /sessions/{id}/events */
+    eventsOf: async ({ bearer }: SignedIn, { sessionId }: Pair) =>
+      EventPage.parse(await (await get(`/sessions/${sessionId}/events`, bearer)).json()).events,
+  }
+}
+
+export type Scene = Awaited<ReturnType<typeof scene>>
+
+/** Status and code of a refusal; fails for anything that is not a well-formed problem. */
+export async function refusal(answer: Response | Promise<Response>) {
+  const refused = await answer
+  expect(refused.headers.get('Content-Type')).toBe('application/problem+json')
+  const problem = z.strictObject(Problem.shape).parse(await refused.json())
+  expect(problem.status).toBe(refused.status)
+  return { status: refused.status, code: problem.code }
+}
