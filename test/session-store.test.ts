@@ -1,0 +1,241 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { apply, type Fact, openPresences, type SessionFacts, statusOf } from '../src/sessions/lifecycle.ts'
+import { openStore, type Store } from '../src/store/open.ts'
+import { inAnotherOrder, renumbered, type WebhookFact, webhookFact } from './lifecycle-facts.ts'
+
+const RULES = { reconnectMs: 60_000 }
+const USER = 'user_1'
+const NO_LIMITS = { maxSessions: 1_000_000, maxPending: 1_000_000 }
+const EXPIRES_AT = 900_000
+
+/** A store of its own with one user in it, and pending sessions of that user, each in its own room. */
+async function setUp() {
+  const store = await openStore('file::memory:')
+  await store.users.insertUser({ id: USER, email: null, name: null, passwordHash: null, createdAt: 1 })
+  let count = 0
+  const newSession = (limits = NO_LIMITS) => {
+    count += 1
+    // Ids rise with time, as real ones do.
+    const id = `sess_${String(count).padStart(6, '0')}`
+    const session = { id, userId: USER, room: `room-${count}`, createdAt: count, tokenExpiresAt: EXPIRES_AT }
+    const opening = store.sessions.open({ ...session, agentName: null, agentData: null }, limits)
+    return { id, room: session.room, opening }
+  }
+  const opened = async () => {
+    const { opening, ...session } = newSession()
+    await opening
+    return session
+  }
+  return { store, newSession, opened }
+}
+
+type Opened = Awaited<ReturnType<Awaited<ReturnType<typeof setUp>>['opened']>>
+
+/** Sids are unique in LiveKit, so each session's facts are told with sids of their own. */
+const ownSids = <F extends WebhookFact>(fact: F, { id }: Opened): F => ({
+  ...fact,
+  roomSid: `${fact.roomSid}/${id}`,
+  ...('sid' in fact ? { sid: `${fact.sid}/${id}` } : {}),
+})
+
+/** Delivers the facts as webhooks, one after the other or all in one turn. */
+async function deliver({ sessions }: Store, session: Opened, facts: readonly WebhookFact[], together = false) {
+  const deliveries: Array<() => Promise<unknown>> = facts.map((fact, index) => () => {
+    const about = fact.kind === 'room_finished' ? { room: session.room } : { sessionId: session.id }
+    const eventId = `EV_${session.id}_${index}`
+    return sessions.recordWebhook({ eventId, receivedAt: fact.at, about, fact: ownSids(fact, session) }, RULES)
+  })
+  if (together) await Promise.all(deliveries.map((deliverOne) => deliverOne()))
+  else for (const deliverOne of deliveries) await deliverOne()
+}
+
+async function outcomeOf({ sessions }: Store, { id }: Opened) {
+  const found = await sessions.findWithFacts(id)
+  if (!found) throw new Error(`There is no session ${id}`)
+  const open = openPresences(found.facts).map(({ sid }) => sid.split('/')[0])
+  return { status: found.session.status, open: open.sort() }
+}
+
+function modelled(facts: readonly Fact[]) {
+  const nothing: SessionFacts = { tokenExpiresAt: EXPIRES_AT, end: null, presences: [], finishedRooms: new Map() }
+  const known = facts.reduce((before, fact) => apply(before, fact, RULES), nothing)
+  const open = openPresences(known).map(({ sid }) => sid)
+  return { status: statusOf(known), open: open.sort() }
+}
+
+/** The stored status events, checked to be numbered without a gap and to differ from one to the next. */
+async function statusesOf({ events }: Store, { id }: Opened) {
+  const stored = await events.page(id, 0, 1000)
+  expect(stored.map(({ seq }) => seq)).toEqual(stored.map((_, index) => index + 1))
+  expect(stored.every(({ type, agentId }) => type === 'session.status' && agentId === null)).toBe(true)
+  const statuses = stored.map(({ data }) => (data as { status: string }).status)
+  expect(statuses.every((status, index) => status !== (statuses[index - 1] ?? 'pending'))).toBe(true)
+  return statuses
+}
+
+describe('webhooks in SQLite', () => {
+  const history = fc
+    .array(webhookFact, { minLength: 1, maxLength: 12 })
+    .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
+
+  test('end where the pure rules end, in any order, with any repetition, alone or in one group', async () => {
+    const { store, opened } = await setUp()
+    await fc.assert(
+      fc.asyncProperty(history, fc.boolean(), async ({ facts, again }, together) => {
+        const expected = modelled(facts)
+        for (const order of [facts, again, renumbered(again)]) {
+          const session = await opened()
+          await deliver(store, session, order, together)
+          expect(await outcomeOf(store, session)).toEqual(expected)
+          const statuses = await statusesOf(store, session)
+          expect(statuses.at(-1) ?? 'pending').toBe(expected.status)
+        }
+      }),
+      { numRuns: 150 },
+    )
+  })
+
+  test('count once by their id, also when both copies come in one turn', async () => {
+    const { store, opened } = await setUp()
+    const { id } = await opened()
+    const fact: Fact = { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 10 }
+    const deliverOne = () =>
+      store.sessions.recordWebhook({ eventId: 'EV_1', receivedAt: 10, about: { sessionId: id }, fact }, RULES)
+    const changes = await Promise.all([deliverOne(), deliverOne()])
+    expect(changes.map(({ length }) => length)).toEqual([1, 0])
+    expect(await deliverOne()).toEqual([])
+  })
+
+  test('of a room that finished close a join that is told later', async () => {
+    const { store, opened } = await setUp()
+    const session = await opened()
+    const where = { sid: 'PA_1', roomSid: 'RM_1' }
+    await deliver(store, session, [
+      { kind: 'room_finished', roomSid: 'RM_1', at: 10 },
+      { kind: 'joined', ...where, at: 20 },
+    ])
+    expect(await outcomeOf(store, session)).toEqual({ status: 'disconnected', open: [] })
+  })
+
+  test('of a finished room reach every session in it, and no other', async () => {
+    const { store, newSession } = await setUp()
+    const [first, second] = [newSession(), newSession()]
+    await Promise.all([first.opening, second.opening])
+    const room = { room: 'shared', userId: USER, createdAt: 1, tokenExpiresAt: EXPIRES_AT }
+    const shared = ['sess_a', 'sess_b']
+    for (const id of shared) {
+      await store.sessions.open({ ...room, id, agentName: null, agentData: null }, NO_LIMITS)
+    }
+    for (const id of [...shared, first.id]) {
+      const fact: Fact = { kind: 'joined', sid: `PA_${id}`, roomSid: shared.includes(id) ? 'RM_S' : 'RM_1', at: 10 }
+      await store.sessions.record(id, fact, RULES)
+    }
+    const finished = { kind: 'room_finished', roomSid: 'RM_S', at: 20 } as const
+    const about = { room: 'shared' }
+    const changes = await store.sessions.recordWebhook(
+      { eventId: 'EV_1', receivedAt: 20, about, fact: finished },
+      RULES,
+    )
+    expect(changes.map(({ session }) => [session.id, session.status])).toEqual([
+      ['sess_a', 'disconnected'],
+      ['sess_b', 'disconnected'],
+    ])
+    expect((await store.sessions.find(first.id))?.status).toBe('live')
+  })
+})
+
+describe('answers in SQLite', () => {
+  test('end where the pure rules end', async () => {
+    const { store, opened } = await setUp()
+    const answer = fc.record({
+      kind: fc.constant('answer' as const),
+      askedAt: fc.integer({ min: 1, max: 2_000_000 }),
+      present: fc.subarray(['PA_1', 'PA_2']),
+      joining: fc.subarray(['PA_3']),
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof(webhookFact, answer), { maxLength: 12 }), async (facts) => {
+        const session = await opened()
+        const own = (sids: string[]) => sids.map((sid) => `${sid}/${session.id}`)
+        for (const fact of facts) {
+          if (fact.kind === 'answer') {
+            const told = { ...fact, present: own(fact.present), joining: own(fact.joining) }
+            await store.sessions.record(session.id, told, RULES)
+          } else await store.sessions.record(session.id, ownSids(fact, session), RULES)
+        }
+        // `record` alone does not remember finished rooms for sids that are still unknown; `recordWebhook` does.
+        const { status } = await outcomeOf(store, session)
+        const last = (await statusesOf(store, session)).at(-1) ?? 'pending'
+        expect(last).toBe(status)
+        if (!facts.some(({ kind }) => kind === 'room_finished')) {
+          expect(await outcomeOf(store, session)).toEqual(modelled(facts))
+        }
+      }),
+      { numRuns: 200 },
+    )
+  })
+})
+
+describe('writes at once', () => {
+  test('keep the number of unused sessions, and end the oldest as superseded', async () => {
+    const { store, newSession } = await setUp()
+    const openings = Array.from({ length: 30 }, () => newSession({ maxSessions: 5, maxPending: 10 }))
+    const outcomes = await Promise.all(openings.map(({ opening }) => opening))
+    const superseded = outcomes.flatMap((o) => (o.outcome === 'opened' ? o.superseded.map(({ id }) => id) : []))
+    expect(superseded).toEqual(openings.slice(0, 20).map(({ id }) => id))
+    const unfinished = await store.sessions.listUnfinished()
+    expect(unfinished.map(({ id }) => id)).toEqual(openings.slice(20).map(({ id }) => id))
+    expect(await store.sessions.find(openings[0]?.id ?? '')).toMatchObject({ status: 'ended', endReason: 'superseded' })
+  })
+
+  test('end a session once, whoever comes first', async () => {
+    const { store, opened } = await setUp()
+    const session = await opened()
+    const reasons = ['user', 'agent', 'superseded'] as const
+    const ends = reasons.map((reason, at) => store.sessions.end(session.id, { reason, at: 100 + at }))
+    const changes = await Promise.all(ends)
+    expect(changes.map((change) => change?.before)).toEqual(['pending', 'ended', 'ended'])
+    expect(await store.sessions.find(session.id)).toMatchObject({ endReason: 'user', endedAt: 100 })
+    expect(await statusesOf(store, session)).toEqual(['ended'])
+  })
+
+  test('number status changes and an agent’s events in one strictly rising row', async () => {
+    const { store, opened } = await setUp()
+    const session = await opened()
+    await store.agents.insertAgent({
+      id: 'tutor',
+      secretHash: '0'.repeat(64),
+      scopes: [],
+      generation: 1,
+      createdAt: 1,
+      disabledAt: null,
+    })
+    const connect = (i: number) =>
+      store.sessions.record(session.id, { kind: 'joined', sid: `PA_${i}`, roomSid: 'RM_1', at: i }, RULES)
+    const event = { sessionId: session.id, agentId: 'tutor', type: 'progress', data: {}, idempotency: null }
+    const writes = [
+      connect(1),
+      ...Array.from({ length: 50 }, (_, i) => store.events.append({ ...event, createdAt: i })),
+    ]
+    await Promise.all(writes)
+    const stored = await store.events.page(session.id, 0, 100)
+    expect(stored.map(({ seq }) => seq)).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
+    expect(stored[0]?.type).toBe('session.status')
+  })
+
+  test('let one that breaks a constraint fail alone', async () => {
+    const { store, newSession, opened } = await setUp()
+    const known = await opened()
+    const again = { ...known, userId: USER, createdAt: 1, tokenExpiresAt: 1, agentName: null, agentData: null }
+    const next = newSession()
+    const outcomes = await Promise.allSettled([
+      store.sessions.record(known.id, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }, RULES),
+      store.sessions.open(again, NO_LIMITS),
+      next.opening,
+    ])
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    expect((await store.sessions.find(known.id))?.status).toBe('live')
+    expect((await store.sessions.find(next.id))?.status).toBe('pending')
+  })
+})
