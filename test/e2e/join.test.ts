@@ -17,7 +17,7 @@ describeWithLiveKit('npm run join', () => {
     })
     try {
       await api.untilStatus(user, ticket.session_id, 'live')
-      const bot = await join((await api.mintForAgent(agent, { room: ticket.room })).token, { audio: false })
+      const bot = await join((await api.mintForAgent(agent, { room: ticket.room })).token)
       await until('it has seen the other one join', () => joined.log().includes('joined: listener'))
       await bot.room.localParticipant?.publishData(new TextEncoder().encode('hello'), { reliable: true, topic: 'chat' })
       await until('it has printed the message', () => joined.log().includes('hello'))
@@ -40,6 +40,7 @@ describeWithLiveKit('npm run join', () => {
     const ticket = await api.mint(user)
     const joined = run('npm', ['run', 'join', '--', ticket.token, '--url', livekit.url], { cwd: REPOSITORY })
     try {
+      await until('it has joined', () => joined.log().includes('publishing:'))
       await api.untilStatus(user, ticket.session_id, 'live')
       await api.end(user, ticket.session_id)
       await until('it has ended by itself', () => !joined.isRunning())
@@ -53,7 +54,7 @@ describeWithLiveKit('npm run join', () => {
   test('refuses a bad token with a line that says so', async () => {
     const args = ['run', 'join', '--', 'not-a-token', '--url', stack().livekit.url]
     await expect(output('npm', args, { cwd: REPOSITORY })).rejects.toThrow(
-      /ended with 1:[^]*Could not join at ws:.*401/,
+      /ended with 1:[\s\S]*Could not join at ws:.*401/,
     )
   })
 })
