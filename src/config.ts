@@ -91,22 +91,22 @@ const Environment = z.object({
  */
 export function loadConfig(env: Record<string, string | undefined>): LoadedConfig {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
-  const parsed = Environment.safeParse(set)
-  if (!parsed.success) {
-    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
-  }
-  const e = parsed.data
+  const { issues = [] } = Environment.safeParse(set).error ?? {}
+  const problems = issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  // What cannot be read is left out, so that one start shows what is missing or contradictory as well.
+  const unreadable = new Set(issues.map(({ path }) => path[0]))
+  const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))
   const production = e.NODE_ENV === 'production'
-  const problems: string[] = []
   const warnings: string[] = []
 
   const livekit = livekitPair(e, production, problems, warnings)
   const webhook = webhookPair(e, livekit, production, problems)
-  if (production && !e.LIVEKIT_URL) problems.push('LIVEKIT_URL: required in production')
+  if (production && !set.LIVEKIT_URL) problems.push('LIVEKIT_URL: required in production')
 
   const publicUrl = (e.PUBLIC_URL ?? `http://localhost:${e.PORT}`).replace(/\/+$/, '')
-  if (production && !e.PUBLIC_URL) problems.push('PUBLIC_URL: required in production (issuer and audience of tokens)')
-  else if (production && !publicUrl.startsWith('https:')) problems.push('PUBLIC_URL: must be https:// in production')
+  if (production && !set.PUBLIC_URL) problems.push('PUBLIC_URL: required in production (issuer and audience of tokens)')
+  else if (production && e.PUBLIC_URL?.startsWith('https:') === false)
+    problems.push('PUBLIC_URL: must be https:// in production')
   else if (/[?#]/.test(publicUrl)) problems.push('PUBLIC_URL: must have no query and no fragment (RFC 8414 §2)')
 
   if (problems.length > 0) throw new ConfigError(problems)
