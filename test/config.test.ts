@@ -1,0 +1,190 @@
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import { ConfigError, loadConfig } from '../src/config.ts'
+
+const SECRET = 'a-livekit-secret-of-32-characters'
+const PRODUCTION = {
+  NODE_ENV: 'production',
+  PUBLIC_URL: 'https://api.example.com',
+  LIVEKIT_URL: 'wss://livekit.example.com',
+  LIVEKIT_API_KEY: 'APIkey',
+  LIVEKIT_API_SECRET: SECRET,
+}
+
+function problemsOf(env: Record<string, string | undefined>): string[] {
+  try {
+    loadConfig(env)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+  return []
+}
+
+describe('development', () => {
+  test('needs no settings, and warns of the key pair that everybody knows', () => {
+    const { config, secrets, warnings } = loadConfig({})
+    expect(config).toMatchObject({
+      production: false,
+      host: '127.0.0.1',
+      port: 8008,
+      publicUrl: 'http://localhost:8008',
+      databaseUrl: 'file:./data/behalf.db',
+      livekitUrl: 'ws://127.0.0.1:7880',
+      corsOrigins: 'localhost',
+      guests: true,
+      roomPolicy: 'owner',
+    })
+    expect(secrets).toEqual({
+      livekit: { key: 'devkey', secret: 'secret' },
+      webhook: { key: 'devkey', secret: 'secret' },
+    })
+    expect(warnings.join()).toContain('devkey')
+    expect(loadConfig({ LIVEKIT_API_KEY: 'mine', LIVEKIT_API_SECRET: 'short' }).warnings).toEqual([])
+  })
+
+  test('takes an empty setting for one that is not set', () => {
+    const empty = { PORT: '', DEFAULT_AGENT: '', LIVEKIT_API_KEY: '', LIVEKIT_API_SECRET: '', CORS_ORIGINS: '' }
+    expect(loadConfig(empty)).toEqual(loadConfig({}))
+  })
+
+  test('issues for the port that it serves on', () => {
+    expect(loadConfig({ PORT: '9000' }).config.publicUrl).toBe('http://localhost:9000')
+    expect(loadConfig({ PUBLIC_URL: 'http://host:1/base//' }).config.publicUrl).toBe('http://host:1/base')
+  })
+})
+
+describe('every problem', () => {
+  test('is in one message, one line each', () => {
+    const env = {
+      PORT: 'eighty',
+      PUBLIC_URL: 'ftp://example.com',
+      DATABASE_URL: 'mysql://x',
+      LIVEKIT_URL: 'not a url',
+      GUESTS: 'maybe',
+      ROOM_POLICY: 'anarchy',
+      LIVENESS_SECONDS: '0',
+      RECONNECT_SECONDS: '1.5',
+      LOG_LEVEL: 'loud',
+    }
+    const problems = problemsOf(env)
+    expect(problems.map((problem) => problem.split(':')[0]).sort()).toEqual(Object.keys(env).sort())
+    const message = new ConfigError(problems).message
+    for (const problem of problems) expect(message).toContain(`\n  - ${problem}`)
+  })
+
+  test('of production is named at once: nothing that protects anything has a default', () => {
+    const problems = problemsOf({ NODE_ENV: 'production' }).join('\n')
+    for (const name of ['PUBLIC_URL', 'LIVEKIT_URL', 'LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET']) {
+      expect(problems).toContain(name)
+    }
+    expect(problemsOf({ NODE_ENV: 'production' })).toHaveLength(3)
+  })
+
+  test('that a value has and one that it contradicts come together', () => {
+    const problems = problemsOf({ ...PRODUCTION, PORT: 'eighty', LIVEKIT_API_SECRET: 'short' })
+    expect(problems.map((problem) => problem.split(':')[0])).toEqual(['PORT', 'LIVEKIT_API_SECRET'])
+  })
+
+  test('never repeats a secret', () => {
+    const env = { ...PRODUCTION, LIVEKIT_API_SECRET: 'hunter2', LIVEKIT_WEBHOOK_API_SECRET: 'hunter3' }
+    expect(problemsOf(env).length).toBeGreaterThan(1)
+    expect(problemsOf(env).join()).not.toMatch(/hunter/)
+  })
+})
+
+describe('production', () => {
+  test('takes what is complete, with guests and foreign origins off', () => {
+    const { config, warnings } = loadConfig(PRODUCTION)
+    expect(config).toMatchObject({ production: true, guests: false, corsOrigins: [], host: '127.0.0.1' })
+    expect(warnings).toEqual([])
+    expect(loadConfig({ ...PRODUCTION, GUESTS: 'on' }).config.guests).toBe(true)
+  })
+
+  test.each([
+    ['a public URL that is not https', { PUBLIC_URL: 'http://api.example.com' }, 'PUBLIC_URL'],
+    ['no public URL', { PUBLIC_URL: undefined }, 'PUBLIC_URL'],
+    ['a public URL with a query', { PUBLIC_URL: 'https://api.example.com/?a=b' }, 'PUBLIC_URL'],
+    ['no LiveKit', { LIVEKIT_URL: undefined }, 'LIVEKIT_URL'],
+    ['the development key', { LIVEKIT_API_KEY: 'devkey' }, 'LIVEKIT_API_KEY'],
+    ['a secret of 31 characters', { LIVEKIT_API_SECRET: 's'.repeat(31) }, 'LIVEKIT_API_SECRET'],
+    ['a key without its secret', { LIVEKIT_API_SECRET: undefined }, 'LIVEKIT_API_KEY and LIVEKIT_API_SECRET'],
+    ['a secret without its key', { LIVEKIT_API_KEY: undefined }, 'LIVEKIT_API_KEY and LIVEKIT_API_SECRET'],
+    ['half a webhook pair', { LIVEKIT_WEBHOOK_API_KEY: 'APIhook' }, 'LIVEKIT_WEBHOOK_API_KEY and'],
+    [
+      'a short webhook secret',
+      { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'short' },
+      'LIVEKIT_WEBHOOK_API_SECRET',
+    ],
+  ])('refuses %s', (_, change, name) => {
+    const problems = problemsOf({ ...PRODUCTION, ...change })
+    expect(problems).toHaveLength(1)
+    expect(problems[0]).toContain(name)
+  })
+
+  test('takes the shortest secret that it may have', () => {
+    expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: 's'.repeat(32) })).toEqual([])
+  })
+
+  test('has its origins written out', () => {
+    const { config } = loadConfig({ ...PRODUCTION, CORS_ORIGINS: 'https://a.example, https://b.example/ ,' })
+    expect(config.corsOrigins).toEqual(['https://a.example', 'https://b.example'])
+  })
+})
+
+describe('secrets', () => {
+  test('are never in what may be logged', () => {
+    const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'w'.repeat(32) }
+    const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
+    expect(secrets).toEqual({
+      livekit: { key: 'APIkey', secret: SECRET },
+      webhook: { key: 'APIhook', secret: 'w'.repeat(32) },
+    })
+    const logged = JSON.stringify({ config, warnings })
+    for (const secret of [SECRET, 'w'.repeat(32)]) expect(logged).not.toContain(secret)
+  })
+
+  test('of webhooks are the main pair unless they have their own', () => {
+    expect(loadConfig(PRODUCTION).secrets.webhook).toEqual({ key: 'APIkey', secret: SECRET })
+  })
+})
+
+describe('.env.example', () => {
+  const repo = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
+  const example = repo('.env.example')
+  const settings = [...example.matchAll(/^# ?([A-Z][A-Z_]+)=(.*)$/gm)].map(([, name = '', value = '']) => ({
+    name,
+    value,
+  }))
+
+  test('lists exactly the settings that there are, each once', () => {
+    const names = [...repo('src/config.ts').matchAll(/^ {2}([A-Z][A-Z_]+): /gm)].map(([, name]) => name)
+    expect(names).toContain('LIVEKIT_WEBHOOK_API_SECRET')
+    expect(settings.map(({ name }) => name).sort()).toEqual(names.sort())
+  })
+
+  test('shows the defaults', () => {
+    const shown = Object.fromEntries(settings.map(({ name, value }) => [name, value]))
+    expect(loadConfig(shown)).toEqual({ ...loadConfig({}), warnings: [] })
+  })
+
+  test('sets nothing', () => {
+    for (const line of example.split('\n')) expect(line).toMatch(/^(#|$)/)
+  })
+})
+
+test('the process does not start without its settings in production, and says all of it', async () => {
+  const server = fileURLToPath(new URL('../dist/server.js', import.meta.url))
+  const start = promisify(execFile)(process.execPath, [server], { env: { NODE_ENV: 'production' }, timeout: 20_000 })
+  const { code, stderr, stdout } = await start.then(
+    () => ({ code: 0, stderr: '', stdout: '' }),
+    (failed: { code: number; stderr: string; stdout: string }) => failed,
+  )
+  expect(code).toBe(1)
+  for (const problem of problemsOf({ NODE_ENV: 'production' })) expect(stderr).toContain(problem)
+  expect(stderr).not.toMatch(/\n\s+at /)
+  expect(stdout).toBe('')
+}, 30_000)
