@@ -1,0 +1,202 @@
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { Problem } from '../src/http/problem.ts'
+import { postWebhook, startSfu, webhookEvent } from './sfu.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+
+const Up = z.object({ status: z.enum(['ok', 'unavailable']) })
+const Report = z.strictObject({
+  status: z.enum(['ok', 'degraded']),
+  version: z.string(),
+  store: Up,
+  livekit: Up,
+  lastWebhookAt: z.iso.datetime().nullable(),
+})
+
+async function report({ app }: Pick<TestApp, 'app'>) {
+  const answer = await app.request('/health')
+  expect(answer.headers.get('Cache-Control')).toBe('no-store')
+  return { status: answer.status, body: Report.parse(await answer.json()) }
+}
+
+const statusOf = async ({ app }: Pick<TestApp, 'app'>, path: string) => {
+  const answer = await app.request(path)
+  return [answer.status, await answer.json()]
+}
+
+describe('/health', () => {
+  test('is 200 while store and LiveKit work', async () => {
+    const t = await makeApp({ sfu: await startSfu() })
+    expect(await report(t)).toEqual({
+      status: 200,
+      body: {
+        status: 'ok',
+        version: '0.0.0-test',
+        store: { status: 'ok' },
+        livekit: { status: 'ok' },
+        lastWebhookAt: null,
+      },
+    })
+  })
+
+  test.each(['error500', 'html404', 'reset'] as const)('is 503 while LiveKit answers with %s', async (mode) => {
+    const sfu = await startSfu()
+    const t = await makeApp({ sfu })
+    sfu.mode = mode
+    expect(await report(t)).toMatchObject({
+      status: 503,
+      body: { status: 'degraded', store: { status: 'ok' }, livekit: { status: 'unavailable' } },
+    })
+  })
+
+  test('asks LiveKit at most once in two seconds, however many ask', async () => {
+    const sfu = await startSfu()
+    const t = await makeApp({ sfu })
+    await Promise.all([report(t), report(t), report(t)])
+    sfu.mode = 'error500'
+    expect((await report(t)).status).toBe(200)
+    expect(sfu.asked()).toBe(1)
+    t.clock.advance(2)
+    expect((await report(t)).status).toBe(503)
+    sfu.mode = 'ok'
+    t.clock.advance(2)
+    expect((await report(t)).status).toBe(200)
+  })
+
+  test('is 503 while LiveKit cannot be reached at all, and when the store is closed', async () => {
+    const t = await makeApp()
+    expect((await report(t)).status).toBe(503)
+    const closed = await makeApp({ sfu: await startSfu() })
+    await closed.store.close()
+    expect(await report(closed)).toMatchObject({ status: 503, body: { store: { status: 'unavailable' } } })
+  })
+
+  test('tells when the newest webhook came, and not of one with a bad signature', async () => {
+    const t = await makeApp({ sfu: await startSfu() })
+    const event = () => webhookEvent('room_started', { room: { sid: 'RM_1', name: 'not ours' } })
+    t.clock.advance(60)
+    await postWebhook(t, event())
+    const at = new Date(t.clock.now()).toISOString()
+    expect((await report(t)).body.lastWebhookAt).toBe(at)
+    t.clock.advance(60)
+    const forged = { ...t, secrets: { ...t.secrets, webhook: { key: 'devkey', secret: 'another' } } }
+    expect((await postWebhook(forged, event())).status).toBe(401)
+    expect((await report(t)).body.lastWebhookAt).toBe(at)
+  })
+})
+
+describe('readiness', () => {
+  test('comes with the first reconcile, LiveKit there or not, and goes with the store', async () => {
+    const t = await makeApp()
+    expect(await statusOf(t, '/health/ready')).toEqual([503, { status: 'not_ready' }])
+    expect(await t.reconcile()).toBe(false)
+    t.health.ready = true
+    expect(await statusOf(t, '/health/ready')).toEqual([200, { status: 'ready' }])
+    await t.store.close()
+    expect(await statusOf(t, '/health/ready')).toEqual([503, { status: 'not_ready' }])
+  })
+
+  test('is not life: the process answers before it is ready', async () => {
+    const t = await makeApp()
+    expect(await statusOf(t, '/health/live')).toEqual([200, { status: 'ok' }])
+  })
+})
+
+describe('what is not there', () => {
+  async function problemAt({ app }: TestApp, path: string, method: string, bearer?: string) {
+    const headers: HeadersInit = bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` }
+    const answer = await app.request(path, { method, headers })
+    expect(answer.headers.get('Content-Type')).toBe('application/problem+json')
+    const problem = Problem.parse(await answer.json())
+    expect(problem.requestId).toBe(answer.headers.get('X-Request-Id'))
+    return { status: answer.status, code: problem.code, allow: answer.headers.get('Allow'), at: problem.instance }
+  }
+
+  test('is a problem that says so', async () => {
+    const t = await makeApp()
+    const missing = { status: 404, code: 'not_found', allow: null }
+    expect(await problemAt(t, '/nothing', 'GET')).toEqual({ ...missing, at: '/nothing' })
+    expect(await problemAt(t, '/token/x', 'POST')).toEqual({ ...missing, at: '/token/x' })
+  })
+
+  test.each([
+    ['GET', '/token', ['POST']],
+    ['PUT', '/token', ['POST']],
+    ['DELETE', '/rooms', ['POST']],
+    ['POST', '/sessions', ['GET']],
+    ['PATCH', '/sessions/sess_1', ['GET', 'DELETE']],
+    ['POST', '/health', ['GET']],
+    ['GET', '/agent/progress', ['POST']],
+    ['GET', '/livekit/webhook', ['POST']],
+  ])('%s %s is 405, and says what is allowed', async (method, path, allowed) => {
+    const t = await makeApp()
+    // A route that is guarded says so first.
+    const { access_token } = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+    const { allow, ...problem } = await problemAt(t, path, method, access_token)
+    expect(problem).toEqual({ status: 405, code: 'method_not_allowed', at: path })
+    const methods = allow?.split(', ') ?? []
+    expect(methods).toEqual(expect.arrayContaining(allowed))
+    expect(methods).not.toContain(method)
+  })
+})
+
+describe('other origins', () => {
+  const PAGE = 'https://app.example.com'
+  const allowed = (origins?: string) => makeApp(origins === undefined ? {} : { env: { CORS_ORIGINS: origins } })
+  const allowOrigin = async ({ app }: TestApp, origin: string) => {
+    const answer = await app.request('/health/live', { headers: { Origin: origin } })
+    return answer.headers.get('Access-Control-Allow-Origin')
+  }
+
+  test('are answered for when they are allowed, exactly as written', async () => {
+    const t = await allowed(`${PAGE},https://other.example.com`)
+    expect(await allowOrigin(t, PAGE)).toBe(PAGE)
+    for (const foreign of ['https://evil.example.com', `${PAGE}.evil.com`, 'http://app.example.com', 'null']) {
+      expect(await allowOrigin(t, foreign)).toBeNull()
+    }
+    expect(await allowOrigin(t, 'http://localhost:5173')).toBeNull()
+  })
+
+  test('are any on this machine in development', async () => {
+    const t = await allowed()
+    for (const local of ['http://localhost:5173', 'http://127.0.0.1:3000', 'http://[::1]:3000']) {
+      expect(await allowOrigin(t, local)).toBe(local)
+    }
+    for (const foreign of [PAGE, 'http://localhost.evil.com', 'null']) expect(await allowOrigin(t, foreign)).toBeNull()
+  })
+
+  const preflight = ({ app }: TestApp, origin: string) =>
+    app.request('/token', {
+      method: 'OPTIONS',
+      headers: {
+        Origin: origin,
+        'Access-Control-Request-Method': 'POST',
+        'Access-Control-Request-Headers': 'authorization,content-type,idempotency-key',
+      },
+    })
+
+  test('may send a bearer, JSON and an idempotency key, and no cookies', async () => {
+    const answer = await preflight(await allowed(PAGE), PAGE)
+    expect(answer.status).toBe(204)
+    expect(answer.headers.get('Access-Control-Allow-Origin')).toBe(PAGE)
+    const headers = answer.headers.get('Access-Control-Allow-Headers')?.toLowerCase().split(',')
+    expect(headers).toEqual(expect.arrayContaining(['authorization', 'content-type', 'idempotency-key']))
+    expect(answer.headers.get('Access-Control-Allow-Methods')?.split(',')).toEqual(['GET', 'POST', 'DELETE'])
+    expect(answer.headers.get('Access-Control-Allow-Credentials')).toBeNull()
+    expect(answer.headers.get('Vary')).toContain('Origin')
+  })
+
+  test('get no preflight when they are foreign', async () => {
+    const answer = await preflight(await allowed(PAGE), 'https://evil.example.com')
+    expect(answer.headers.get('Access-Control-Allow-Origin')).toBeNull()
+  })
+
+  test('can read refusals too', async () => {
+    const { app } = await allowed(PAGE)
+    const answer = await app.request('/token', { method: 'POST', headers: { Origin: PAGE } })
+    expect(answer.status).toBe(401)
+    expect(answer.headers.get('Access-Control-Allow-Origin')).toBe(PAGE)
+    expect(answer.headers.get('Access-Control-Expose-Headers')).toContain('WWW-Authenticate')
+  })
+})
