@@ -6,7 +6,7 @@ import { SignedInAnswer } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { EventJson, SessionJson } from '../src/sessions/json.ts'
 import { agentToken } from './agent-client.ts'
-import { startSfu } from './sfu.ts'
+import { postWebhook, startSfu } from './sfu.ts'
 import { makeApp, post, type TestAppOptions } from './support.ts'
 
 export interface Pair {
@@ -84,6 +84,35 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
 
 export type Scene = Awaited<ReturnType<typeof scene>>
 
+/** A scene with one agent, and one user who is in the room. */
+export async function callingScene(options?: Parameters<typeof scene>[0]) {
+  const s = await scene(options)
+  const agent = await s.newAgent()
+  const present = await s.present()
+  return {
+    s,
+    agent,
+    ...present,
+    /** The agent's callback for that user. */
+    report: () => s.progress(agent.bearer, present.pair),
+    /** How often the guard asked LiveKit about anybody. */
+    asked: () => s.sfu.asked('GetParticipant'),
+  }
+}
+
+/** A scene with one user whose join only the SFU knows of, and what the app shows of the session. */
+export async function joinedScene(options?: Parameters<typeof scene>[0]) {
+  const s = await scene(options)
+  const present = await s.present()
+  return {
+    s,
+    ...present,
+    deliver: async (event: unknown) => expect((await postWebhook(s, event)).status).toBe(200),
+    status: async () => (await s.sessionOf(present.user, present.pair)).status,
+    statuses: async () => (await s.eventsOf(present.user, present.pair)).map(({ data }) => data),
+  }
+}
+
 /** Status and code of a refusal; fails for anything that is not a well-formed problem. */
 export async function refusal(answer: Response | Promise<Response>) {
   const refused = await answer
@@ -92,3 +121,7 @@ export async function refusal(answer: Response | Promise<Response>) {
   expect(problem.status).toBe(refused.status)
   return { status: refused.status, code: problem.code }
 }
+
+export const NOT_LIVE = { status: 409, code: 'session_not_live' }
+export const UNKNOWN = { status: 503, code: 'liveness_unknown' }
+export const ENDED = { status: 409, code: 'session_ended' }

@@ -1,0 +1,133 @@
+import { describe, expect, test, vi } from 'vitest'
+import { callingScene, ENDED, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
+import { postWebhook, type SfuMode, webhookEvent } from './sfu.ts'
+
+describe('unknown', () => {
+  const MODES: Array<Exclude<SfuMode, 'ok'>> = ['error500', 'hang', 'html404', 'reset']
+
+  test.each(MODES)('is a 503, never live and never absent: %s', async (mode) => {
+    const { s, report, user, pair } = await callingScene()
+    s.sfu.mode = mode
+    const startedAt = performance.now()
+    const answer = await report()
+    expect(performance.now() - startedAt).toBeLessThan(3000)
+    expect(answer.headers.get('Retry-After')).toBe('2')
+    expect(await refusal(answer)).toEqual(UNKNOWN)
+    expect(await s.eventsOf(user, pair)).toEqual([])
+  })
+
+  test.each(MODES)('changes nothing, and is not remembered: %s', async (mode) => {
+    const { s, report, user, pair } = await callingScene()
+    await report()
+    s.clock.advance(11)
+    s.sfu.mode = mode
+    expect(await refusal(report())).toEqual(UNKNOWN)
+    expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'live' })
+    s.sfu.mode = 'ok'
+    expect((await report()).status).toBe(201)
+    expect(await s.eventsOf(user, pair)).toHaveLength(3)
+  })
+
+  test('is what every route answers while LiveKit is gone', async () => {
+    const { s, pair, agent, user } = await callingScene()
+    s.sfu.mode = 'reset'
+    expect(await refusal(s.context(agent.bearer, pair))).toEqual(UNKNOWN)
+    expect(await refusal(s.end(agent.bearer, pair))).toEqual(UNKNOWN)
+    expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'pending' })
+  })
+})
+
+describe('a join that only a webhook told of', () => {
+  async function joinedByWebhook() {
+    const present = await callingScene()
+    await postWebhook(present.s, webhookEvent('participant_joined', present.leg))
+    return present
+  }
+
+  test('shows as live, and is not enough for a callback', async () => {
+    const { s, report, user, pair } = await joinedByWebhook()
+    s.sfu.mode = 'error500'
+    expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'live' })
+    expect(await refusal(report())).toEqual(UNKNOWN)
+    s.sfu.mode = 'ok'
+    expect((await report()).status).toBe(201)
+  })
+
+  test('is asked about again while LiveKit does not list it, and then unknown', async () => {
+    const { s, report, leg, user, pair, asked } = await joinedByWebhook()
+    s.sfu.leave(leg)
+    expect(await refusal(report())).toEqual(UNKNOWN)
+    expect(asked()).toBe(4)
+    expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'live' })
+  })
+
+  test('counts as soon as LiveKit lists it', async () => {
+    const { s, report, leg, asked } = await joinedByWebhook()
+    s.sfu.leave(leg)
+    const answer = report()
+    await vi.waitFor(() => expect(asked()).toBe(2))
+    s.sfu.enter(leg.room.name, leg.participant)
+    expect((await answer).status).toBe(201)
+  })
+
+  test('is absent when LiveKit still does not list it ten seconds later', async () => {
+    const { s, report, leg, asked } = await joinedByWebhook()
+    s.sfu.leave(leg)
+    s.clock.advance(10)
+    expect(await refusal(report())).toEqual(NOT_LIVE)
+    expect(asked()).toBe(1)
+  })
+})
+
+describe('many callbacks at once', () => {
+  test('ask one question per session', async () => {
+    const { s, report, user, agent, asked } = await callingScene()
+    const later = await s.newSession(user)
+    s.sfu.join(later.joinToken)
+    const release = s.sfu.hold()
+    const answers = Array.from({ length: 20 }, report)
+    // Sent last: when its question has arrived, those of the twenty would have too.
+    const last = s.progress(agent.bearer, later.pair)
+    await vi.waitFor(() => expect(s.sfu.questions.some(({ room }) => room === later.room)).toBe(true))
+    release()
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual(Array(20).fill(201))
+    expect((await last).status).toBe(201)
+    expect(asked()).toBe(2)
+  })
+
+  test('share a refusal as well', async () => {
+    const { s, report, leg, asked } = await callingScene()
+    s.sfu.leave(leg)
+    const answers = await Promise.all(Array.from({ length: 20 }, report))
+    for (const answer of answers) expect(await refusal(answer)).toEqual(NOT_LIVE)
+    expect(asked()).toBe(1)
+  })
+})
+
+test('a callback that is under way when the session ends writes nothing', async () => {
+  const { s, report, user, pair, agent, asked } = await callingScene()
+  const release = s.sfu.hold()
+  const answers = [report(), s.end(agent.bearer, pair)]
+  await vi.waitFor(() => expect(asked()).toBe(1))
+  const deleted = await s.app.request(`/sessions/${pair.sessionId}`, {
+    method: 'DELETE',
+    headers: { Authorization: `Bearer ${user.bearer}` },
+  })
+  expect(deleted.status).toBe(200)
+  release()
+  for (const answer of answers) expect(await refusal(answer)).toEqual(ENDED)
+  expect((await s.eventsOf(user, pair)).map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'user' }])
+})
+
+test('an answer that comes after the leaving does not bring the user back', async () => {
+  const { s, report, leg, user, pair, asked } = await callingScene()
+  await report()
+  s.clock.advance(11)
+  const release = s.sfu.hold()
+  const answer = report()
+  await vi.waitFor(() => expect(asked()).toBe(2))
+  await postWebhook(s, webhookEvent('participant_left', leg))
+  release()
+  expect(await refusal(answer)).toEqual(NOT_LIVE)
+  expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'disconnected' })
+})

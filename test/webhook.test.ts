@@ -1,0 +1,104 @@
+import { SignJWT } from 'jose'
+import { describe, expect, test } from 'vitest'
+import { joinedScene, refusal, type Scene } from './scene.ts'
+import { signedWebhook, webhookEvent, webhookToken } from './sfu.ts'
+
+const INVALID = { status: 401, code: 'invalid_token' }
+const MALFORMED = { status: 400, code: 'malformed_json' }
+
+const send = ({ app }: Scene, body: string, headers: Record<string, string>) =>
+  app.request('/livekit/webhook', { method: 'POST', body, headers })
+
+describe('a webhook is refused', () => {
+  type Signed = Awaited<ReturnType<typeof signedWebhook>>
+  type Setup = { s: Scene; signed: Signed; joinToken: string }
+
+  test.each<[string, (setup: Setup) => Promise<{ body?: string; token?: string | null }>]>([
+    ['without a header', async () => ({ token: null })],
+    ['with a Bearer prefix', async ({ signed }) => ({ token: `Bearer ${signed.headers.Authorization}` })],
+    ['with a token that is none', async () => ({ token: 'a.b.c' })],
+    ['with a tampered body', async ({ signed }) => ({ body: signed.body.replace('joined', 'left') })],
+    ['with one space more', async ({ signed }) => ({ body: `${signed.body} ` })],
+    ['with another secret', async ({ s, signed: { body } }) => ({ token: await sign(s, body, { secret: 'another' }) })],
+    ['with another key’s name', async ({ s, signed: { body } }) => ({ token: await sign(s, body, { key: 'other' }) })],
+    ['with HS512', async ({ s, signed: { body } }) => ({ token: await sign(s, body, { alg: 'HS512' }) })],
+    [
+      'after five minutes',
+      async ({ s }) => {
+        s.clock.advance(5 * 60 + 10)
+        return {}
+      },
+    ],
+    [
+      'before its time',
+      async ({ s, signed: { body } }) => ({ token: await sign(s, body, { at: s.clock.now() + 11_000 }) }),
+    ],
+    ['with a join token', async ({ joinToken }) => ({ token: joinToken })],
+    ['without the body’s hash', async ({ s }) => ({ token: await unhashed(s, {}) })],
+    ['with a hash of the wrong type', async ({ s }) => ({ token: await unhashed(s, { sha256: [1, 2] }) })],
+    [
+      'without a signature',
+      async ({ signed }) => {
+        const [, claims] = signed.headers.Authorization.split('.')
+        return { token: `${Buffer.from('{"alg":"none"}').toString('base64url')}.${claims}.` }
+      },
+    ],
+  ])('%s', async (_, change) => {
+    const { s, leg, joinToken, status, statuses } = await joinedScene()
+    const signed = await signedWebhook(s, webhookEvent('participant_joined', leg))
+    const { body = signed.body, token = signed.headers.Authorization } = await change({ s, signed, joinToken })
+    const answer = send(s, body, token === null ? {} : { Authorization: token })
+    expect(await refusal(answer)).toEqual(INVALID)
+    expect(await status()).toBe('pending')
+    expect(await statuses()).toEqual([])
+    expect(await s.store.sessions.lastWebhookAt()).toBeNull()
+  })
+
+  test('signed with the main key pair, where webhooks have their own', async () => {
+    const env = { LIVEKIT_WEBHOOK_API_KEY: 'hooks', LIVEKIT_WEBHOOK_API_SECRET: 'a secret of their own' }
+    const { s, leg, status } = await joinedScene({ env })
+    const { body } = await signedWebhook(s, webhookEvent('participant_joined', leg))
+    const token = await webhookToken(body, { ...s.secrets.livekit, at: s.clock.now() })
+    expect(await refusal(send(s, body, { Authorization: token }))).toEqual(INVALID)
+    expect(await status()).toBe('pending')
+    const right = await webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() })
+    expect((await send(s, body, { Authorization: right })).status).toBe(200)
+    expect(await status()).toBe('live')
+  })
+
+  test.each([
+    ['no JSON', '{'],
+    ['empty', ''],
+    ['an empty object', '{}'],
+    ['a list', '[]'],
+    ['null', 'null'],
+    ['another object', '{"hello":"world"}'],
+    ['an event with a participant that is none', '{"id":"EV_1","event":"participant_joined","participant":7}'],
+    ['nested without end', `{"id":"EV_1","room":${'['.repeat(100_000)}`],
+  ])('whose signed body is %s', async (_, body) => {
+    const { s } = await joinedScene()
+    const token = await webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() })
+    expect(await refusal(send(s, body, { Authorization: token }))).toEqual(MALFORMED)
+    expect(await s.store.sessions.lastWebhookAt()).toBeNull()
+  })
+
+  test('that is longer than a mebibyte', async () => {
+    const { s } = await joinedScene()
+    const body = JSON.stringify({ id: 'EV_1', event: 'room_started', padding: 'x'.repeat(1024 * 1024) })
+    const token = await webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() })
+    expect(await refusal(send(s, body, { Authorization: token }))).toEqual({ status: 413, code: 'body_too_large' })
+  })
+})
+
+function sign(s: Scene, body: string, change: Partial<Parameters<typeof webhookToken>[1]>) {
+  return webhookToken(body, { ...s.secrets.webhook, at: s.clock.now(), ...change })
+}
+
+function unhashed({ secrets, clock }: Scene, claims: Record<string, unknown>) {
+  const { key, secret } = secrets.webhook
+  return new SignJWT(claims)
+    .setProtectedHeader({ alg: 'HS256' })
+    .setIssuer(key)
+    .setExpirationTime(Math.floor(clock.now() / 1000) + 300)
+    .sign(Buffer.from(secret))
+}
