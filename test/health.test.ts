@@ -105,7 +105,7 @@ describe('readiness', () => {
 
 describe('what is not there', () => {
   async function problemAt({ app }: TestApp, path: string, method: string, bearer?: string) {
-    const headers: HeadersInit = bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` }
+    const headers: Record<string, string> = bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` }
     const answer = await app.request(path, { method, headers })
     expect(answer.headers.get('Content-Type')).toBe('application/problem+json')
     const problem = Problem.parse(await answer.json())

@@ -1,0 +1,206 @@
+import { serve } from '@hono/node-server'
+import { TokenSource } from 'livekit-client'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+import { joinClaims, mint, minted } from './token-client.ts'
+
+/** The app and a signed-in guest; LiveKit cannot be reached, which minting does not mind. */
+async function setUp(env: Record<string, string> = {}) {
+  const t = await makeApp({ env })
+  const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', { name: 'Gwen' })).json())
+  return { t, userId: signedIn.user.id, bearer: signedIn.access_token }
+}
+
+/** Sends a body as it stands, or none. */
+const send = ({ app }: TestApp, bearer: string, body?: string) =>
+  app.request('/token', {
+    method: 'POST',
+    headers: { Authorization: `Bearer ${bearer}`, ...(body ? { 'Content-Type': 'application/json' } : {}) },
+    ...(body === undefined ? {} : { body }),
+  })
+
+const NULLS = JSON.stringify({
+  room_name: null,
+  participant_identity: null,
+  participant_name: null,
+  participant_metadata: null,
+  participant_attributes: null,
+  room_config: null,
+  room: null,
+  identity: null,
+  name: null,
+  auto_create_room: null,
+  session_id: null,
+})
+
+describe('a request that names nothing', () => {
+  test.each([
+    ['no body', undefined],
+    ['an empty body', ''],
+    ['{}', '{}'],
+    ['an empty room_config, as Swift and Flutter send it', '{"room_config":{}}'],
+    ['null for everything', NULLS],
+    ['empty strings', '{"room_name":"","participant_identity":"","participant_metadata":"","name":"","session_id":""}'],
+    ['defaults that say nothing', '{"room_config":{"empty_timeout":0,"tags":{},"egress":null,"agents":[]}}'],
+    ['keys that nobody knows', '{"new_field":{"a":[1]},"room_config":{"brand_new":{"x":1},"agents":[]}}'],
+    ['an unknown key nested without end', `{"room_config":{"x":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`],
+  ])('works with %s', async (_, body) => {
+    const { t, userId, bearer } = await setUp()
+    const answer = await minted(send(t, bearer, body))
+    expect(answer).toMatchObject({ identity: userId, participant_name: 'Gwen' })
+    expect((await joinClaims(t, answer.token)).roomConfig?.agents).toBeUndefined()
+  })
+
+  test('gets a fresh room each time, which nobody can guess', async () => {
+    const { t, bearer } = await setUp()
+    const answers = await Promise.all(Array.from({ length: 8 }, () => mint(t, bearer)))
+    for (const { room } of answers) expect(room).toMatch(/^room_[0-9a-f]{32}$/)
+    expect(new Set(answers.map(({ room }) => room)).size).toBe(8)
+    expect(new Set(answers.map(({ session_id }) => session_id)).size).toBe(8)
+  })
+})
+
+describe('the answer', () => {
+  test('speaks both dialects, whichever was asked in', async () => {
+    const { t, userId, bearer } = await setUp()
+    const { room } = await mint(t, bearer)
+    const asked = [
+      { room_name: room, participant_identity: userId, participant_name: 'Ada' },
+      { room, identity: userId, name: 'Ada' },
+      { room_name: room, room, participant_identity: userId, identity: userId, participant_name: 'Ada', name: 'Ada' },
+    ]
+    for (const request of asked) {
+      const answer = await mint(t, bearer, request)
+      expect(answer).toEqual({
+        server_url: t.config.livekitUrl,
+        participant_token: answer.token,
+        room_name: room,
+        participant_identity: userId,
+        participant_name: 'Ada',
+        session_id: expect.stringMatching(/^sess_[0-9a-f]{44}$/),
+        expires_at: Math.floor(t.clock.now() / 1000) + 900,
+        url: t.config.livekitUrl,
+        token: expect.any(String),
+        room,
+        identity: userId,
+      })
+    }
+  })
+
+  test('has no name when nobody gave one', async () => {
+    const { app, secrets, clock } = await makeApp()
+    const { access_token } = SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
+    const answer = await mint({ app }, access_token)
+    expect(answer).not.toHaveProperty('participant_name')
+    expect(await joinClaims({ secrets, clock }, answer.token)).not.toHaveProperty('name')
+  })
+
+  test('is of a session that is pending', async () => {
+    const { t, userId, bearer } = await setUp()
+    const { session_id, room } = await mint(t, bearer)
+    const headers = { Authorization: `Bearer ${bearer}` }
+    const session = await (await t.app.request(`/sessions/${session_id}`, { headers })).json()
+    const createdAt = new Date(t.clock.now()).toISOString()
+    expect(session).toEqual({ id: session_id, userId, room, status: 'pending', createdAt })
+  })
+})
+
+describe('the join token', () => {
+  test('carries the pair, joins that room and may do nothing else', async () => {
+    const { t, userId, bearer } = await setUp({ RECONNECT_SECONDS: '45' })
+    const { token, session_id, room, expires_at } = await mint(t, bearer, {
+      participant_metadata: JSON.stringify({ theme: 'dark', nested: { sessionId: 'of something else' } }),
+      participant_attributes: { level: '3' },
+    })
+    const { metadata, ...claims } = await joinClaims(t, token)
+    const issuedAt = Math.floor(t.clock.now() / 1000)
+    expect(JSON.parse(metadata ?? '')).toEqual({
+      theme: 'dark',
+      nested: { sessionId: 'of something else' },
+      sessionId: session_id,
+    })
+    expect(claims).toEqual({
+      iss: 'devkey',
+      sub: userId,
+      nbf: issuedAt,
+      exp: issuedAt + 900,
+      name: 'Gwen',
+      attributes: { level: '3', sessionId: session_id, userId },
+      video: {
+        roomJoin: true,
+        room,
+        canPublish: true,
+        canSubscribe: true,
+        canPublishData: true,
+        canUpdateOwnMetadata: false,
+      },
+      roomConfig: { emptyTimeout: 300, departureTimeout: 45 },
+    })
+    expect(expires_at).toBe(claims.exp)
+  })
+
+  test('names no e-mail', async () => {
+    const { app } = await makeApp()
+    const account = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
+    const { access_token } = SignedInAnswer.parse(await (await post(app, '/auth/register', account)).json())
+    const { token } = await mint({ app }, access_token)
+    const [, payload = ''] = token.split('.')
+    expect(Buffer.from(payload, 'base64url').toString()).not.toContain('example.com')
+  })
+})
+
+describe('session_id', () => {
+  test('gets a new token for the same session, room and identity', async () => {
+    const { t, bearer } = await setUp()
+    const first = await mint(t, bearer, { name: 'Ada' })
+    t.clock.advance(600)
+    const second = await mint(t, bearer, { session_id: first.session_id, participant_attributes: { tab: '2' } })
+    expect(second).toMatchObject({ session_id: first.session_id, room: first.room, identity: first.identity })
+    expect(second.expires_at).toBe(first.expires_at + 600)
+    const claims = await joinClaims(t, second.token)
+    expect(claims.attributes).toMatchObject({ tab: '2', sessionId: first.session_id })
+    expect(claims.video.room).toBe(first.room)
+    // The room may be named too, as long as it is that one.
+    expect(await mint(t, bearer, { session_id: first.session_id, room: first.room })).toMatchObject({
+      room: first.room,
+    })
+  })
+
+  test('makes no second session, without it every call does, also in the same room', async () => {
+    const { t, bearer } = await setUp()
+    const { session_id, room } = await mint(t, bearer)
+    await mint(t, bearer, { session_id })
+    const sessions = async () => {
+      const answer = await t.app.request('/sessions', { headers: { Authorization: `Bearer ${bearer}` } })
+      return ((await answer.json()) as { sessions: unknown[] }).sessions.length
+    }
+    expect(await sessions()).toBe(1)
+    expect((await mint(t, bearer, { room })).session_id).not.toBe(session_id)
+    expect(await sessions()).toBe(2)
+  })
+})
+
+test('TokenSource.endpoint of livekit-client fetches from a server that listens', async () => {
+  const { t, bearer } = await setUp()
+  const server = serve({ fetch: t.app.fetch, hostname: '127.0.0.1', port: 0 })
+  onTestFinished(() => void server.close())
+  await new Promise<void>((listening) => server.once('listening', listening))
+  const address = server.address()
+  const port = typeof address === 'object' ? address?.port : undefined
+  const source = TokenSource.endpoint(`http://127.0.0.1:${port}/token`, {
+    headers: { Authorization: `Bearer ${bearer}` },
+  })
+  const { room } = await mint(t, bearer)
+  const options = { roomName: room, participantName: 'Ada', participantMetadata: '{"a":1}' }
+  const { serverUrl, participantToken } = await source.fetch({ ...options, participantAttributes: { level: '3' } })
+  expect(serverUrl).toBe(t.config.livekitUrl)
+  const claims = await joinClaims(t, participantToken)
+  expect(claims).toMatchObject({ name: 'Ada', video: { room }, attributes: { level: '3' } })
+  expect(JSON.parse(claims.metadata ?? '')).toMatchObject({ a: 1 })
+
+  const refused = TokenSource.endpoint(`http://127.0.0.1:${port}/token`, {
+    headers: { Authorization: `Bearer ${bearer}` },
+  }).fetch({ participantIdentity: 'somebody else' })
+  await expect(refused).rejects.toThrow(/received 403[\s\S]*identity_forbidden/)
+})
