@@ -1,0 +1,251 @@
+import { describe, expect, test } from 'vitest'
+import { scene } from './scene.ts'
+import { post } from './support.ts'
+import { mint, refusedFields } from './token-client.ts'
+
+const nested = (levels: number) => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`
+
+/** A refused request leaves nothing behind: no session, no room. */
+async function expectRefused(request: unknown, refused: { status: number; code: string; fields: string[] }) {
+  const s = await scene()
+  const user = await s.newUser()
+  await s.accounts.create('tutor', [])
+  expect(await refusedFields(post(s.app, '/token', request, user.bearer))).toEqual(refused)
+  expect(await s.store.sessions.listByUser(user.id, 10)).toEqual([])
+  expect(s.sfu.rooms.size).toBe(0)
+}
+
+describe('another identity', () => {
+  test.each([
+    ['as LiveKit names it', { participant_identity: 'user_12345' }],
+    ['as the guide names it', { identity: 'user_12345' }],
+    ['of a second leg', { identity: 'agent-tutor' }],
+  ])('is refused, %s', (_, request) =>
+    expectRefused(request, { status: 403, code: 'identity_forbidden', fields: ['identity'] }),
+  )
+
+  test('is refused also when it is a real user’s', async () => {
+    const s = await scene()
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    for (const identity of [ada.id, `${eve.id}#2`, eve.id.toUpperCase(), ` ${eve.id}`]) {
+      const refused = await refusedFields(post(s.app, '/token', { identity }, eve.bearer))
+      expect(refused).toEqual({ status: 403, code: 'identity_forbidden', fields: ['identity'] })
+    }
+  })
+})
+
+describe('attributes', () => {
+  test.each(['userId', 'sessionId', 'lk.agent.state', 'lk.'])('may not hold %s', (key) =>
+    expectRefused(
+      { participant_attributes: { level: '3', [key]: 'mine' } },
+      { status: 403, code: 'attribute_forbidden', fields: [`participant_attributes.${key}`] },
+    ),
+  )
+})
+
+describe('agents', () => {
+  test.each([
+    ['agent_name', { agent_name: 'nobody' }],
+    ['agentName', { agentName: 'nobody' }],
+  ])('that are not registered are refused (%s)', (_, agent) =>
+    expectRefused(
+      { room_config: { agents: [agent] } },
+      { status: 422, code: 'agent_not_registered', fields: ['room_config.agents'] },
+    ),
+  )
+
+  test('that are disabled are refused, from the next request on', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    await s.newAgent('tutor')
+    const request = { room_config: { agents: [{ agent_name: 'tutor' }] } }
+    await mint(s, user.bearer, request)
+    await s.accounts.disable('tutor')
+    const refused = { status: 422, code: 'agent_not_registered', fields: ['room_config.agents'] }
+    expect(await refusedFields(post(s.app, '/token', request, user.bearer))).toEqual(refused)
+  })
+
+  test('come one to a session', () =>
+    expectRefused(
+      { room_config: { agents: [{ agent_name: 'tutor' }, { agent_name: 'tutor' }] } },
+      { status: 403, code: 'room_config_forbidden', fields: ['room_config.agents'] },
+    ))
+
+  test.each([
+    ['restart_policy', { restart_policy: 1 }],
+    ['restart_policy', { restartPolicy: 'JRP_NEVER' }],
+    ['deployment', { deployment: 'staging' }],
+    ['attributes', { attributes: { userId: 'somebody' } }],
+  ])('have their %s from the server (%o)', (field, more) =>
+    expectRefused(
+      { room_config: { agents: [{ agent_name: 'tutor', ...more }] } },
+      { status: 403, code: 'room_config_forbidden', fields: [`room_config.agents.${field}`] },
+    ),
+  )
+})
+
+describe('room_config', () => {
+  const EGRESS = { room: { file_outputs: [{ filepath: 'all-of-it.mp4' }] } }
+  test.each([
+    ['name', { name: 'another-configuration' }],
+    ['empty_timeout', { empty_timeout: 86_400 }],
+    ['empty_timeout', { emptyTimeout: 86_400 }],
+    ['departure_timeout', { departure_timeout: 86_400 }],
+    ['departure_timeout', { departureTimeout: '86400' }],
+    ['max_participants', { max_participants: 1 }],
+    ['max_participants', { maxParticipants: 1 }],
+    ['metadata', { metadata: '{}' }],
+    ['egress', { egress: EGRESS }],
+    ['min_playout_delay', { min_playout_delay: 1 }],
+    ['min_playout_delay', { minPlayoutDelay: 1 }],
+    ['max_playout_delay', { max_playout_delay: 1 }],
+    ['max_playout_delay', { maxPlayoutDelay: 1 }],
+    ['sync_streams', { sync_streams: true }],
+    ['sync_streams', { syncStreams: true }],
+    ['tags', { tags: { a: 'b' } }],
+  ])('has its %s from the server (%o)', (field, room_config) =>
+    expectRefused({ room_config }, { status: 403, code: 'room_config_forbidden', fields: [`room_config.${field}`] }),
+  )
+})
+
+describe('metadata', () => {
+  test.each([
+    ['no JSON', 'hello'],
+    ['a list', '[]'],
+    ['a string', '"a"'],
+    ['null', 'null'],
+    ['nested 33 levels deep', nested(33)],
+    ['nested 600 levels deep', nested(600)],
+  ])('must be a flat enough JSON object, not %s', (_, participant_metadata) =>
+    expectRefused(
+      { participant_metadata },
+      { status: 422, code: 'metadata_invalid', fields: ['participant_metadata'] },
+    ),
+  )
+
+  test.each(['sessionId', 'userId'])('may not hold our key %s, also not as null', (key) =>
+    expectRefused(
+      { participant_metadata: JSON.stringify({ a: 1, [key]: null }) },
+      { status: 403, code: 'metadata_forbidden', fields: ['participant_metadata'] },
+    ),
+  )
+
+  const half = JSON.stringify({ a: 'a'.repeat(2100) })
+  test.each([
+    ['of bytes, not of characters', { participant_metadata: JSON.stringify({ a: 'é'.repeat(2100) }) }],
+    ['with the attributes', { participant_metadata: half, participant_attributes: { b: 'b'.repeat(2100) } }],
+    [
+      'with the agent’s',
+      { participant_metadata: half, room_config: { agents: [{ agent_name: 'tutor', metadata: 'b'.repeat(2100) }] } },
+    ],
+  ])('has at most 4 KiB %s', (_, request) =>
+    expectRefused(request, { status: 422, code: 'metadata_too_large', fields: ['participant_metadata'] }),
+  )
+
+  test('may have all of the 4 KiB, and 32 levels', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    const exactly = JSON.stringify({ a: 'a'.repeat(4096 - 8 - '{}'.length) })
+    expect(exactly).toHaveLength(4096 - '{}'.length)
+    await mint(s, bearer, { participant_metadata: exactly })
+    await mint(s, bearer, { participant_metadata: nested(32) })
+  })
+})
+
+describe('rooms', () => {
+  const forbidden = { status: 403, code: 'room_forbidden', fields: ['room'] }
+
+  test('of another user are refused, in both dialects and whether they were named or made', async () => {
+    const s = await scene()
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    const made = await mint(s, ada.bearer)
+    const named = await mint(s, ada.bearer, { room: 'adas-room' })
+    for (const { room } of [made, named]) {
+      expect(await refusedFields(post(s.app, '/token', { room }, eve.bearer))).toEqual(forbidden)
+      expect(await refusedFields(post(s.app, '/token', { room_name: room }, eve.bearer))).toEqual(forbidden)
+    }
+    expect(await s.store.sessions.listByUser(eve.id, 10)).toEqual([])
+  })
+
+  test('that LiveKit has and we do not know are refused', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    s.sfu.enter('of-another-system', { identity: 'somebody' })
+    expect(await refusedFields(post(s.app, '/token', { room: 'of-another-system' }, bearer))).toEqual(forbidden)
+  })
+})
+
+describe('sessions', () => {
+  test('of others are as unknown as none', async () => {
+    const s = await scene()
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    const { session_id } = await mint(s, ada.bearer)
+    const unknown = { status: 404, code: 'session_not_found', fields: ['session_id'] }
+    for (const id of [session_id, 'sess_none']) {
+      expect(await refusedFields(post(s.app, '/token', { session_id: id }, eve.bearer))).toEqual(unknown)
+    }
+  })
+
+  test('that ended give no token any more', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    const { session_id } = await mint(s, bearer)
+    await s.app.request(`/sessions/${session_id}`, { method: 'DELETE', headers: { Authorization: `Bearer ${bearer}` } })
+    await s.background.idle()
+    const ended = { status: 409, code: 'session_ended', fields: ['session_id'] }
+    for (const request of [{ session_id }, { session_id, auto_create_room: true }]) {
+      expect(await refusedFields(post(s.app, '/token', request, bearer))).toEqual(ended)
+    }
+    expect(s.sfu.rooms.size).toBe(0)
+  })
+
+  test('are not moved to another room', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    const { session_id } = await mint(s, bearer)
+    const refused = { status: 422, code: 'validation_failed', fields: ['room'] }
+    expect(await refusedFields(post(s.app, '/token', { session_id, room: 'elsewhere' }, bearer))).toEqual(refused)
+  })
+})
+
+describe('a request that is not well formed', () => {
+  test.each([
+    ['two rooms', { room: 'a', room_name: 'b' }, 'room'],
+    ['two identities', { identity: 'a', participant_identity: 'b' }, 'identity'],
+    ['two names', { name: 'a', participant_name: 'b' }, 'name'],
+    ['a NUL in a room', { room: 'a\u0000b' }, 'room'],
+    ['a line break in a room', { room_name: 'a\nb' }, 'room_name'],
+    ['a DEL in a name', { name: 'a\u007Fb' }, 'name'],
+    ['a C1 control in a name', { participant_name: 'a\u0085b' }, 'participant_name'],
+    ['a long room', { room: 'r'.repeat(129) }, 'room'],
+    ['a long room_name', { room_name: 'r'.repeat(129) }, 'room_name'],
+    ['a long name', { name: 'n'.repeat(129) }, 'name'],
+    ['a long identity', { identity: 'i'.repeat(257) }, 'identity'],
+    ['a long session_id', { session_id: 's'.repeat(129) }, 'session_id'],
+    ['long metadata', { participant_metadata: 'm'.repeat(4097) }, 'participant_metadata'],
+    ['a number for a room', { room: 7 }, 'room'],
+    ['an object for metadata', { participant_metadata: {} }, 'participant_metadata'],
+    ['a number for an attribute', { participant_attributes: { level: 3 } }, 'participant_attributes.level'],
+    ['a list for attributes', { participant_attributes: [] }, 'participant_attributes'],
+    ['a string for a flag', { auto_create_room: 'yes' }, 'auto_create_room'],
+    ['a string for room_config', { room_config: 'x' }, 'room_config'],
+    ['no list of agents', { room_config: { agents: 'tutor' } }, 'room_config.agents'],
+    ['a list', [], '(body)'],
+    ['null', null, '(body)'],
+  ])('is refused for %s', (_, request, field) =>
+    expectRefused(request, { status: 422, code: 'validation_failed', fields: [field] }),
+  )
+
+  test('is refused before it is read when it is too long, and when it is no JSON', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    const long = await refusedFields(post(s.app, '/token', { name: 'n'.repeat(100_000) }, bearer))
+    expect(long).toEqual({ status: 413, code: 'body_too_large', fields: [] })
+    const send = (body: string, type: string) => {
+      const headers = { Authorization: `Bearer ${bearer}`, 'Content-Type': type }
+      return refusedFields(s.app.request('/token', { method: 'POST', body, headers }))
+    }
+    expect(await send('{"room":', 'application/json')).toMatchObject({ status: 400, code: 'malformed_json' })
+    expect(await send('room=a', 'application/x-www-form-urlencoded')).toMatchObject({ status: 415 })
+  })
+})
