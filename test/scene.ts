@@ -59,7 +59,7 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
     /** An agent account and an access token of it. */
     async newAgent(id = 'tutor', scopes: readonly Scope[] = SCOPES) {
       const credentials = await accounts.create(id, scopes)
-      return { id, bearer: await agentToken(t.app, credentials) }
+      return { id, secret: credentials.secret, bearer: await agentToken(t.app, credentials) }
     },
     /** A user who is in the room of a session of its own; the app has not been told. */
     async present(request: Record<string, unknown> = {}) {

@@ -1,0 +1,134 @@
+import { inspectRoutes } from 'hono/dev'
+import { decodeJwt } from 'jose'
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { agentClaims, FORGERIES, type Forgery, sign, userClaims } from './forged.ts'
+import { refusal, scene } from './scene.ts'
+import { makeApp, post } from './support.ts'
+
+/** Open to anybody. A route that is not here has to refuse every caller without its own kind of token. */
+const PUBLIC = [
+  'POST /auth/register',
+  'POST /auth/login',
+  'POST /auth/guest',
+  'POST /auth/refresh',
+  'POST /auth/logout',
+  'GET /.well-known/jwks.json',
+  'GET /.well-known/oauth-authorization-server',
+  'POST /agent/token',
+  'POST /livekit/webhook',
+  'GET /health',
+  'GET /health/live',
+  'GET /health/ready',
+]
+
+/** Takes an agent's token as well, with the scope rooms:join. */
+const BOTH = 'POST /token'
+
+const { app } = await makeApp()
+// A handler under `app.all` counts as a route; what runs before handlers does not.
+const routes = new Set(
+  inspectRoutes(app)
+    .filter(({ method, isMiddleware }) => method !== 'ALL' || !isMiddleware)
+    .map(({ method, path }) => `${method} ${path}`),
+)
+const guarded = [...routes].filter((route) => !PUBLIC.includes(route))
+const isAgents = (route: string) => route.includes(' /agent/')
+const agentRoutes = guarded.filter(isAgents)
+const userRoutes = guarded.filter((route) => !isAgents(route))
+
+/** A scene, and a request for each route that holds everything but the token. */
+async function requester() {
+  const s = await scene()
+  const agent = await s.newAgent()
+  const present = await s.present()
+  const { pair, user } = present
+  async function request(route: string, authorization?: string) {
+    const [method = '', path = ''] = route.split(' ')
+    const isGet = method === 'GET'
+    const query = isAgents(route) && isGet ? `?${new URLSearchParams({ ...pair })}` : ''
+    const body = route === BOTH || path === '/rooms' ? {} : { ...pair, data: {} }
+    return s.app.request(path.replace(/:\w+/g, pair.sessionId) + query, {
+      method,
+      headers: { 'Content-Type': 'application/json', ...(authorization ? { Authorization: authorization } : {}) },
+      ...(isGet ? {} : { body: JSON.stringify(body) }),
+    })
+  }
+  /** The claims that this route would take. */
+  const rightClaims = (route: string) => (isAgents(route) ? agentClaims(s, agent.id) : userClaims(s, user.id))
+  return { s, agent, ...present, request, rightClaims }
+}
+
+const codes = { missing: { status: 401, code: 'missing_token' }, invalid: { status: 401, code: 'invalid_token' } }
+
+test('every route is public, a user’s or an agent’s, and the lists are not empty', () => {
+  expect([...routes].filter((route) => PUBLIC.includes(route)).sort()).toEqual([...PUBLIC].sort())
+  expect(agentRoutes.sort()).toEqual(['GET /agent/context', 'POST /agent/progress', 'POST /agent/session/end'])
+  expect(userRoutes).toEqual(expect.arrayContaining([BOTH, 'GET /auth/me', 'POST /rooms', 'DELETE /sessions/:id']))
+})
+
+describe.each(guarded)('%s', (route) => {
+  test('lets its own kind of token through', async () => {
+    const { s, request, rightClaims } = await requester()
+    const answer = await request(route, `Bearer ${await sign(s, rightClaims(route))}`)
+    expect(answer.status).toBeLessThan(300)
+  })
+
+  test('refuses a caller without a token', async () => {
+    const { request } = await requester()
+    const answer = await request(route)
+    expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer')
+    expect(await refusal(answer)).toEqual(codes.missing)
+    expect(await refusal(request(route, 'Basic dHV0b3I6c2VjcmV0'))).toEqual(codes.missing)
+  })
+
+  test.each(Object.keys(FORGERIES) as Forgery[])('refuses a token %s', async (name) => {
+    const { s, request, rightClaims } = await requester()
+    // Each forgery carries a payload on; which of the two kinds it is makes no difference to it.
+    const token = await FORGERIES[name](s, rightClaims(route))
+    const answer = await request(route, `Bearer ${token}`)
+    expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer error="invalid_token"')
+    expect(await refusal(answer)).toEqual(codes.invalid)
+  })
+
+  test('refuses every real token of another kind', async () => {
+    const { request, joinToken, user, agent } = await requester()
+    const others = [joinToken, user.refreshToken, agent.secret]
+    if (isAgents(route)) others.push(user.bearer)
+    else if (route !== BOTH) others.push(agent.bearer)
+    for (const token of others) expect(await refusal(request(route, `Bearer ${token}`))).toEqual(codes.invalid)
+  })
+})
+
+describe(BOTH, () => {
+  test('takes an agent’s token with the scope rooms:join, and no other agent’s', async () => {
+    const { s, agent, room } = await requester()
+    const body = { room }
+    expect((await post(s.app, '/token', body, agent.bearer)).status).toBe(201)
+    const narrow = await s.newAgent('narrow', ['progress:write', 'context:read', 'session:end'])
+    const refused = post(s.app, '/token', body, narrow.bearer)
+    expect(await refusal(refused)).toEqual({ status: 403, code: 'insufficient_scope' })
+    await s.accounts.disable(agent.id)
+    expect(await refusal(post(s.app, '/token', body, agent.bearer))).toEqual({ status: 403, code: 'agent_disabled' })
+  })
+
+  test('tells the token’s own expiry, and nothing in the token names an e-mail', async () => {
+    const { s, user, room, agent } = await requester()
+    const account = { email: 'lovelace@example.com', password: 'correct horse' }
+    expect((await post(s.app, '/auth/register', account, user.bearer)).status).toBe(201)
+    const Answer = z.object({ participant_token: z.string(), token: z.string(), expires_at: z.number() })
+    const asked = [
+      post(s.app, '/token', {}, user.bearer),
+      post(s.app, '/token', { room_config: { agents: [{ agent_name: agent.id }] } }, user.bearer),
+      post(s.app, '/token', { room }, agent.bearer),
+    ]
+    for (const answer of await Promise.all(asked)) {
+      expect(answer.status).toBe(201)
+      const { participant_token, token, expires_at } = Answer.parse(await answer.json())
+      expect(token).toBe(participant_token)
+      expect(decodeJwt(token).exp).toBe(expires_at)
+      expect(expires_at).toBe(Math.floor(s.clock.now() / 1000) + 15 * 60)
+      expect(JSON.stringify(decodeJwt(token))).not.toMatch(/@|lovelace|example/)
+    }
+  })
+})

@@ -1,0 +1,68 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import type { JWTPayload } from 'jose'
+import { onTestFinished } from 'vitest'
+import { sign } from './forged.ts'
+import { type Pair, scene } from './scene.ts'
+
+export const ROUTES = ['POST /agent/progress', 'POST /agent/session/end', 'GET /agent/context'] as const
+export type CallbackRoute = (typeof ROUTES)[number]
+
+/** Two users whom LiveKit confirms to be in rooms of their own, an agent that may do everything, and what is stored. */
+export async function spoofScene() {
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-spoof-'))
+  const file = join(folder, 'behalf.db')
+  const s = await scene({ databaseUrl: `file:${file}` })
+  onTestFinished(async () => {
+    await s.background.idle()
+    await s.store.close()
+    rmSync(folder, { recursive: true })
+  })
+  const agent = await s.newAgent()
+  const victim = await s.present()
+  const other = await s.present()
+  for (const { pair } of [victim, other]) await s.context(agent.bearer, pair)
+  return {
+    ...s,
+    agent,
+    victim,
+    other,
+    rows: () => rowsOf(file),
+    signed: (payload: JWTPayload) => sign(s, payload),
+  }
+}
+
+export type Spoof = Awaited<ReturnType<typeof spoofScene>>
+
+export interface Attempt {
+  /** The whole header; null for none. By default the agent's own bearer. */
+  authorization?: string | null
+  /** By default the victim's. */
+  pair?: Pair
+  query?: Record<string, string>
+}
+
+/** A callback that would be accepted, but for what is given. */
+export function attempt(s: Spoof, route: CallbackRoute, { authorization, pair, query = {} }: Attempt) {
+  const [method = '', path = ''] = route.split(' ')
+  const header = authorization === undefined ? `Bearer ${s.agent.bearer}` : authorization
+  const named = pair ?? s.victim.pair
+  const isGet = method === 'GET'
+  const search = new URLSearchParams({ ...(isGet ? named : {}), ...query })
+  return s.app.request(`${path}?${search}`, {
+    method,
+    headers: { 'Content-Type': 'application/json', ...(header === null ? {} : { Authorization: header }) },
+    ...(isGet ? {} : { body: JSON.stringify(route === 'POST /agent/progress' ? { ...named, data: {} } : named) }),
+  })
+}
+
+/** Every row of every table, as another process sees them. */
+function rowsOf(file: string): Record<string, unknown[]> {
+  const db = new Database(file, { readonly: true })
+  const tables = db.prepare("select name from sqlite_master where type = 'table'").pluck().all() as string[]
+  const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]))
+  db.close()
+  return rows
+}

@@ -1,0 +1,178 @@
+import { describe, expect, test } from 'vitest'
+import { agentClaims, FORGERIES, type Forgery } from './forged.ts'
+import { ENDED, NOT_LIVE, type Pair, refusal } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import { attempt, ROUTES, type Spoof, spoofScene } from './spoof-scene.ts'
+
+const INVALID = { status: 401, code: 'invalid_token' }
+const MISSING = { status: 401, code: 'missing_token' }
+const MALFORMED = { status: 400, code: 'invalid_request' }
+const MISMATCH = { status: 403, code: 'session_mismatch' }
+
+/** Tries the same on every callback route: each refuses, in the same way, and nothing is written. */
+async function expectRefused(
+  s: Spoof,
+  expected: { status: number; code: string },
+  what: Parameters<typeof attempt>[2],
+) {
+  const before = s.rows()
+  for (const route of ROUTES) {
+    expect(await refusal(attempt(s, route, what)), route).toEqual(expected)
+  }
+  await s.background.idle()
+  expect(s.rows()).toEqual(before)
+}
+
+test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the rows is seen', async (route) => {
+  const s = await spoofScene()
+  s.clock.advance(60)
+  const before = s.rows()
+  expect((await attempt(s, route, {})).status).toBeLessThan(300)
+  expect(s.rows()).not.toEqual(before)
+})
+
+describe('who asks', () => {
+  test.each<[string, { status: number; code: string }, (s: Spoof) => Promise<string | null> | string | null]>([
+    ['nobody', MISSING, () => null],
+    ['a Basic credential', MISSING, (s) => `Basic ${btoa(`${s.agent.id}:${s.agent.secret}`)}`],
+    ['a bearer that is empty', MALFORMED, () => 'Bearer '],
+    ['two bearers', MALFORMED, (s) => `Bearer ${s.agent.bearer}, Bearer ${s.agent.bearer}`],
+    ['a bearer with a space in it', MALFORMED, (s) => `Bearer ${s.agent.bearer} x`],
+    ['the user, about its own session', INVALID, (s) => `Bearer ${s.victim.user.bearer}`],
+    ['a LiveKit join token', INVALID, (s) => `Bearer ${s.victim.joinToken}`],
+    ['a refresh token', INVALID, (s) => `Bearer ${s.victim.user.refreshToken}`],
+    ['an agent’s secret', INVALID, (s) => `Bearer ${s.agent.secret}`],
+    ['an agent that does not exist', INVALID, async (s) => `Bearer ${await s.signed(agentClaims(s, 'nobody'))}`],
+    [
+      'an agent’s token from before its new secret',
+      INVALID,
+      async (s) => {
+        await s.accounts.rekey(s.agent.id)
+        return `Bearer ${s.agent.bearer}`
+      },
+    ],
+    [
+      'an agent for whom its token claims another id',
+      INVALID,
+      async (s) => `Bearer ${await s.signed({ ...agentClaims(s, s.agent.id), client_id: 'other' })}`,
+    ],
+    [
+      'a disabled agent',
+      { status: 403, code: 'agent_disabled' },
+      async (s) => {
+        await s.accounts.disable(s.agent.id)
+        return `Bearer ${s.agent.bearer}`
+      },
+    ],
+    [
+      'an agent without the scope',
+      { status: 403, code: 'insufficient_scope' },
+      async (s) => `Bearer ${(await s.newAgent('narrow', ['rooms:join'])).bearer}`,
+    ],
+    [
+      'an agent whose token claims more than its account may',
+      { status: 403, code: 'insufficient_scope' },
+      async (s) => {
+        const narrow = await s.newAgent('narrow', ['rooms:join'])
+        return `Bearer ${await s.signed(agentClaims(s, narrow.id))}`
+      },
+    ],
+  ])('%s', async (_, expected, authorize) => {
+    const s = await spoofScene()
+    const authorization = await authorize(s)
+    await expectRefused(s, expected, { authorization })
+  })
+
+  test.each(Object.keys(FORGERIES) as Forgery[])('an agent’s token %s', async (name) => {
+    const s = await spoofScene()
+    const token = await FORGERIES[name](s, agentClaims(s, s.agent.id))
+    await expectRefused(s, INVALID, { authorization: `Bearer ${token}` })
+  })
+
+  test('an agent whose token is in the query', async () => {
+    const s = await spoofScene()
+    await expectRefused(s, MISSING, { authorization: null, query: { access_token: s.agent.bearer } })
+  })
+})
+
+describe('an agent on a user’s route', () => {
+  test.each([
+    ['GET', '/auth/me'],
+    ['POST', '/rooms'],
+    ['GET', '/sessions'],
+    ['GET', '/sessions/:id'],
+    ['DELETE', '/sessions/:id'],
+    ['GET', '/sessions/:id/events'],
+  ])('%s %s', async (method, path) => {
+    const s = await spoofScene()
+    const before = s.rows()
+    const answer = s.app.request(path.replace(':id', s.victim.pair.sessionId), {
+      method,
+      headers: { Authorization: `Bearer ${s.agent.bearer}`, 'Content-Type': 'application/json' },
+      ...(method === 'POST' ? { body: '{}' } : {}),
+    })
+    expect(await refusal(answer)).toEqual(INVALID)
+    expect(s.rows()).toEqual(before)
+  })
+})
+
+describe('for whom', () => {
+  test.each<[string, { status: number; code: string }, (s: Spoof) => Pair | Promise<Pair>]>([
+    ['another user, with a live session', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.other.user.id })],
+    ['a live user, with another’s session', MISMATCH, (s) => ({ ...s.other.pair, userId: s.victim.user.id })],
+    ['an unknown user', MISMATCH, (s) => ({ ...s.victim.pair, userId: 'user_unknown' })],
+    ['an unknown session', MISMATCH, (s) => ({ ...s.victim.pair, sessionId: 'sess_unknown' })],
+    ['the agent itself', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.agent.id })],
+    ['a user’s id with a space behind it', MISMATCH, (s) => ({ ...s.victim.pair, userId: `${s.victim.user.id} ` })],
+    ['a user’s id in capitals', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.victim.user.id.toUpperCase() })],
+    ['ids with a NUL in them', MISMATCH, (s) => ({ userId: `${s.victim.user.id}\u0000`, sessionId: '\u0000' })],
+    ['an SQL wildcard', MISMATCH, () => ({ userId: '%', sessionId: "' or 1=1 --" })],
+    ['a pending session', NOT_LIVE, async (s) => (await s.newSession(s.victim.user)).pair],
+    [
+      'a pending session in the room where its user is with another',
+      NOT_LIVE,
+      async (s) => (await s.newSession(s.victim.user, { room: s.victim.room })).pair,
+    ],
+    [
+      'a session whose user has left',
+      NOT_LIVE,
+      async (s) => {
+        s.sfu.leave(s.victim.leg)
+        await postWebhook(s, webhookEvent('participant_left', s.victim.leg))
+        return s.victim.pair
+      },
+    ],
+    [
+      'a session that its user ended, though still in the room',
+      ENDED,
+      async (s) => {
+        const headers = { Authorization: `Bearer ${s.victim.user.bearer}` }
+        await s.app.request(`/sessions/${s.victim.pair.sessionId}`, { method: 'DELETE', headers })
+        await s.background.idle()
+        s.sfu.join(s.victim.joinToken)
+        return s.victim.pair
+      },
+    ],
+    [
+      'a session that an agent ended',
+      ENDED,
+      async (s) => {
+        await s.end(s.agent.bearer, s.victim.pair)
+        await s.background.idle()
+        return s.victim.pair
+      },
+    ],
+    [
+      'another user, with an ended session',
+      MISMATCH,
+      async (s) => {
+        await s.end(s.agent.bearer, s.victim.pair)
+        await s.background.idle()
+        return { ...s.victim.pair, userId: s.other.user.id }
+      },
+    ],
+  ])('%s', async (_, expected, choose) => {
+    const s = await spoofScene()
+    await expectRefused(s, expected, { pair: await choose(s) })
+  })
+})
