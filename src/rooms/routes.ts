@@ -5,7 +5,7 @@ import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
-import { RoomName } from '../tokens/request.ts'
+import { RoomName, same } from '../tokens/request.ts'
 import type { Rooms } from './rooms.ts'
 import type { RoomStore } from './store.ts'
 
@@ -51,7 +51,7 @@ export function roomRoutes({ tokens, rules, rooms, now }: RoomRoutesDeps) {
     async (c) => {
       const body = c.req.valid('json')
       const { userId } = c.var.user
-      const named = body.room_name ?? body.room
+      const named = same('room', body.room_name, body.room)
       const room = named ?? newRoomName()
       const known = named !== undefined && (await rooms.findOwner(named)) !== null
       if (named === undefined) await rooms.claim(room, userId, now())

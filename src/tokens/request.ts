@@ -83,7 +83,8 @@ export function joinRequest(body: ParsedRequest): JoinRequest {
   return request
 }
 
-function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
+/** The value that both dialects give. @throws AppError `validation_failed` when they contradict each other */
+export function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
   if (standard !== undefined && guide !== undefined && standard !== guide) {
     throw AppError.field('validation_failed', field, `The request names two different values: ${field} is given twice.`)
   }
