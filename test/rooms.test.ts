@@ -1,0 +1,191 @@
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { type SignedIn, scene } from './scene.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+import { mint, refusedFields } from './token-client.ts'
+
+const RoomAnswer = z.strictObject({ room: z.string(), room_name: z.string() })
+const DAY_SECONDS = 24 * 60 * 60
+const forbidden = { status: 403, code: 'room_forbidden', fields: ['room'] }
+
+const askFor = ({ app }: Pick<TestApp, 'app'>, { bearer }: Pick<SignedIn, 'bearer'>, request: unknown = {}) =>
+  post(app, '/rooms', request, bearer)
+
+/** Status and name of a room that was given. */
+async function given(asked: Response | Promise<Response>) {
+  const answer = await asked
+  const { room, room_name } = RoomAnswer.parse(await answer.json())
+  expect(room_name).toBe(room)
+  return { status: answer.status, room }
+}
+
+describe('POST /rooms', () => {
+  test('claims and creates a room: 201 at first, 200 when it is already mine', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    expect(await given(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
+    const { sid } = s.sfu.rooms.get('lesson') ?? {}
+    expect(sid).toBeDefined()
+    expect(await given(askFor(s, user, { room_name: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(s.sfu.rooms.get('lesson')?.sid).toBe(sid)
+    expect(s.sfu.rooms.size).toBe(1)
+  })
+
+  test('creates it again when LiveKit has closed it meanwhile', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    await askFor(s, user, { room: 'lesson' })
+    s.sfu.finishRoom('lesson')
+    expect((await askFor(s, user, { room: 'lesson' })).status).toBe(200)
+    expect(s.sfu.rooms.has('lesson')).toBe(true)
+  })
+
+  test('gives a fresh name that nobody can guess when none is asked for', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const headers = { Authorization: `Bearer ${user.bearer}` }
+    const answers = [
+      askFor(s, user),
+      askFor(s, user, { room: null }),
+      s.app.request('/rooms', { method: 'POST', headers }),
+    ]
+    const rooms = await Promise.all(answers.map(given))
+    for (const { status, room } of rooms) {
+      expect(status).toBe(201)
+      expect(room).toMatch(/^room_[0-9a-f]{32}$/)
+    }
+    expect(new Set(rooms.map(({ room }) => room)).size).toBe(3)
+    expect(await mint(s, user.bearer, { room: rooms[0]?.room })).toMatchObject({ room: rooms[0]?.room })
+    const other = await s.newUser()
+    expect(await refusedFields(askFor(s, other, { room: rooms[0]?.room }))).toEqual(forbidden)
+  })
+
+  test('gives one room to one of two who ask at once', async () => {
+    const s = await scene()
+    const users = [await s.newUser(), await s.newUser()]
+    const answers = await Promise.all(users.map((user) => askFor(s, user, { room: 'lesson' })))
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 403])
+  })
+
+  test('refuses another user’s room, and one that LiveKit has and we do not know', async () => {
+    const s = await scene()
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    await askFor(s, ada, { room: 'lesson' })
+    expect(await refusedFields(askFor(s, eve, { room: 'lesson' }))).toEqual(forbidden)
+    s.sfu.enter('of-another-system', { identity: 'somebody' })
+    expect(await refusedFields(askFor(s, eve, { room: 'of-another-system' }))).toEqual(forbidden)
+    expect(await s.store.rooms.findOwner('of-another-system')).toBeNull()
+  })
+
+  test('is 503 while LiveKit does not answer, and claims nothing that it could not check', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    await askFor(s, user, { room: 'mine' })
+    s.sfu.mode = 'error500'
+    for (const request of [{ room: 'new' }, { room: 'mine' }, {}]) {
+      const refused = await askFor(s, user, request)
+      expect(refused.headers.get('Retry-After')).toBe('2')
+      expect(await refusedFields(refused)).toEqual({ status: 503, code: 'livekit_unavailable', fields: [] })
+    }
+    expect(await s.store.rooms.findOwner('new')).toBeNull()
+    s.sfu.mode = 'ok'
+    expect((await askFor(s, user, { room: 'new' })).status).toBe(201)
+  })
+
+  test.each([
+    ['a control character', { room: 'a\u0000' }, ['room']],
+    ['a long name', { room: 'r'.repeat(129) }, ['room']],
+    ['a long room_name', { room_name: 'r'.repeat(129) }, ['room_name']],
+    ['no string', { room: 7 }, ['room']],
+    ['two names', { room: 'a', room_name: 'b' }, ['room']],
+  ])('refuses %s', async (_, request, fields) => {
+    const s = await scene()
+    const refused = await refusedFields(askFor(s, await s.newUser(), request))
+    expect(refused).toEqual({ status: 422, code: 'validation_failed', fields })
+    expect(s.sfu.rooms.size).toBe(0)
+  })
+
+  test('is for users only', async () => {
+    const t = await makeApp()
+    expect(await refusedFields(post(t.app, '/rooms', {}))).toMatchObject({ status: 401, code: 'missing_token' })
+    const s = await scene()
+    const agent = await s.newAgent()
+    expect(await refusedFields(askFor(s, agent))).toMatchObject({ status: 401, code: 'invalid_token' })
+  })
+})
+
+describe('a session in a room that was made ahead', () => {
+  test('is its owner’s', async () => {
+    const s = await scene()
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    await askFor(s, ada, { room: 'lesson' })
+    expect(await mint(s, ada.bearer, { room: 'lesson' })).toMatchObject({ room: 'lesson' })
+    expect(await refusedFields(post(s.app, '/token', { room: 'lesson' }, eve.bearer))).toEqual(forbidden)
+  })
+})
+
+describe('ROOM_POLICY=open', () => {
+  test('lets any signed-in user into any room of ours, and into no other', async () => {
+    const s = await scene({ env: { ROOM_POLICY: 'open' } })
+    const [ada, eve] = [await s.newUser(), await s.newUser()]
+    await askFor(s, ada, { room: 'lesson' })
+    expect(await mint(s, eve.bearer, { room: 'lesson' })).toMatchObject({ room: 'lesson', identity: eve.id })
+    expect(await given(askFor(s, eve, { room: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(await s.store.rooms.findOwner('lesson')).toBe(ada.id)
+    s.sfu.enter('of-another-system', { identity: 'somebody' })
+    expect(await refusedFields(post(s.app, '/token', { room: 'of-another-system' }, eve.bearer))).toEqual(forbidden)
+  })
+})
+
+describe('a claim', () => {
+  const ADA = { email: 'ada@example.com', password: 'correct horse' }
+
+  /** The app with an account, which signs in again after every pause: guests are pruned themselves. */
+  async function withAccount() {
+    const s = await scene()
+    await post(s.app, '/auth/register', ADA)
+    const signIn = async () => {
+      const { user, access_token } = SignedInAnswer.parse(await (await post(s.app, '/auth/login', ADA)).json())
+      return { id: user.id, bearer: access_token }
+    }
+    const ownerAfter = async (days: number) => {
+      s.clock.advance(days * DAY_SECONDS)
+      await s.prune()
+      return s.store.rooms.findOwner('lesson')
+    }
+    return { s, signIn, ownerAfter }
+  }
+
+  test('lives for 30 days, and then the name is anybody’s', async () => {
+    const { s, signIn, ownerAfter } = await withAccount()
+    const ada = await signIn()
+    await askFor(s, ada, { room: 'lesson' })
+    s.sfu.finishRoom('lesson')
+    expect(await ownerAfter(30)).toBe(ada.id)
+    expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
+    const eve = await s.newUser()
+    await mint(s, eve.bearer, { room: 'lesson' })
+    expect(await s.store.rooms.findOwner('lesson')).toBe(eve.id)
+  })
+
+  test('lives for 30 days after the room’s last session', async () => {
+    const { s, signIn, ownerAfter } = await withAccount()
+    const { id, bearer } = await signIn()
+    await mint(s, bearer, { room: 'lesson' })
+    expect(await ownerAfter(20)).toBe(id)
+    const { session_id = '' } = await mint(s, (await signIn()).bearer, { room: 'lesson' })
+    await s.reconcile()
+    await s.store.sessions.end(session_id, { reason: 'user', at: s.clock.now() })
+    expect(await ownerAfter(30)).toBe(id)
+    expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
+  })
+
+  test('lives as long as a session in the room', async () => {
+    const { s, signIn, ownerAfter } = await withAccount()
+    const { id, bearer } = await signIn()
+    s.sfu.join((await mint(s, bearer, { room: 'lesson' })).token)
+    await s.reconcile()
+    expect(await ownerAfter(300)).toBe(id)
+  })
+})

@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'vitest'
+import { scene } from './scene.ts'
+import { post } from './support.ts'
+import { dispatchOf, joinClaims, mint, refusedFields } from './token-client.ts'
+
+const withAgent = (agent_name?: string, metadata?: string) => ({ room_config: { agents: [{ agent_name, metadata }] } })
+
+async function setUp(env: Record<string, string> = {}) {
+  const s = await scene({ env })
+  for (const name of ['tutor', 'coach']) await s.accounts.create(name, [])
+  return { s, user: await s.newUser() }
+}
+
+describe('the agent that a token dispatches', () => {
+  test('is the one that the client names, and learns the pair from its job', async () => {
+    const { s, user } = await setUp()
+    const { token, session_id, room } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
+    const job = { userId: user.id, sessionId: session_id, room, data: 'level 3' }
+    expect(await dispatchOf(s, token)).toEqual({ name: 'tutor', job })
+  })
+
+  test('may be named in the other spelling, as protojson allows', async () => {
+    const { s, user } = await setUp()
+    const { token } = await mint(s, user.bearer, { room_config: { agents: [{ agentName: 'tutor' }] } })
+    expect((await dispatchOf(s, token))?.name).toBe('tutor')
+  })
+
+  test('cannot be told another pair: the client’s words stay under data', async () => {
+    const { s, user } = await setUp()
+    const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
+    const { token, session_id } = await mint(s, user.bearer, withAgent('tutor', words))
+    expect((await dispatchOf(s, token))?.job).toMatchObject({ userId: user.id, sessionId: session_id, data: words })
+  })
+
+  test('is nobody when none is named and there is no default', async () => {
+    const { s, user } = await setUp()
+    expect(await dispatchOf(s, (await mint(s, user.bearer)).token)).toBeUndefined()
+    // A dispatch without a name is LiveKit's automatic one, which is not ours to give.
+    expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent(undefined, 'hello'))).token)).toBeUndefined()
+  })
+
+  test('stays the session’s own when a renewal names none, and changes when it does', async () => {
+    const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
+    const { session_id, token } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
+    const first = await dispatchOf(s, token)
+    const renew = async (request = {}) => dispatchOf(s, (await mint(s, user.bearer, { session_id, ...request })).token)
+    expect(await renew()).toEqual(first)
+    expect(await renew(withAgent('coach'))).toMatchObject({ name: 'coach', job: { sessionId: session_id } })
+    expect((await renew())?.job).not.toHaveProperty('data')
+  })
+})
+
+describe('DEFAULT_AGENT', () => {
+  test('is dispatched when the client names none, with the client’s words', async () => {
+    const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
+    const silent = await mint(s, user.bearer)
+    expect(await dispatchOf(s, silent.token)).toEqual({
+      name: 'coach',
+      job: { userId: user.id, sessionId: silent.session_id, room: silent.room },
+    })
+    const spoken = await mint(s, user.bearer, withAgent(undefined, 'level 3'))
+    expect(await dispatchOf(s, spoken.token)).toMatchObject({ name: 'coach', job: { data: 'level 3' } })
+    expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent('tutor'))).token)).toMatchObject({ name: 'tutor' })
+  })
+
+  test('without an account is a refusal, not a room without its agent', async () => {
+    const { s, user } = await setUp({ DEFAULT_AGENT: 'nobody' })
+    expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toMatchObject({ code: 'agent_not_registered' })
+  })
+})
+
+describe('an agent’s own join token', () => {
+  async function inARoom() {
+    const s = await scene()
+    const user = await s.newUser()
+    const { room, session_id } = await mint(s, user.bearer, { room: 'lesson' })
+    return { s, user, room, session_id, agent: await s.newAgent('agent_bot', ['rooms:join']) }
+  }
+
+  test('is of kind agent, for that room, with no session and no way to say that it is a user', async () => {
+    const { s, user, room, agent } = await inARoom()
+    const guide = { room, identity: 'agent_bot', name: 'Voice Assistant' }
+    const answer = await mint(s, agent.bearer, guide)
+    expect(answer).toEqual({
+      server_url: s.config.livekitUrl,
+      participant_token: answer.token,
+      room_name: room,
+      participant_identity: 'agent_bot',
+      participant_name: 'Voice Assistant',
+      expires_at: Math.floor(s.clock.now() / 1000) + 900,
+      url: s.config.livekitUrl,
+      token: answer.token,
+      room,
+      identity: 'agent_bot',
+    })
+    const claims = await joinClaims(s, answer.token)
+    expect(claims).toMatchObject({ sub: 'agent_bot', kind: 'agent', name: 'Voice Assistant', exp: answer.expires_at })
+    for (const claim of ['metadata', 'attributes', 'roomConfig']) expect(claims).not.toHaveProperty(claim)
+    expect(await s.store.sessions.listUnfinished()).toHaveLength(1)
+    expect(await s.store.sessions.listByUser(user.id, 10)).toHaveLength(1)
+  })
+
+  test('has the agent’s id for identity and name when it gives none', async () => {
+    const { s, room, agent } = await inARoom()
+    const answer = await mint(s, agent.bearer, { room_name: room })
+    expect(answer).toMatchObject({ identity: 'agent_bot', participant_name: 'agent_bot' })
+  })
+
+  test('is refused without a room, with another identity, and for a room without a session', async () => {
+    const { s, user, room, session_id, agent } = await inARoom()
+    const refused = (request: unknown) => refusedFields(post(s.app, '/token', request, agent.bearer))
+    expect(await refused({})).toEqual({ status: 422, code: 'room_required', fields: ['room'] })
+    for (const identity of [user.id, 'tutor']) {
+      const forbidden = { status: 403, code: 'identity_forbidden', fields: ['identity'] }
+      expect(await refused({ room, identity })).toEqual(forbidden)
+    }
+    const unknown = { status: 404, code: 'room_not_found', fields: ['room'] }
+    expect(await refused({ room: 'never-seen' })).toEqual(unknown)
+    await s.app.request(`/sessions/${session_id}`, {
+      method: 'DELETE',
+      headers: { Authorization: `Bearer ${user.bearer}` },
+    })
+    expect(await refused({ room })).toEqual(unknown)
+    await s.background.idle()
+  })
+
+  test('needs the scope rooms:join and an enabled account', async () => {
+    const { s, room, agent } = await inARoom()
+    const other = await s.newAgent('writer', ['progress:write', 'context:read', 'session:end'])
+    const refused = await post(s.app, '/token', { room }, other.bearer)
+    expect(refused.headers.get('WWW-Authenticate')).toContain('scope="rooms:join"')
+    expect(await refusedFields(refused)).toMatchObject({ status: 403, code: 'insufficient_scope' })
+    await s.accounts.disable('agent_bot')
+    const disabled = await refusedFields(post(s.app, '/token', { room }, agent.bearer))
+    expect(disabled).toMatchObject({ status: 403, code: 'agent_disabled' })
+  })
+
+  test('works while LiveKit does not answer', async () => {
+    const { s, room, agent } = await inARoom()
+    s.sfu.mode = 'reset'
+    expect(await mint(s, agent.bearer, { room })).toMatchObject({ room })
+  })
+})

@@ -1,0 +1,148 @@
+import { describe, expect, test, vi } from 'vitest'
+import { type Scene, type SignedIn, scene } from './scene.ts'
+import { makeApp, post } from './support.ts'
+import { mint, refusedFields } from './token-client.ts'
+
+const remove = ({ app }: Scene, { bearer }: SignedIn, sessionId: string | undefined) =>
+  app.request(`/sessions/${sessionId}`, { method: 'DELETE', headers: { Authorization: `Bearer ${bearer}` } })
+
+describe('MAX_SESSIONS_PER_USER', () => {
+  const tooMany = { status: 409, code: 'too_many_sessions', fields: [] }
+
+  /** As many live sessions of one user, each in a room of its own. */
+  async function withLive(count: number, env: Record<string, string>) {
+    const s = await scene({ env })
+    const user = await s.newUser()
+    const live = []
+    for (let i = 0; i < count; i++) {
+      const session = await mint(s, user.bearer)
+      live.push({ ...session, leg: s.sfu.join(session.token) })
+    }
+    expect(await s.reconcile()).toBe(true)
+    return { s, user, live }
+  }
+
+  test('counts live and disconnected sessions, and an end makes room', async () => {
+    const { s, user, live } = await withLive(2, { MAX_SESSIONS_PER_USER: '2' })
+    const another = () => post(s.app, '/token', {}, user.bearer)
+    expect(await refusedFields(another())).toEqual(tooMany)
+    for (const { leg } of live) s.sfu.leave(leg)
+    for (let i = 0; i < 2; i++) {
+      s.clock.advance(1)
+      await s.reconcile()
+    }
+    const statuses = (await s.store.sessions.listByUser(user.id, 10)).map(({ status }) => status)
+    expect(statuses).toEqual(['disconnected', 'disconnected'])
+    expect(await refusedFields(another())).toEqual(tooMany)
+    await remove(s, user, live[0]?.session_id)
+    await mint(s, user.bearer)
+    await s.background.idle()
+  })
+
+  test('is five, keeps nobody from a session that is there, and is each user’s own', async () => {
+    const { s, user, live } = await withLive(5, {})
+    expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toEqual(tooMany)
+    await mint(s, user.bearer, { session_id: live[0]?.session_id })
+    await mint(s, (await s.newUser()).bearer)
+  })
+})
+
+describe('sessions that nobody joined', () => {
+  test('are ten: the oldest gives way as superseded, and live ones never do', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const sessionIds: string[] = []
+    const another = async () => {
+      s.clock.advance(1)
+      const { session_id = '', token } = await mint(s, user.bearer)
+      sessionIds.push(session_id)
+      return token
+    }
+    s.sfu.join(await another())
+    await s.reconcile()
+    for (let i = 0; i < 12; i++) await another()
+    await s.background.idle()
+    const [live, first, second, ...pending] = await Promise.all(
+      sessionIds.map(async (id) => (await s.store.sessions.find(id)) ?? undefined),
+    )
+    expect(live?.status).toBe('live')
+    for (const gone of [first, second]) expect(gone).toMatchObject({ status: 'ended', endReason: 'superseded' })
+    expect(pending.map((session) => session?.status)).toEqual(Array(10).fill('pending'))
+    const events = await s.eventsOf(user, { userId: user.id, sessionId: first?.id ?? '' })
+    expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'superseded' }])
+  })
+
+  test('do not come to life with their old token: whoever joins is removed', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const first = await mint(s, user.bearer)
+    for (let i = 0; i < 10; i++) {
+      s.clock.advance(1)
+      await mint(s, user.bearer)
+    }
+    await s.background.idle()
+    s.sfu.join(first.token)
+    s.clock.advance(1)
+    await s.reconcile()
+    await s.background.idle()
+    expect(s.sfu.rooms.has(first.room)).toBe(false)
+    expect((await s.store.sessions.find(first.session_id ?? ''))?.endReason).toBe('superseded')
+  })
+})
+
+describe('while LiveKit does not answer', () => {
+  const unavailable = { status: 503, code: 'livekit_unavailable', fields: [] }
+
+  test.each(['reset', 'error500', 'html404'] as const)(
+    'minting works wherever it need not be asked (%s)',
+    async (mode) => {
+      const s = await scene()
+      const { bearer } = await s.newUser()
+      const { session_id } = await mint(s, bearer, { room: 'mine' })
+      s.sfu.mode = mode
+      const asked = s.sfu.asked()
+      await mint(s, bearer)
+      await mint(s, bearer, { room: 'mine' })
+      await mint(s, bearer, { session_id })
+      expect(s.sfu.asked()).toBe(asked)
+
+      const before = await s.store.sessions.listUnfinished()
+      const refused = await post(s.app, '/token', { room: 'new' }, bearer)
+      expect(refused.headers.get('Retry-After')).toBe('2')
+      expect(await refusedFields(refused)).toEqual(unavailable)
+      for (const request of [{ auto_create_room: true }, { room: 'mine', auto_create_room: true }]) {
+        expect(await refusedFields(post(s.app, '/token', request, bearer))).toEqual(unavailable)
+      }
+      expect(await s.store.sessions.listUnfinished()).toEqual(before)
+      expect(await s.store.rooms.findOwner('new')).toBeNull()
+    },
+  )
+
+  test('a server that is not there at all is the same', async () => {
+    const t = await makeApp()
+    const guest = (await (await post(t.app, '/auth/guest', {})).json()) as { access_token: string }
+    await mint(t, guest.access_token)
+    expect(await refusedFields(post(t.app, '/token', { room: 'new' }, guest.access_token))).toEqual(unavailable)
+  })
+})
+
+describe('auto_create_room', () => {
+  test('creates the room with its timeouts and no agents, before anybody joins', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    await s.accounts.create('tutor', [])
+    const createRoom = vi.spyOn(s.livekit, 'createRoom')
+    const agents = { room_config: { agents: [{ agent_name: 'tutor' }] } }
+    const named = await mint(s, bearer, { room: 'lesson', auto_create_room: true, ...agents })
+    const unnamed = await mint(s, bearer, { auto_create_room: true })
+    expect([...s.sfu.rooms.keys()]).toEqual([named.room, unnamed.room])
+    expect(createRoom).toHaveBeenNthCalledWith(1, 'lesson', { emptySeconds: 300, departureSeconds: 60 })
+    expect(s.sfu.rooms.get('lesson')?.dispatches).toEqual([])
+  })
+
+  test('false creates nothing', async () => {
+    const s = await scene()
+    await mint(s, (await s.newUser()).bearer, { room: 'lesson', auto_create_room: false })
+    expect(s.sfu.rooms.size).toBe(0)
+  })
+})
