@@ -21,6 +21,8 @@ export interface Config {
   corsOrigins: readonly string[] | 'localhost'
   guests: boolean
   guestsPerAddressPerHour: number
+  /** Serves the demo page at /demo. */
+  demo: boolean
   roomPolicy: 'owner' | 'open'
   defaultAgent: string | undefined
   maxSessionsPerUser: number
@@ -76,6 +78,7 @@ const Environment = z.object({
   CORS_ORIGINS: z.string().optional(),
   GUESTS: z.enum(['on', 'off'], 'must be on or off').optional(),
   GUESTS_PER_ADDRESS_PER_HOUR: whole(1, 1_000_000).default(60),
+  DEMO: z.enum(['on', 'off'], 'must be on or off').optional(),
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
@@ -121,6 +124,7 @@ export function loadConfig(env: Record<string, string | undefined>): LoadedConfi
       corsOrigins: corsOrigins(e.CORS_ORIGINS, production),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
+      demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,

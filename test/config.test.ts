@@ -65,6 +65,7 @@ describe('every problem', () => {
       DATABASE_URL: 'mysql://x',
       LIVEKIT_URL: 'not a url',
       GUESTS: 'maybe',
+      DEMO: 'perhaps',
       ROOM_POLICY: 'anarchy',
       LIVENESS_SECONDS: '0',
       RECONNECT_SECONDS: '1.5',
