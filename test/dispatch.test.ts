@@ -1,0 +1,122 @@
+import { describe, expect, test, vi } from 'vitest'
+import { AppError } from '../src/errors.ts'
+import { type Scene, scene } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import { post } from './support.ts'
+
+const TUTOR = { room_config: { agents: [{ agent_name: 'tutor', metadata: 'level 3' }] } }
+
+async function setUp() {
+  const s = await scene()
+  await s.accounts.create('tutor', [])
+  return { s, user: await s.newUser() }
+}
+
+async function reconcileAfter({ clock, reconcile, background }: Scene, seconds: number) {
+  clock.advance(seconds)
+  await reconcile()
+  await background.idle()
+}
+
+/** Agent and job metadata of every dispatch in the room. */
+const dispatchesIn = ({ sfu }: Scene, room: string) =>
+  (sfu.rooms.get(room)?.dispatches ?? []).map(({ agent_name, metadata }) => [agent_name, JSON.parse(metadata)])
+
+describe('a session whose presence opens', () => {
+  test('in a room that its own join created has its dispatch from the token, and gets no second one', async () => {
+    const { s, user } = await setUp()
+    const { room, pair, joinToken } = await s.newSession(user, TUTOR)
+    const leg = s.sfu.join(joinToken)
+    await postWebhook(s, webhookEvent('participant_joined', leg))
+    await s.background.idle()
+    await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+  })
+
+  test.each(['webhook', 'reconciler'] as const)('in a room made ahead gets one, told by the %s', async (by) => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { pair, joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    const leg = s.sfu.join(joinToken)
+    expect(dispatchesIn(s, 'lesson')).toEqual([])
+    if (by === 'webhook') {
+      await postWebhook(s, webhookEvent('participant_joined', leg))
+      await s.background.idle()
+    } else await reconcileAfter(s, 0)
+    const dispatched = [['tutor', { ...pair, room: 'lesson', data: 'level 3' }]]
+    expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
+    for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
+  })
+
+  test('in a room where another session is gets its own', async () => {
+    const { s, user } = await setUp()
+    const first = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    s.sfu.join(first.joinToken)
+    await reconcileAfter(s, 0)
+    const second = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    s.sfu.join(second.joinToken)
+    await reconcileAfter(s, 20)
+    const named = dispatchesIn(s, 'lesson').map(([, { sessionId }]) => sessionId)
+    expect(named).toEqual([first.pair.sessionId, second.pair.sessionId])
+  })
+
+  test('again, in a room that was closed meanwhile, gets it again', async () => {
+    const { s, user } = await setUp()
+    const { room, pair, joinToken } = await s.newSession(user, TUTOR)
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    s.sfu.finishRoom(room)
+    s.sfu.enter(room, { identity: 'somebody' })
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+  })
+
+  test('is dispatched for once, also when LiveKit tells of it many times at once', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    const leg = s.sfu.join(joinToken)
+    const deliveries = Array.from({ length: 5 }, () => postWebhook(s, webhookEvent('participant_joined', leg)))
+    await Promise.all([...deliveries, s.reconcile()])
+    await s.background.idle()
+    expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  })
+
+  test('is dispatched for by the reconciler when LiveKit did not take it at first', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    s.sfu.join(joinToken)
+    const down = new AppError('livekit_unavailable', 'LiveKit did not answer.')
+    vi.spyOn(s.livekit, 'createDispatch').mockRejectedValueOnce(down)
+    await reconcileAfter(s, 0)
+    expect(dispatchesIn(s, 'lesson')).toEqual([])
+    await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  })
+
+  test('without an agent is dispatched nobody', async () => {
+    const { s, user } = await setUp()
+    const { room, joinToken } = await s.newSession(user)
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    expect(dispatchesIn(s, room)).toEqual([])
+    expect(s.sfu.asked('ListDispatch')).toBe(0)
+  })
+})
+
+test('a webhook is answered before LiveKit is asked for the dispatch', async () => {
+  const { s, user } = await setUp()
+  await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+  const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+  const leg = s.sfu.join(joinToken)
+  const release = s.sfu.hold()
+  expect((await postWebhook(s, webhookEvent('participant_joined', leg))).status).toBe(200)
+  expect(dispatchesIn(s, 'lesson')).toEqual([])
+  release()
+  await s.background.idle()
+  expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+})

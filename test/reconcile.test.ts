@@ -1,0 +1,217 @@
+import { describe, expect, test, vi } from 'vitest'
+import { AppError } from '../src/errors.ts'
+import { type Pair, type Scene, type SignedIn, scene } from './scene.ts'
+import { postWebhook, type SfuParticipant, webhookEvent } from './sfu.ts'
+
+const OUTAGES = ['error500', 'html404', 'reset'] as const
+
+/** Reconciles after that many seconds, with all that follows. */
+async function reconcileAfter({ clock, reconcile, background }: Scene, seconds: number) {
+  clock.advance(seconds)
+  const complete = await reconcile()
+  await background.idle()
+  return complete
+}
+
+const statusAfter = async (s: Scene, user: SignedIn, pair: Pair, seconds: number) => {
+  await reconcileAfter(s, seconds)
+  return (await s.sessionOf(user, pair)).status
+}
+
+const statusEvents = async (s: Scene, user: SignedIn, pair: Pair) => {
+  const events = (await s.eventsOf(user, pair)).filter(({ type }) => type === 'session.status')
+  expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1))
+  return events.map(({ data }) => data)
+}
+
+describe('a session that nobody joined', () => {
+  /** Read from the store: the user's own access token has expired by then. */
+  const storedAfter = async (s: Scene, { sessionId }: Pair, seconds: number) => {
+    await reconcileAfter(s, seconds)
+    return s.store.sessions.find(sessionId)
+  }
+
+  test('ends a minute after its token', async () => {
+    const s = await scene()
+    const { pair } = await s.newSession(await s.newUser())
+    expect(await storedAfter(s, pair, 959)).toMatchObject({ status: 'pending' })
+    expect(await storedAfter(s, pair, 1)).toMatchObject({ status: 'ended', endReason: 'never_joined' })
+    const events = await s.store.events.page(pair.sessionId, 0, 10)
+    expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'never_joined' }])
+  })
+
+  test('lives as long as the newest of its tokens', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const { pair } = await s.newSession(user)
+    s.clock.advance(600)
+    await s.newSession(user, { session_id: pair.sessionId })
+    expect(await storedAfter(s, pair, 959)).toMatchObject({ status: 'pending' })
+    expect(await storedAfter(s, pair, 1)).toMatchObject({ status: 'ended' })
+  })
+
+  test.each(OUTAGES)('does not end while LiveKit does not say so (%s)', async (mode) => {
+    const s = await scene()
+    const { pair } = await s.newSession(await s.newUser())
+    s.sfu.mode = mode
+    expect(await reconcileAfter(s, 5000)).toBe(false)
+    expect((await s.store.sessions.find(pair.sessionId))?.status).toBe('pending')
+    s.sfu.mode = 'ok'
+    expect(await reconcileAfter(s, 0)).toBe(true)
+    expect((await s.store.sessions.find(pair.sessionId))?.status).toBe('ended')
+  })
+})
+
+describe('a user who is in the room', () => {
+  test('is found without any webhook', async () => {
+    const s = await scene()
+    const { user, pair } = await s.present()
+    expect(await statusAfter(s, user, pair, 0)).toBe('live')
+    expect(await statusAfter(s, user, pair, 20)).toBe('live')
+    expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }])
+  })
+
+  test.each<[string, Partial<SfuParticipant>]>([
+    ['an agent', { kind: 'AGENT' }],
+    ['another identity', { identity: 'somebody' }],
+    ['another session of the same user', { attributes: { sessionId: 'sess_other' } }],
+    ['somebody who is still joining', { state: 'JOINING' }],
+    ['somebody whose media is not up', { state: 'JOINED' }],
+  ])('is not %s', async (_, given) => {
+    const s = await scene()
+    const user = await s.newUser()
+    const { pair, joinToken } = await s.newSession(user)
+    s.sfu.join(joinToken, given)
+    expect(await statusAfter(s, user, pair, 0)).toBe('pending')
+  })
+
+  test('is not a second leg of the token, which keeps nothing live either', async () => {
+    const s = await scene()
+    const { user, pair, joinToken, leg } = await s.present()
+    s.sfu.join(joinToken, { identity: `${user.id}#x` })
+    expect(await statusAfter(s, user, pair, 0)).toBe('live')
+    s.sfu.leave(leg)
+    expect(await statusAfter(s, user, pair, 20)).toBe('live')
+    expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+  })
+})
+
+describe('a user who left', () => {
+  test('is missing at first, gone at the second look, and the session ends RECONNECT_SECONDS later', async () => {
+    const s = await scene()
+    const { user, pair, leg } = await s.present()
+    expect(await statusAfter(s, user, pair, 0)).toBe('live')
+    s.sfu.leave(leg)
+    expect(await statusAfter(s, user, pair, 20)).toBe('live')
+    expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+    expect(await statusAfter(s, user, pair, 59)).toBe('disconnected')
+    expect(await statusAfter(s, user, pair, 1)).toBe('ended')
+    const ended = { status: 'ended', reason: 'left' }
+    expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'disconnected' }, ended])
+    // LiveKit itself said that nobody is there: there is nobody to remove.
+    expect(await s.store.sessions.listToRemove()).toEqual([])
+  })
+
+  test('is missing also when the whole room is gone, and when they were told of by a webhook only', async () => {
+    const s = await scene()
+    const { user, pair, leg, room } = await s.present()
+    await postWebhook(s, webhookEvent('participant_joined', leg))
+    s.sfu.finishRoom(room)
+    expect(await statusAfter(s, user, pair, 20)).toBe('live')
+    expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+  })
+
+  test('may take RECONNECT_SECONDS from the leaving that LiveKit told of, as set', async () => {
+    const s = await scene({ env: { RECONNECT_SECONDS: '10' } })
+    const { user, pair, leg } = await s.present()
+    await reconcileAfter(s, 0)
+    s.sfu.leave(leg)
+    await postWebhook(s, webhookEvent('participant_left', leg))
+    expect(await statusAfter(s, user, pair, 9)).toBe('disconnected')
+    expect(await statusAfter(s, user, pair, 1)).toBe('ended')
+  })
+
+  test('and comes back in time has the same session, live again', async () => {
+    const s = await scene()
+    const { user, pair, leg, joinToken } = await s.present()
+    await reconcileAfter(s, 0)
+    s.sfu.leave(leg)
+    await reconcileAfter(s, 20)
+    expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+    s.sfu.join(joinToken)
+    expect(await statusAfter(s, user, pair, 50)).toBe('live')
+    expect(await statusAfter(s, user, pair, 500)).toBe('live')
+    expect(await statusEvents(s, user, pair)).toEqual([
+      { status: 'live' },
+      { status: 'disconnected' },
+      { status: 'live' },
+    ])
+  })
+
+  test.each(OUTAGES)('loses nothing while LiveKit does not answer (%s)', async (mode) => {
+    const s = await scene()
+    const { user, pair, leg } = await s.present()
+    await reconcileAfter(s, 0)
+    s.sfu.leave(leg)
+    await postWebhook(s, webhookEvent('participant_left', leg))
+    s.sfu.mode = mode
+    for (let i = 0; i < 5; i++) expect(await reconcileAfter(s, 100)).toBe(false)
+    expect((await s.sessionOf(user, pair)).status).toBe('disconnected')
+    s.sfu.mode = 'ok'
+    expect(await statusAfter(s, user, pair, 0)).toBe('ended')
+  })
+
+  test.each(OUTAGES)('is not taken for gone by an outage (%s)', async (mode) => {
+    const s = await scene()
+    const { user, pair } = await s.present()
+    await reconcileAfter(s, 0)
+    s.sfu.mode = mode
+    for (let i = 0; i < 5; i++) expect(await statusAfter(s, user, pair, 100)).toBe('live')
+  })
+
+  test('holds up nobody else when only their room is not answered for', async () => {
+    const s = await scene()
+    const [one, other] = [await s.present(), await s.present()]
+    const listParticipants = s.livekit.listParticipants.bind(s.livekit)
+    vi.spyOn(s.livekit, 'listParticipants').mockImplementation(async (room) => {
+      if (room === one.room) throw new AppError('livekit_unavailable', 'LiveKit did not answer.')
+      return listParticipants(room)
+    })
+    expect(await reconcileAfter(s, 0)).toBe(false)
+    expect((await s.sessionOf(one.user, one.pair)).status).toBe('pending')
+    expect((await s.sessionOf(other.user, other.pair)).status).toBe('live')
+  })
+})
+
+describe('a user whose session ended', () => {
+  async function ended() {
+    const s = await scene()
+    const { user, pair, room, joinToken } = await s.present()
+    await reconcileAfter(s, 0)
+    await s.store.sessions.end(pair.sessionId, { reason: 'user', at: s.clock.now() })
+    await reconcileAfter(s, 1)
+    expect(s.sfu.rooms.has(room)).toBe(false)
+    return { s, user, pair, room, joinToken }
+  }
+
+  test('is removed again when they come back, as often as they do', async () => {
+    const { s, user, pair, room, joinToken } = await ended()
+    for (let i = 0; i < 3; i++) {
+      s.sfu.join(joinToken)
+      await reconcileAfter(s, 20)
+      expect(s.sfu.rooms.has(room)).toBe(false)
+    }
+    expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'ended', reason: 'user' }])
+  })
+
+  test('is removed alone: another live session of the same user in the room stays', async () => {
+    const { s, user, room, joinToken } = await ended()
+    const other = await s.newSession(user, { room })
+    const leg = s.sfu.join(other.joinToken)
+    s.sfu.join(joinToken, { identity: `${user.id}#old` })
+    await reconcileAfter(s, 20)
+    const there = [...(s.sfu.rooms.get(room)?.participants.values() ?? [])]
+    expect(there.map(({ sid }) => sid)).toEqual([leg.participant.sid])
+    expect((await s.sessionOf(user, other.pair)).status).toBe('live')
+  })
+})
