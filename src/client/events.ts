@@ -1,0 +1,101 @@
+import type { z } from '@hono/zod-openapi'
+import type { EventSourceMessage } from 'eventsource-parser'
+import type { CloseReason } from '../sessions/event-stream.ts'
+import type { EventJson } from '../sessions/json.ts'
+import { messages } from './event-messages.ts'
+import { ProblemError } from './problem.ts'
+import { backoffMs, type Clock, isTransient, retryAfterMs } from './retry.ts'
+import type { Api } from './transport.ts'
+
+/** Something that happened in a session: an agent's progress, or `session.status`. */
+export type SessionEvent = z.infer<typeof EventJson>
+
+export interface EventsOptions {
+  /** `seq` of the last event that is known already; the first one comes after it. */
+  after?: number
+  /** Aborted, the iteration rejects with its reason. Leaving the loop closes the stream as well. */
+  signal?: AbortSignal
+}
+
+export interface EventsDeps {
+  /** Signs its requests, with a fresh access token each time. */
+  api: Api
+  clock: Clock
+}
+
+/** How long the service may take to begin its answer. */
+const OPEN_MS = 15_000
+/** A connection that lasted this long was a good one, even without an event. */
+const GOOD_MS = 10_000
+const RETRY_MS = 1_000
+const CLOSE = 'close'
+
+/**
+ * A session's events, each once and in order, until it has ended and everything is told. Reconnects where it left off.
+ * @throws ProblemError that asking again would not change, such as `session_not_found` or `invalid_refresh_token`
+ */
+export async function* sessionEvents(
+  { api, clock }: EventsDeps,
+  sessionId: string,
+  { after = 0, signal }: EventsOptions = {},
+): AsyncGenerator<SessionEvent, void, void> {
+  let seq = after
+  let failures = 0
+  let retryMs = RETRY_MS
+  const onRetry = (ms: number) => {
+    retryMs = ms
+  }
+
+  async function open(): Promise<ReadableStream<Uint8Array>> {
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(), OPEN_MS)
+    try {
+      const { body } = await api.sessions[':id'].events.$get(
+        { param: { id: encodeURIComponent(sessionId) }, query: {}, header: { 'last-event-id': String(seq) } },
+        {
+          headers: { Accept: 'text/event-stream' },
+          init: { signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal },
+        },
+      )
+      if (!body) throw new ProblemError('unexpected_answer', 'The stream of events has no body.')
+      return body
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  for (;;) {
+    signal?.throwIfAborted()
+    const openedAt = clock.now()
+    const resumedFrom = seq
+    let closed: CloseReason | undefined
+    let failure: unknown
+    try {
+      for await (const message of messages(await open(), { onRetry, signal })) {
+        if (message.event === CLOSE) {
+          closed = closeReason(message)
+          break
+        }
+        const event = sessionEvent(message)
+        if (event.seq <= seq) continue
+        seq = event.seq
+        yield event
+      }
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (error instanceof ProblemError && !isTransient(error) && error.status < 500) throw error
+      failure = error
+    }
+    if (closed === 'ended') return
+
+    const wasGood = seq > resumedFrom || clock.now() - openedAt >= GOOD_MS
+    failures = wasGood ? 0 : failures + 1
+    // The service is there and asked for another connection; everything else gets time to recover.
+    const isAsked = wasGood && (closed === 'token_expired' || closed === 'slow_reader')
+    if (!isAsked) await clock.wait(Math.max(backoffMs(failures, retryMs), retryAfterMs(failure)), signal)
+  }
+}
+
+// The shapes are the service's own: what its routes declare is not checked again here.
+const sessionEvent = ({ data }: EventSourceMessage) => JSON.parse(data) as SessionEvent
+const closeReason = ({ data }: EventSourceMessage) => (JSON.parse(data) as { reason: CloseReason }).reason

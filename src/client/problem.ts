@@ -1,0 +1,85 @@
+import type { z } from '@hono/zod-openapi'
+import type { TokenErrorCode } from '../agents/client-credentials.ts'
+import type { Problem } from '../http/problem.ts'
+
+type ProblemBody = z.infer<typeof Problem>
+
+/** Every way a call can fail: the service's codes, those of `/agent/token` (RFC 6749 §5.2), and the client's own. */
+export type ProblemCode =
+  | ProblemBody['code']
+  | TokenErrorCode
+  /** Nobody is signed in, or no longer: the call was not sent. */
+  | 'not_signed_in'
+  /** The service did not answer; what was asked for may have happened all the same. */
+  | 'unreachable'
+  /** An answer that is not the service's, such as a proxy's error page. */
+  | 'unexpected_answer'
+
+interface ProblemInit extends Partial<Pick<ProblemBody, 'errors' | 'requestId'>> {
+  status?: number
+  retryAfterSeconds?: number | undefined
+  cause?: unknown
+}
+
+/** The one error of both clients, aborted calls aside, which reject with their signal's reason. */
+export class ProblemError extends Error {
+  /** Switch on it; it is the API, the words of `detail` are not. */
+  readonly code: ProblemCode
+  /** HTTP status; 0 where there was no answer. */
+  readonly status: number
+  readonly detail: string
+  /** The offending fields of the request. */
+  readonly errors: NonNullable<ProblemBody['errors']>
+  /** Finds the request in the service's log. */
+  readonly requestId: string | undefined
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(code: ProblemCode, detail: string, init: ProblemInit = {}) {
+    super(`${code}: ${detail}`, init.cause === undefined ? undefined : { cause: init.cause })
+    this.name = 'ProblemError'
+    this.code = code
+    this.detail = detail
+    this.status = init.status ?? 0
+    this.errors = init.errors ?? []
+    this.requestId = init.requestId
+    this.retryAfterSeconds = init.retryAfterSeconds
+  }
+}
+
+export const notSignedIn = () => new ProblemError('not_signed_in', 'Nobody is signed in.')
+export const unreachable = (cause: unknown) => new ProblemError('unreachable', 'The service did not answer.', { cause })
+
+/** What a refusal says: problem+json, RFC 6749's error object, or neither. */
+export async function problemOf(response: Response): Promise<ProblemError> {
+  const { status, headers } = response
+  const body = objectIn(await response.text().catch(() => ''))
+  const requestId = text(body.requestId) ?? headers.get('X-Request-Id') ?? undefined
+  const init = { status, retryAfterSeconds: retryAfter(headers), ...(requestId === undefined ? {} : { requestId }) }
+  const code = text(body.code) ?? text(body.error)
+  if (code === undefined) {
+    return new ProblemError('unexpected_answer', `The answer was ${status}, and not the service's.`, init)
+  }
+  const detail = text(body.detail) ?? text(body.error_description) ?? ''
+  const errors = Array.isArray(body.errors) ? { errors: body.errors } : {}
+  // A newer service may know more codes than this client; they pass as they are.
+  return new ProblemError(code as ProblemCode, detail, { ...init, ...errors })
+}
+
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+
+function objectIn(json: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(json)
+    return typeof value === 'object' && value !== null ? { ...value } : {}
+  } catch {
+    return {}
+  }
+}
+
+/** Seconds or an HTTP date (RFC 9110 §10.2.3). */
+function retryAfter(headers: Headers): number | undefined {
+  const value = headers.get('Retry-After')
+  if (value === null) return undefined
+  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
+}

@@ -1,0 +1,109 @@
+import { type InferRequestType, type InferResponseType, parseResponse } from 'hono/client'
+import { accessToken, authorized } from './access-token.ts'
+import { notSignedIn, ProblemError, unreachable } from './problem.ts'
+import { type Clock, isTransient, retrying } from './retry.ts'
+import { type Api, api, type Send } from './transport.ts'
+
+type Auth = Api['auth']
+type SignedIn = InferResponseType<Auth['login']['$post'], 200>
+
+/** The user as the service shows it to itself. */
+export type User = SignedIn['user']
+export type Registration = InferRequestType<Auth['register']['$post']>['json']
+export type Credentials = InferRequestType<Auth['login']['$post']>['json']
+export type GuestDetails = InferRequestType<Auth['guest']['$post']>['json']
+
+/**
+ * Keeps the refresh token between visits; `null` when there is none. It signs the user in: keep it where only your own
+ * code can read it. Tabs may share one.
+ * @example { get: () => localStorage.getItem('behalf'),
+ *   set: (token) => token === null ? localStorage.removeItem('behalf') : localStorage.setItem('behalf', token) }
+ */
+export interface RefreshTokenStorage {
+  get: () => string | null | Promise<string | null>
+  set: (token: string | null) => void | Promise<void>
+}
+
+/** Lasts as long as the page or the process. */
+export function memoryStorage(): RefreshTokenStorage {
+  let held: string | null = null
+  return {
+    get: () => held,
+    set: (token) => {
+      held = token
+    },
+  }
+}
+
+/** The service gives the same child again for 10 s after a refresh: both attempts have to fit in. */
+const REFRESH_PATIENCE_MS = 8_000
+const REFRESH_ATTEMPT_MS = 4_000
+
+export interface SignInDeps {
+  url: string
+  send: Send
+  storage: RefreshTokenStorage
+  clock: Clock
+}
+
+/** Who is signed in, and the access token that goes with it. */
+export function signIn({ url, send, storage, clock }: SignInDeps) {
+  const { auth } = api(url, send)
+  const access = accessToken({ issue: refresh, now: clock.now })
+  const sendAsUser = authorized(send, access)
+  const asUser = api(url, sendAsUser)
+
+  async function refresh(isCurrent: () => boolean): Promise<SignedIn> {
+    const token = await storage.get()
+    if (token === null) throw notSignedIn()
+    try {
+      const answer = await retrying(() => exchange(token), {
+        clock,
+        patienceMs: (error) => (isTransient(error) ? REFRESH_PATIENCE_MS : 0),
+      })
+      if (!isCurrent()) throw notSignedIn()
+      await storage.set(answer.refresh_token)
+      return answer
+    } catch (error) {
+      if (!(error instanceof ProblemError && error.code === 'invalid_refresh_token' && isCurrent())) throw error
+      // Another tab may have signed in anew meanwhile.
+      if ((await storage.get()) !== token) return refresh(isCurrent)
+      await storage.set(null)
+      throw error
+    }
+  }
+
+  async function exchange(refresh_token: string): Promise<SignedIn> {
+    const signal = AbortSignal.timeout(REFRESH_ATTEMPT_MS)
+    try {
+      return await parseResponse(auth.refresh.$post({ json: { refresh_token } }, { init: { signal } }))
+    } catch (error) {
+      throw signal.aborted ? unreachable(error) : error
+    }
+  }
+
+  async function become(answering: Promise<SignedIn>): Promise<User> {
+    const askedAt = clock.now()
+    const answer = await answering
+    access.replace(answer, askedAt)
+    await storage.set(answer.refresh_token)
+    return answer.user
+  }
+
+  return {
+    send: sendAsUser,
+    accessToken: access.current,
+    register: async (body: Registration) => {
+      const signedIn = (await storage.get()) !== null
+      return become(parseResponse((signedIn ? asUser : { auth }).auth.register.$post({ json: body })))
+    },
+    login: (body: Credentials) => become(parseResponse(auth.login.$post({ json: body }))),
+    guest: (body: GuestDetails = {}) => become(parseResponse(auth.guest.$post({ json: body }))),
+    logout: async (): Promise<void> => {
+      const token = await storage.get()
+      access.replace()
+      await storage.set(null)
+      if (token !== null) await auth.logout.$post({ json: { refresh_token: token } })
+    },
+  }
+}

@@ -1,0 +1,90 @@
+import { type InferRequestType, type InferResponseType, parseResponse } from 'hono/client'
+import { type EventsOptions, sessionEvents } from './events.ts'
+import { type Clock, systemClock } from './retry.ts'
+import { memoryStorage, type RefreshTokenStorage, signIn } from './sign-in.ts'
+import { type CustomTokenSources, type JoinRequest, joinTokenSource } from './token-source.ts'
+import { type Api, aborting, api as apiOf, type Fetch, transport } from './transport.ts'
+
+export type Me = InferResponseType<Api['auth']['me']['$get'], 200>
+export type Session = InferResponseType<Api['sessions'][':id']['$get'], 200>
+export type SessionPage = InferResponseType<Api['sessions']['$get'], 200>
+// The service reads the limit from text, so that its own type takes anything.
+export type SessionQuery = InferRequestType<Api['sessions']['$get']>['query'] & { limit?: number }
+
+export interface UserClientOptions {
+  /** Where the service is, such as `https://api.example.com`. */
+  url: string
+  /** Default: the global one. */
+  fetch?: Fetch
+  /** Where the refresh token is kept. Default: in memory, so that a reload signs out. */
+  storage?: RefreshTokenStorage
+  clock?: Clock
+}
+
+/** For one call. */
+export interface CallOptions {
+  signal?: AbortSignal
+}
+
+/**
+ * What a frontend does with the service. Every method rejects with a `ProblemError`; `not_signed_in` and
+ * `invalid_refresh_token` mean that the user has to sign in (again), everything else leaves the sign-in as it was.
+ * @example
+ * const client = userClient({ url: 'https://api.example.com' })
+ * await client.guest()
+ * const tokens = client.tokenSource(TokenSource)
+ */
+export function userClient({ url, fetch, storage = memoryStorage(), clock = systemClock }: UserClientOptions) {
+  const user = signIn({ url, send: transport(fetch), storage, clock })
+  const api = apiOf(url, user.send)
+  const session = (id: string) => ({ param: { id: encodeURIComponent(id) } })
+
+  return {
+    /** Makes an account and signs in; a guest who is signed in is upgraded and keeps its id and sessions. */
+    register: user.register,
+    /** Signs in with e-mail and password. */
+    login: user.login,
+    /** Signs in as a new guest. */
+    guest: user.guest,
+    /** Forgets the user here, then tells the service; rejects if that could not be told. */
+    logout: user.logout,
+    /** Who is signed in. */
+    me: ({ signal }: CallOptions = {}): Promise<Me> => parseResponse(api.auth.me.$get({}, aborting(signal))),
+    /** A user access token that is good for a while, for your own routes and for `TokenSource.endpoint`. */
+    accessToken: user.accessToken,
+    /** A join token by hand; with `session_id` for a session that has not ended: after a reload, on a second screen. */
+    joinToken: (request: JoinRequest = {}, { signal }: CallOptions = {}) =>
+      parseResponse(api.token.$post({ json: request }, aborting(signal))),
+    /**
+     * Join tokens for livekit-client. A token is given out again only while its session waits for its first join (React's
+     * `useSession` fetches on mount and again to connect): after a call, every redial is a new session in a new room.
+     *
+     * A plain `TokenSource.endpoint` would reuse a valid token; there, redial with `source.fetch(options, true)`.
+     * @example
+     * import { Room, TokenSource } from 'livekit-client'
+     * const tokens = client.tokenSource(TokenSource)
+     * const { serverUrl, participantToken } = await tokens.fetch({ agentName: 'tutor' })
+     * await room.connect(serverUrl, participantToken)
+     * client.events(room.localParticipant.attributes.sessionId)
+     */
+    tokenSource: (TokenSource: CustomTokenSources) => joinTokenSource(TokenSource, api),
+    sessions: {
+      /** Own sessions, newest first; pass `before` of a page for the next one. */
+      list: (query: SessionQuery = {}, { signal }: CallOptions = {}): Promise<SessionPage> =>
+        parseResponse(api.sessions.$get({ query }, aborting(signal))),
+      get: (id: string, { signal }: CallOptions = {}): Promise<Session> =>
+        parseResponse(api.sessions[':id'].$get(session(id), aborting(signal))),
+      /** Ends it for good and removes its participant from LiveKit. */
+      end: (id: string, { signal }: CallOptions = {}): Promise<Session> =>
+        parseResponse(api.sessions[':id'].$delete(session(id), aborting(signal))),
+    },
+    /**
+     * What happens in a session, as it happens, each event once and in order; finishes when the session has ended.
+     * Survives lost connections, restarts and expired tokens.
+     * @example for await (const { type, data } of client.events(sessionId)) show(type, data)
+     */
+    events: (sessionId: string, options: EventsOptions = {}) => sessionEvents({ api, clock }, sessionId, options),
+  }
+}
+
+export type UserClient = ReturnType<typeof userClient>
