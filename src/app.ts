@@ -12,6 +12,8 @@ import { callbackGuard } from './callbacks/guard.ts'
 import { livenessCheck } from './callbacks/liveness.ts'
 import { callbackRoutes } from './callbacks/routes.ts'
 import type { Config, Secrets } from './config.ts'
+import { describeApi } from './docs/openapi.ts'
+import { docRoutes } from './docs/routes.ts'
 import { AppError } from './errors.ts'
 import { health as healthOf } from './health/health.ts'
 import { healthRoutes } from './health/routes.ts'
@@ -99,6 +101,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     .route('/', agentTokenRoutes({ agents, tokens, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
+    .route('/', docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })))
 
   return { app, guard, reconcile, health, background, prune: pruner({ accounts, rooms, sessions, events, now }) }
 }

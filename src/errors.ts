@@ -33,6 +33,7 @@ export type ErrorCode =
   | 'too_many_sessions'
   // sessions and callbacks
   | 'session_not_found'
+  | 'too_many_streams'
   | 'session_ended'
   | 'session_mismatch'
   | 'session_not_live'

@@ -8,6 +8,8 @@ import { makeApp, post } from './support.ts'
 
 /** Open to anybody. A route that is not here has to refuse every caller without its own kind of token. */
 const PUBLIC = [
+  'GET /openapi.json',
+  'GET /docs',
   'POST /auth/register',
   'POST /auth/login',
   'POST /auth/guest',

@@ -4,6 +4,7 @@ import { loadSigningKeys } from '../src/auth/keys.ts'
 import { loadConfig } from '../src/config.ts'
 import { liveKitClient } from '../src/livekit/client.ts'
 import { openStore } from '../src/store/open.ts'
+import { documented } from './documented.ts'
 import type { Sfu } from './sfu.ts'
 
 /** Where nothing listens. */
@@ -51,6 +52,7 @@ export async function makeApp({ env = {}, databaseUrl = 'file::memory:', sfu }: 
     log: pino({ level: config.logLevel }),
     now: clock.now,
   })
+  documented(service.app)
   return { ...service, config, secrets, store, keys, livekit, clock }
 }
 

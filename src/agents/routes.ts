@@ -29,10 +29,13 @@ const TokenErrorAnswer = z
 const tokenRoute = createRoute({
   method: 'post',
   path: '/agent/token',
+  operationId: 'issueAgentToken',
   tags: ['Agents'],
   summary: 'Get an access token for an agent',
   description:
     'RFC 6749 §4.4 client credentials. The secret comes by HTTP Basic or as `client_id` and `client_secret` in the form.',
+  // The empty one: the secret may come in the form instead.
+  security: [{ agentSecret: [] }, {}],
   middleware: limitBody(MAX_FORM_BYTES),
   request: {
     body: {
@@ -57,7 +60,11 @@ const tokenRoute = createRoute({
   responses: {
     200: { description: 'An access token', content: { 'application/json': { schema: TokenAnswer } } },
     400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorAnswer } } },
-    401: { description: 'invalid_client', content: { 'application/json': { schema: TokenErrorAnswer } } },
+    401: {
+      description: 'invalid_client',
+      headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
+      content: { 'application/json': { schema: TokenErrorAnswer } },
+    },
     ...problems('body_too_large', 'store_unavailable'),
   },
 })

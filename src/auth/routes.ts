@@ -17,12 +17,14 @@ const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema
 const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
 const signedIn = { description: 'Signed in', content: json(SignedInAnswer) }
 const badBody = ['malformed_json', 'body_too_large', 'unsupported_media_type', 'validation_failed'] as const
-const depends = ['store_unavailable', 'internal_error'] as const
+const depends = ['store_unavailable'] as const
 
 const registerRoute = createRoute({
   method: 'post',
   path: '/auth/register',
-  tags: ['auth'],
+  operationId: 'register',
+  tags: ['Accounts'],
+  security: [{}, { userToken: [] }],
   summary: 'Makes an account; with the bearer of a guest, upgrades that guest',
   request: requestBody(RegisterBody),
   responses: {
@@ -35,7 +37,9 @@ const registerRoute = createRoute({
 const loginRoute = createRoute({
   method: 'post',
   path: '/auth/login',
-  tags: ['auth'],
+  operationId: 'login',
+  tags: ['Accounts'],
+  security: [],
   summary: 'Signs in with e-mail and password',
   request: requestBody(LoginBody),
   responses: { 200: signedIn, ...problems(...badBody, 'invalid_credentials', 'busy', ...depends) },
@@ -44,7 +48,9 @@ const loginRoute = createRoute({
 const guestRoute = createRoute({
   method: 'post',
   path: '/auth/guest',
-  tags: ['auth'],
+  operationId: 'continueAsGuest',
+  tags: ['Accounts'],
+  security: [],
   summary: 'Makes a guest: a user without e-mail and password',
   request: requestBody(GuestBody),
   responses: { 201: signedIn, ...problems(...badBody, 'guests_disabled', 'rate_limited', ...depends) },
@@ -53,7 +59,9 @@ const guestRoute = createRoute({
 const refreshRoute = createRoute({
   method: 'post',
   path: '/auth/refresh',
-  tags: ['auth'],
+  operationId: 'refresh',
+  tags: ['Accounts'],
+  security: [],
   summary: 'Trades a refresh token for the next one and a new access token',
   request: requestBody(RefreshTokenBody),
   responses: { 200: signedIn, ...problems(...badBody, 'invalid_refresh_token', ...depends) },
@@ -62,7 +70,9 @@ const refreshRoute = createRoute({
 const logoutRoute = createRoute({
   method: 'post',
   path: '/auth/logout',
-  tags: ['auth'],
+  operationId: 'logout',
+  tags: ['Accounts'],
+  security: [],
   summary: 'Ends the sign-in that a refresh token belongs to',
   request: requestBody(RefreshTokenBody),
   responses: { 204: { description: 'Signed out' }, ...problems(...badBody, ...depends) },
@@ -72,7 +82,9 @@ const meRoute = (tokens: AccessTokens) =>
   createRoute({
     method: 'get',
     path: '/auth/me',
-    tags: ['auth'],
+    operationId: 'getMe',
+    tags: ['Accounts'],
+    security: [{ userToken: [] }],
     summary: 'Who the access token belongs to',
     middleware: userGuard(tokens),
     responses: {

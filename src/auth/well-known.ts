@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { SCOPES } from '../agents/agent.ts'
+import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { SigningKeys } from './keys.ts'
 
@@ -34,17 +35,21 @@ const Metadata = z
 const jwksRoute = createRoute({
   method: 'get',
   path: '/.well-known/jwks.json',
-  tags: ['well-known'],
+  operationId: 'getPublicKeys',
+  tags: ['Trust'],
+  security: [],
   summary: 'The public keys of our access tokens (RFC 7517)',
-  responses: { 200: { description: 'Public keys', content: { 'application/json': { schema: Jwks } } } },
+  responses: { 200: { description: 'Public keys', content: { 'application/json': { schema: Jwks } } }, ...problems() },
 })
 
 const metadataRoute = createRoute({
   method: 'get',
   path: '/.well-known/oauth-authorization-server',
-  tags: ['well-known'],
+  operationId: 'getAuthorizationServer',
+  tags: ['Trust'],
+  security: [],
   summary: 'Where agents get their tokens, and how (RFC 8414)',
-  responses: { 200: { description: 'Metadata', content: { 'application/json': { schema: Metadata } } } },
+  responses: { 200: { description: 'Metadata', content: { 'application/json': { schema: Metadata } } }, ...problems() },
 })
 
 export interface WellKnownDeps {

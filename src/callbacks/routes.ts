@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Scope } from '../agents/agent.ts'
 import type { UserStore } from '../auth/store.ts'
 import { AppError } from '../errors.ts'
 import { isShallow } from '../http/json-depth.ts'
@@ -68,7 +69,7 @@ const refusals = [
   'store_unavailable',
 ] as const
 const bodyRefusals = ['malformed_json', 'unsupported_media_type', 'body_too_large'] as const
-const security = [{ agentToken: [] }]
+const agentWith = (scope: Scope) => [{ agentToken: [scope] }]
 
 /** What an agent may do on behalf of the user who is in the room. */
 export function callbackRoutes({ guard, users, sessions, events, followUp, now }: CallbackRoutesDeps) {
@@ -78,8 +79,10 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
       createRoute({
         method: 'post',
         path: '/agent/progress',
+        operationId: 'reportProgress',
+        tags: ['Agents'],
         summary: 'Report progress on behalf of the user',
-        security,
+        security: agentWith('progress:write'),
         middleware: guard({
           scope: 'progress:write',
           input: Progress,
@@ -128,8 +131,10 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
       createRoute({
         method: 'get',
         path: '/agent/context',
+        operationId: 'getContext',
+        tags: ['Agents'],
         summary: 'Whom the agent is talking to, and what happened so far',
-        security,
+        security: agentWith('context:read'),
         middleware: guard({ scope: 'context:read', input: Pair }),
         request: { query: Pair },
         responses: { 200: { description: 'The context.', content: json(Context) }, ...problems(...refusals) },
@@ -152,8 +157,10 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
       createRoute({
         method: 'post',
         path: '/agent/session/end',
+        operationId: 'endSessionAsAgent',
+        tags: ['Agents'],
         summary: 'End the session and remove its participant',
-        security,
+        security: agentWith('session:end'),
         middleware: guard({ scope: 'session:end', input: End }),
         request: { body: { required: true, content: json(End) } },
         responses: {

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { Health } from './health.ts'
 
@@ -29,10 +30,14 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
       createRoute({
         method: 'get',
         path: '/health',
+        operationId: 'getHealth',
+        tags: ['Operation'],
+        security: [],
         summary: 'Store and LiveKit, as they are now',
         responses: {
           200: { description: 'Everything works.', content: json(Report) },
           503: { description: 'Something does not.', content: json(Report) },
+          ...problems(),
         },
       }),
       async (c) => {
@@ -53,8 +58,11 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
       createRoute({
         method: 'get',
         path: '/health/live',
+        operationId: 'isLive',
+        tags: ['Operation'],
+        security: [],
         summary: 'The process answers',
-        responses: { 200: { description: 'It does.', content: json(Live) } },
+        responses: { 200: { description: 'It does.', content: json(Live) }, ...problems() },
       }),
       (c) => c.json({ status: 'ok' as const }, 200),
     )
@@ -62,10 +70,14 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
       createRoute({
         method: 'get',
         path: '/health/ready',
+        operationId: 'isReady',
+        tags: ['Operation'],
+        security: [],
         summary: 'Send traffic here: store open, first reconcile attempted',
         responses: {
           200: { description: 'Yes.', content: json(Ready) },
           503: { description: 'Not yet, or not any more.', content: json(Ready) },
+          ...problems(),
         },
       }),
       async (c) => {

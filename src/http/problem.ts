@@ -4,6 +4,7 @@ import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Logger } from 'pino'
 import { AppError, type ErrorCode } from '../errors.ts'
+import { PROBLEM_HELP } from './problem-help.ts'
 import type { AppEnv } from './router.ts'
 
 const STATUS = {
@@ -36,6 +37,7 @@ const STATUS = {
   room_not_found: 404,
   too_many_sessions: 409,
   session_not_found: 404,
+  too_many_streams: 429,
   session_ended: 409,
   session_mismatch: 403,
   session_not_live: 409,
@@ -67,19 +69,51 @@ export const Problem = z
   })
   .openapi('Problem')
 
-type ProblemResponses<S extends ProblemStatus> = {
-  [K in S]: { description: string; content: { 'application/problem+json': { schema: typeof Problem } } }
+/** The status of every code; what a code means is in problem-help.ts. */
+export const statusOf = (code: ErrorCode): ProblemStatus => STATUS[code]
+
+type CodeOf<S extends ProblemStatus, C extends ErrorCode> = { [K in C]: (typeof STATUS)[K] extends S ? K : never }[C]
+type ProblemOf<C extends ErrorCode> = z.ZodType<z.infer<typeof Problem> & { code: C }>
+type ProblemResponses<C extends ErrorCode> = {
+  [S in (typeof STATUS)[C]]: {
+    description: string
+    content: { 'application/problem+json': { schema: ProblemOf<CodeOf<S, C>> } }
+  }
 }
 
-/** The `responses` entries of a route for the codes it can answer, grouped by status. */
-export function problems<C extends ErrorCode>(...codes: C[]): ProblemResponses<(typeof STATUS)[C]> {
-  const byStatus = new Map<number, string[]>()
-  for (const code of codes) byStatus.set(STATUS[code], [...(byStatus.get(STATUS[code]) ?? []), code])
-  const entries = [...byStatus].map(([status, list]) => [
-    status,
-    { description: list.join(', '), content: { 'application/problem+json': { schema: Problem } } },
-  ])
-  return Object.fromEntries(entries) as ProblemResponses<(typeof STATUS)[C]>
+/** The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500. */
+export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemResponses<C | 'internal_error'> {
+  const byStatus = new Map<ProblemStatus, ErrorCode[]>()
+  for (const code of new Set<ErrorCode>([...codes, 'internal_error'])) {
+    byStatus.set(STATUS[code], [...(byStatus.get(STATUS[code]) ?? []), code])
+  }
+  const entries = [...byStatus].map(([status, list]) => [status, problemResponse(status, list)])
+  return Object.fromEntries(entries) as ProblemResponses<C | 'internal_error'>
+}
+
+function problemResponse(status: ProblemStatus, codes: ErrorCode[]) {
+  const schema = Problem.extend({ status: z.literal(status), code: z.enum(codes) })
+  const lines = codes.map((code) => `- \`${code}\`: ${PROBLEM_HELP[code].means} ${PROBLEM_HELP[code].todo}`)
+  const headers = Object.fromEntries(
+    Object.entries(SENT_WITH)
+      .filter(([, senders]) => codes.some((code) => senders.includes(code)))
+      .map(([name]) => [name, { $ref: `#/components/headers/${name}` }]),
+  )
+  return { description: lines.join('\n'), headers, content: { 'application/problem+json': { schema } } }
+}
+
+/** Which codes come with a header; `describeApi` describes the headers. */
+const SENT_WITH: Record<string, ErrorCode[]> = {
+  'WWW-Authenticate': ['missing_token', 'invalid_token', 'insufficient_scope'],
+  'Retry-After': [
+    'rate_limited',
+    'too_many_streams',
+    'session_not_live',
+    'liveness_unknown',
+    'livekit_unavailable',
+    'store_unavailable',
+    'busy',
+  ],
 }
 
 /** Renders any error as problem+json. Unknown errors become a bare 500: their message may hold anything. */

@@ -52,6 +52,8 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     createRoute({
       method: 'post',
       path: '/livekit/webhook',
+      operationId: 'receiveWebhook',
+      tags: ['LiveKit'],
       summary: 'LiveKit’s signed events',
       security: [{ livekitWebhook: [] }],
       responses: {

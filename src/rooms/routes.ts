@@ -28,9 +28,11 @@ export function roomRoutes({ tokens, rules, rooms, now }: RoomRoutesDeps) {
     createRoute({
       method: 'post',
       path: '/rooms',
+      operationId: 'createRoom',
+      tags: ['Join tokens'],
       summary: 'Claim a room name and create the room in LiveKit',
       security: [{ userToken: [] }],
-      request: { body: { required: true, content: { 'application/json': { schema: CreateRoom } } } },
+      request: { body: { required: false, content: { 'application/json': { schema: CreateRoom } } } },
       responses: {
         200: { description: 'It is this user’s already; it exists in LiveKit now.', ...created },
         201: { description: 'Claimed and created.', ...created },

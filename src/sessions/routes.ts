@@ -65,6 +65,8 @@ export function sessionRoutes({ tokens, sessions, events, followUp, now }: Sessi
       createRoute({
         method: 'get',
         path: '/sessions',
+        operationId: 'listSessions',
+        tags: ['Sessions'],
         summary: 'Own sessions, newest first',
         security,
         request: { query: z.object({ limit: page(50, 100), before: z.string().max(128).optional() }) },
@@ -82,6 +84,8 @@ export function sessionRoutes({ tokens, sessions, events, followUp, now }: Sessi
       createRoute({
         method: 'get',
         path: '/sessions/{id}',
+        operationId: 'getSession',
+        tags: ['Sessions'],
         summary: 'One own session',
         security,
         request: { params: Params },
@@ -96,6 +100,8 @@ export function sessionRoutes({ tokens, sessions, events, followUp, now }: Sessi
       createRoute({
         method: 'delete',
         path: '/sessions/{id}',
+        operationId: 'endSession',
+        tags: ['Sessions'],
         summary: 'End it and remove its participant from LiveKit',
         security,
         request: { params: Params },
@@ -116,6 +122,8 @@ export function sessionRoutes({ tokens, sessions, events, followUp, now }: Sessi
       createRoute({
         method: 'get',
         path: '/sessions/{id}/events',
+        operationId: 'listSessionEvents',
+        tags: ['Sessions'],
         summary: 'What happened in it, oldest first',
         security,
         request: {

@@ -52,9 +52,11 @@ export function tokenRoutes({ tokens, agents, joinTokens, livekitUrl }: TokenRou
     createRoute({
       method: 'post',
       path: '/token',
+      operationId: 'mintJoinToken',
+      tags: ['Join tokens'],
       summary: 'A LiveKit join token, and the session it belongs to',
       security: [{ userToken: [] }, { agentToken: ['rooms:join'] }],
-      request: { body: { required: true, content: { 'application/json': { schema: TokenRequest } } } },
+      request: { body: { required: false, content: { 'application/json': { schema: TokenRequest } } } },
       responses: {
         201: { description: 'Minted.', content: { 'application/json': { schema: TokenResponse } } },
         ...problems(

@@ -1,0 +1,135 @@
+import { createConfig, lintFromString } from '@redocly/openapi-core'
+import { describe, expect, it } from 'vitest'
+import { describeApi, operationsOf, PROBLEM_LIST, problemCodes } from '../src/docs/openapi.ts'
+import { checkerOf } from './documented.ts'
+import { makeApp } from './support.ts'
+
+const PUBLIC_URL = 'https://api.behalf.test'
+const newApp = () => makeApp({ env: { PUBLIC_URL } })
+
+async function documentOf({ app }: Awaited<ReturnType<typeof newApp>>) {
+  const answer = await app.request('/openapi.json')
+  expect(answer.status).toBe(200)
+  return (await answer.json()) as ReturnType<typeof describeApi>
+}
+
+describe('/openapi.json', () => {
+  it('passes a standard linter, examples and all, without a warning', async () => {
+    const document = await documentOf(await newApp())
+    expect(document).toMatchObject({
+      openapi: '3.1.1',
+      servers: [{ url: PUBLIC_URL }],
+      info: { version: '0.0.0-test' },
+    })
+    const config = await createConfig({
+      extends: ['recommended-strict'],
+      rules: {
+        'no-invalid-schema-examples': 'error',
+        'operation-operationId': 'error',
+        'operation-tag-defined': 'error',
+        'tag-description': 'error',
+        // Documents and health have no way to be asked wrongly.
+        'operation-4xx-response': 'off',
+      },
+    })
+    const found = await lintFromString({ source: JSON.stringify(document), absoluteRef: 'openapi.json', config })
+    expect(found.map(({ ruleId, message, location }) => [ruleId, message, location[0]?.pointer])).toEqual([])
+  })
+
+  it('has every route of the app, and no other', async () => {
+    const t = await newApp()
+    const served = t.app.routes
+      .filter(({ method }) => method !== 'ALL')
+      .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`)
+    const described = operationsOf(await documentOf(t)).map(({ method, path }) => `${method.toUpperCase()} ${path}`)
+    expect(described.sort()).toEqual([...new Set(served)].sort())
+  })
+
+  it('says for every operation who may call it, and that others get 401', async () => {
+    const operations = operationsOf(await documentOf(await newApp()))
+    const open = operations.filter(({ operation: { security } }) => !security || security.length === 0)
+    expect(open.map(({ path }) => path).sort()).toEqual([
+      '/.well-known/jwks.json',
+      '/.well-known/oauth-authorization-server',
+      '/auth/guest',
+      '/auth/login',
+      '/auth/logout',
+      '/auth/refresh',
+      '/docs',
+      '/health',
+      '/health/live',
+      '/health/ready',
+      '/openapi.json',
+    ])
+    for (const { path, operation } of operations.filter((one) => !open.includes(one))) {
+      expect(Object.keys(operation.responses ?? {}), path).toContain('401')
+    }
+  })
+
+  it('has every problem code, with a meaning and what to do', async () => {
+    const document = await documentOf(await newApp())
+    const inRoutes = operationsOf(document)
+      .flatMap(({ operation }) => Object.values(operation.responses ?? {}))
+      .flatMap((response) => ('content' in response ? Object.values(response.content ?? {}) : []))
+      .flatMap(({ schema }) => problemCodes(schema) ?? [])
+    const elsewhere = PROBLEM_LIST.filter(({ where }) => where !== undefined).map(({ code }) => code)
+    expect([...new Set([...inRoutes, ...elsewhere])].sort()).toEqual(PROBLEM_LIST.map(({ code }) => code).sort())
+    expect(elsewhere.filter((code) => inRoutes.includes(code))).toEqual([])
+    expect(document).toHaveProperty('x-problems', PROBLEM_LIST)
+  })
+})
+
+describe('/docs', () => {
+  it('shows every operation and loads nothing', async () => {
+    const t = await newApp()
+    const answer = await t.app.request('/docs')
+    const page = await answer.text()
+    for (const { operation } of operationsOf(await documentOf(t)))
+      expect(page).toContain(`id="${operation.operationId}"`)
+    expect(answer.headers.get('Content-Security-Policy')).toMatch(/^default-src 'none'; style-src 'sha256-[^;]*;/)
+    expect(page).not.toMatch(/<(script|iframe|object|embed|img)\b|\bsrc=|@import|url\(|\sstyle=|\son\w+=/i)
+    expect([...page.matchAll(/<link\b[^>]*>/g)].map(String)).toEqual(['<link rel="icon" href="data:,">'])
+  })
+})
+
+describe('the check of every answer in these tests', () => {
+  const problem = {
+    type: 'urn:behalf:problem:session_ended',
+    title: 'session ended',
+    status: 409,
+    code: 'session_ended',
+    detail: 'x',
+    instance: '/token',
+    requestId: 'x',
+  }
+  const user = { id: 'user_1', guest: false }
+
+  it.each([
+    ['a documented answer', 'GET /auth/me', 200, user, []],
+    ['an undeclared member', 'GET /auth/me', 200, { ...user, secret: 1 }, [/unevaluated/]],
+    ['an undeclared member further in', 'GET /sessions', 200, { sessions: [{ x: 1 }] }, [/required/, /unevaluated/]],
+    ['a missing member', 'GET /auth/me', 200, { id: 'user_1' }, [/required/]],
+    ['another status', 'GET /auth/me', 418, user, [/status/]],
+    ['a code of the route', 'POST /token', 409, problem, []],
+    ['a code of another route', 'POST /token', 409, { ...problem, code: 'email_taken' }, [/allowed values/]],
+    ['a path of its own', 'GET /nowhere', 200, {}, [/no such operation/]],
+  ])('judges %s', async (_, request, status, body, expected) => {
+    const check = checkerOf(describeApi((await newApp()).app, { publicUrl: PUBLIC_URL, version: '1' }))
+    const [method = '', path = ''] = request.split(' ')
+    const type = 'code' in body ? 'application/problem+json' : 'application/json'
+    const headers = { 'Content-Type': type, 'X-Request-Id': 'x' }
+    const found = (await check(method, path, new Response(JSON.stringify(body), { status, headers }))).join('\n')
+    if (expected.length === 0) expect(found).toBe('')
+    for (const pattern of expected) expect(found).toMatch(pattern)
+  })
+
+  it('misses no header and no content type', async () => {
+    const check = checkerOf(describeApi((await newApp()).app, { publicUrl: PUBLIC_URL, version: '1' }))
+    const answer = (headers: Record<string, string>) => new Response(JSON.stringify(user), { headers })
+    const good = { 'Content-Type': 'application/json', 'X-Request-Id': 'x' }
+    expect(await check('GET', '/auth/me', answer(good))).toEqual([])
+    expect(await check('GET', '/auth/me', answer({ ...good, 'Retry-After': '1' }))).toHaveLength(1)
+    expect(await check('GET', '/auth/me', answer({ ...good, 'Content-Type': 'text/html' }))).toHaveLength(1)
+    expect(await check('GET', '/auth/me', answer({ 'Content-Type': 'application/json' }))).toHaveLength(1)
+  })
+})
