@@ -72,6 +72,17 @@ describe('sessions that nobody joined', () => {
     expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'superseded' }])
   })
 
+  test('are cleared from LiveKit at once, should somebody be there whom LiveKit has not told of', async () => {
+    const s = await scene()
+    const { user, room } = await s.present()
+    for (let i = 0; i < 10; i++) {
+      s.clock.advance(1)
+      await mint(s, user.bearer)
+    }
+    await s.background.idle()
+    expect(s.sfu.rooms.has(room)).toBe(false)
+  })
+
   test('do not come to life with their old token: whoever joins is removed', async () => {
     const s = await scene()
     const user = await s.newUser()
