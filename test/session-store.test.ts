@@ -94,7 +94,7 @@ describe('webhooks in SQLite', () => {
       }),
       { numRuns: 150 },
     )
-  })
+  }, 30_000)
 
   test('count once by their id, also when both copies come in one turn', async () => {
     const { store, opened } = await setUp()
@@ -174,7 +174,7 @@ describe('answers in SQLite', () => {
       }),
       { numRuns: 200 },
     )
-  })
+  }, 30_000)
 })
 
 describe('writes at once', () => {
