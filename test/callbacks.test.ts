@@ -164,6 +164,20 @@ describe('POST /agent/session/end', () => {
     expect((await s.progress(agent.bearer, second.pair)).status).toBe(201)
   })
 
+  test('nor one that another session takes over while it is being removed', async () => {
+    const s = await scene()
+    const agent = await s.newAgent()
+    const first = await s.present({ room: 'mine' })
+    const second = await s.newSession(first.user, { room: 'mine' })
+    await s.context(agent.bearer, first.pair)
+    s.sfu.before('GetParticipant', () => s.sfu.join(second.joinToken))
+    expect((await s.end(agent.bearer, first.pair)).status).toBe(200)
+    await s.background.idle()
+    expect(s.sfu.asked('GetParticipant')).toBeGreaterThan(1)
+    expect(s.sfu.asked('RemoveParticipant')).toBe(0)
+    expect((await s.progress(agent.bearer, second.pair)).status).toBe(201)
+  })
+
   test('is told that the session has ended when it comes twice', async () => {
     const s = await scene()
     const agent = await s.newAgent()

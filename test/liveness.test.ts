@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { callingScene, NOT_LIVE, refusal } from './scene.ts'
 import { postWebhook, type SfuParticipant, webhookEvent } from './sfu.ts'
 
@@ -37,10 +37,10 @@ describe('a confirmation', () => {
   })
 
   test('counts from the start of the question', async () => {
-    const { s, report, asked } = await callingScene({ env: { LIVENESS_SECONDS: '10' } })
+    const { s, report, asked, untilAsked } = await callingScene({ env: { LIVENESS_SECONDS: '10' } })
     const release = s.sfu.hold()
     const slow = report()
-    await vi.waitFor(() => expect(asked()).toBe(1))
+    await untilAsked(1)
     s.clock.advance(1.5)
     release()
     expect((await slow).status).toBe(201)
@@ -78,6 +78,23 @@ describe('absent', () => {
     s.clock.advance(0.001)
     expect(await refusal(report())).toEqual(NOT_LIVE)
     expect(asked()).toBe(2)
+  })
+
+  test('twice closes the presence, and is undone when LiveKit lists it again', async () => {
+    const { s, report, leg, user, pair } = await callingScene({ env: { LIVENESS_SECONDS: '1' } })
+    await report()
+    s.sfu.leave(leg)
+    const statuses = []
+    for (const _ of [1, 2]) {
+      s.clock.advance(2)
+      expect(await refusal(report())).toEqual(NOT_LIVE)
+      statuses.push((await s.sessionOf(user, pair)).status)
+    }
+    s.sfu.enter(leg.room.name, leg.participant)
+    s.clock.advance(2)
+    expect((await report()).status).toBe(201)
+    expect(statuses).toEqual(['live', 'disconnected'])
+    expect((await s.sessionOf(user, pair)).status).toBe('live')
   })
 
   test('is not reused once LiveKit tells of a join', async () => {

@@ -1,4 +1,4 @@
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import { z } from 'zod'
 import { agentAccounts } from '../src/agents/accounts.ts'
 import { SCOPES, type Scope } from '../src/agents/agent.ts'
@@ -97,6 +97,9 @@ export async function callingScene(options?: Parameters<typeof scene>[0]) {
     report: () => s.progress(agent.bearer, present.pair),
     /** How often the guard asked LiveKit about anybody. */
     asked: () => s.sfu.asked('GetParticipant'),
+    /** Resolves when that many questions have arrived, answered or not. */
+    untilAsked: (times: number) =>
+      vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(times), { timeout: 4000, interval: 10 }),
   }
 }
 

@@ -72,6 +72,7 @@ const ok = (body: unknown) => ({ status: 200, body })
 export async function startSfu() {
   const rooms = new Map<string, SfuRoom>()
   const questions: Question[] = []
+  const interrupts = new Map<string, () => void>()
   let gate = Promise.resolve()
 
   function roomNamed(name: string): SfuRoom {
@@ -109,8 +110,12 @@ export async function startSfu() {
 
   async function answer(request: IncomingMessage, response: ServerResponse) {
     const method = request.url?.replace('/twirp/livekit.', '') ?? ''
+    const asked = method.split('/')[1] ?? ''
     const body = Body.parse(JSON.parse(await text(request)))
-    questions.push({ method: method.split('/')[1] ?? '', room: body.room, identity: body.identity })
+    questions.push({ method: asked, room: body.room, identity: body.identity })
+    const interrupt = interrupts.get(asked)
+    interrupts.delete(asked)
+    interrupt?.()
     await gate
     switch (sfu.mode) {
       case 'hang':
@@ -143,6 +148,8 @@ export async function startSfu() {
     questions,
     /** How often it was asked: at all, or that method. */
     asked: (method?: string) => questions.filter((question) => !method || question.method === method).length,
+    /** Runs once, when that method is asked next, before its answer. */
+    before: (method: string, work: () => void) => void interrupts.set(method, work),
     /** Keeps every answer back until the returned function is called. */
     hold() {
       let release = () => {}

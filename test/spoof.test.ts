@@ -70,6 +70,11 @@ describe('who asks', () => {
       async (s) => `Bearer ${(await s.newAgent('narrow', ['rooms:join'])).bearer}`,
     ],
     [
+      'an agent whose token was issued for less than its account may',
+      { status: 403, code: 'insufficient_scope' },
+      async (s) => `Bearer ${await s.signed({ ...agentClaims(s, s.agent.id), scope: 'rooms:join' })}`,
+    ],
+    [
       'an agent whose token claims more than its account may',
       { status: 403, code: 'insufficient_scope' },
       async (s) => {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { joinedScene, refusal, type Scene } from './scene.ts'
@@ -34,8 +35,15 @@ describe('a webhook is refused', () => {
       async ({ s, signed: { body } }) => ({ token: await sign(s, body, { at: s.clock.now() + 11_000 }) }),
     ],
     ['with a join token', async ({ joinToken }) => ({ token: joinToken })],
-    ['without the body’s hash', async ({ s }) => ({ token: await unhashed(s, {}) })],
-    ['with a hash of the wrong type', async ({ s }) => ({ token: await unhashed(s, { sha256: [1, 2] }) })],
+    [
+      'without an expiry',
+      async ({ s, signed: { body } }) => {
+        const sha256 = createHash('sha256').update(body).digest('base64')
+        return { token: await claiming(s, { sha256 }, { expires: false }) }
+      },
+    ],
+    ['without the body’s hash', async ({ s }) => ({ token: await claiming(s, {}) })],
+    ['with a hash of the wrong type', async ({ s }) => ({ token: await claiming(s, { sha256: [1, 2] }) })],
     [
       'without a signature',
       async ({ signed }) => {
@@ -94,11 +102,9 @@ function sign(s: Scene, body: string, change: Partial<Parameters<typeof webhookT
   return webhookToken(body, { ...s.secrets.webhook, at: s.clock.now(), ...change })
 }
 
-function unhashed({ secrets, clock }: Scene, claims: Record<string, unknown>) {
+function claiming({ secrets, clock }: Scene, claims: Record<string, unknown>, { expires = true } = {}) {
   const { key, secret } = secrets.webhook
-  return new SignJWT(claims)
-    .setProtectedHeader({ alg: 'HS256' })
-    .setIssuer(key)
-    .setExpirationTime(Math.floor(clock.now() / 1000) + 300)
-    .sign(Buffer.from(secret))
+  const token = new SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).setIssuer(key)
+  if (expires) token.setExpirationTime(Math.floor(clock.now() / 1000) + 300)
+  return token.sign(Buffer.from(secret))
 }
