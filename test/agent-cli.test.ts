@@ -8,7 +8,7 @@ import { run } from '../src/agents/command.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { makeApp } from './support.ts'
 
-const CLI = fileURLToPath(new URL('../src/agents/cli.ts', import.meta.url))
+const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
 const TSX = import.meta.resolve('tsx')
 
 const cleanups: Array<() => unknown> = []
@@ -30,7 +30,7 @@ function workplace() {
   const start = (env: Record<string, string>, args: string[]) =>
     new Promise<Outcome>((resolve) => {
       const options = { cwd: folder, env: { PATH: process.env.PATH, ...env } }
-      const child = execFile(process.execPath, ['--import', TSX, CLI, ...args], options, (_, stdout, stderr) =>
+      const child = execFile(process.execPath, ['--import', TSX, CLI, 'agent', ...args], options, (_, stdout, stderr) =>
         resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
     })

@@ -1,6 +1,6 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { describe, expect, it } from 'vitest'
-import { describeApi, operationsOf, PROBLEM_LIST, problemCodes } from '../src/docs/openapi.ts'
+import { describeApi, operationsOf, PROBLEM_LIST, problemCodes, responsesOf } from '../src/docs/openapi.ts'
 import { checkerOf } from './documented.ts'
 import { makeApp } from './support.ts'
 
@@ -69,8 +69,8 @@ describe('/openapi.json', () => {
   it('has every problem code, with a meaning and what to do', async () => {
     const document = await documentOf(await newApp())
     const inRoutes = operationsOf(document)
-      .flatMap(({ operation }) => Object.values(operation.responses ?? {}))
-      .flatMap((response) => ('content' in response ? Object.values(response.content ?? {}) : []))
+      .flatMap(({ operation }) => responsesOf(operation))
+      .flatMap(({ content }) => Object.values<{ schema?: unknown }>(content ?? {}))
       .flatMap(({ schema }) => problemCodes(schema) ?? [])
     const elsewhere = PROBLEM_LIST.filter(({ where }) => where !== undefined).map(({ code }) => code)
     expect([...new Set([...inRoutes, ...elsewhere])].sort()).toEqual(PROBLEM_LIST.map(({ code }) => code).sort())

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
-import { ConfigError, loadConfig } from '../config.ts'
+import { type Environment, oneLine, type Print, UsageError } from '../command-line.ts'
+import { loadConfig } from '../config.ts'
 import { openStore } from '../store/open.ts'
 import { type AgentAccounts, type AgentCredentials, type AgentSummary, agentAccounts } from './accounts.ts'
 import { isScope, SCOPES, type Scope } from './agent.ts'
@@ -33,21 +34,11 @@ interface Command {
   json: boolean
 }
 
-/** Writes its text and a line end. */
-type Print = (line: string) => void
-
-class UsageError extends Error {}
-
 /**
  * The command `npm run agent`: results go to `out`, errors as one line to `err`.
  * @returns the exit code: 0, 1 for a command that failed, 2 for one that cannot be understood.
  */
-export async function run(
-  argv: string[],
-  env: Record<string, string | undefined>,
-  out: Print,
-  err: Print,
-): Promise<number> {
+export async function run(argv: string[], env: Environment, out: Print, err: Print): Promise<number> {
   try {
     const command = parse(argv)
     if (command === 'help') {
@@ -145,10 +136,4 @@ function showAgents(agents: AgentSummary[], json: boolean): string {
       return `${agent.id}  ${state}  created ${agent.createdAt}  ${agent.scopes.join(' ')}`
     })
     .join('\n')
-}
-
-function oneLine(error: unknown): string {
-  const text =
-    error instanceof ConfigError ? error.problems.join('; ') : error instanceof Error ? error.message : String(error)
-  return text.replace(/\s+/g, ' ')
 }

@@ -29,6 +29,11 @@ interface LoadedKey extends StoredKey {
 /** Loads the service's signing keys from the store, making the first one if there is none. */
 export async function loadSigningKeys(store: KeyStore, now: number): Promise<SigningKeys> {
   if ((await store.signingKeys()).length === 0) await store.addFirstSigningKey(await newSigningKey(now))
+  return readSigningKeys(store)
+}
+
+/** The keys that the store has, without making one. */
+export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>): Promise<SigningKeys> {
   const keys = await Promise.all((await store.signingKeys()).map(load))
   const published = (at: number) => keys.filter((key) => key.expiresAt === null || key.expiresAt > at)
   return {

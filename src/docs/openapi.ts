@@ -116,7 +116,7 @@ export function operationsOf(document: ApiDocument) {
 }
 
 /** An operation's responses; ours are never references. */
-function responsesOf(operation: Operation) {
+export function responsesOf(operation: Operation) {
   const responses: Responses = operation.responses ?? {}
   return Object.values(responses).filter((response) => !('$ref' in response))
 }

@@ -186,7 +186,7 @@ export function apiAt({ url, databaseUrl }: Service) {
 
     /** An agent account made beside the running service, with its access token. */
     async agent(name: string): Promise<Agent> {
-      const args = ['--import', 'tsx', join(REPOSITORY, 'src/agents/cli.ts'), 'create', name, '--json']
+      const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), 'agent', 'create', name, '--json']
       const printed = await output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
       const { id, secret } = AgentSecret.parse(JSON.parse(printed))
       const response = await fetch(`${url}/agent/token`, {

@@ -1,0 +1,28 @@
+import { existsSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
+import { run as runAgent } from './agents/command.ts'
+import { run as runToken } from './inspect/command.ts'
+
+const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
+
+  npm run agent -- --help   agent accounts
+  npm run token -- --help   what a token is, what it allows, whether it is valid`
+
+async function main([tool, ...argv]: string[]): Promise<number> {
+  if (existsSync('.env')) process.loadEnvFile()
+  switch (tool) {
+    case 'agent':
+      return runAgent(argv, process.env, console.log, console.error)
+    case 'token':
+      return runToken(argv, process.env, console.log, console.error, () => text(process.stdin))
+    case '--help':
+    case '-h':
+      console.log(HELP)
+      return 0
+    default:
+      console.error('Say which tool, agent or token; --help shows them.')
+      return 2
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2))
