@@ -29,6 +29,7 @@ import { pruner } from './prune.ts'
 import { roomRules } from './rooms/rooms.ts'
 import { roomRoutes } from './rooms/routes.ts'
 import { dispatcher } from './sessions/dispatch.ts'
+import { eventStreams } from './sessions/event-streams.ts'
 import { followUp as followUpOf } from './sessions/follow-up.ts'
 import { reconciler } from './sessions/reconciler.ts'
 import { removal as removalOf } from './sessions/removal.ts'
@@ -75,6 +76,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     config,
     now,
   })
+  const streams = eventStreams({ events, sessions, log, now })
   const health = healthOf({ sessions, livekit, now })
   const receive = webhookReceiver(secrets.webhook, now)
 
@@ -97,13 +99,21 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     .route('/', authRoutes({ accounts, tokens, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, now }))
-    .route('/', sessionRoutes({ tokens, sessions, events, followUp, now }))
+    .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp, now }))
     .route('/', agentTokenRoutes({ agents, tokens, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
     .route('/', docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })))
 
-  return { app, guard, reconcile, health, background, prune: pruner({ accounts, rooms, sessions, events, now }) }
+  return {
+    app,
+    guard,
+    reconcile,
+    health,
+    background,
+    streams,
+    prune: pruner({ accounts, rooms, sessions, events, now }),
+  }
 }
 
 /** The typed routes, for a client built on `hono/client`. */

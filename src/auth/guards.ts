@@ -4,10 +4,10 @@ import type { Agent, AgentStore } from '../agents/store.ts'
 import { AppError } from '../errors.ts'
 import { bearerToken } from '../http/bearer.ts'
 import type { AppEnv } from '../http/router.ts'
-import type { AccessTokens, UserToken } from './tokens.ts'
+import type { AccessTokens, VerifiedUserToken } from './tokens.ts'
 
 export interface UserEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { user: UserToken }
+  Variables: AppEnv['Variables'] & { user: VerifiedUserToken }
 }
 
 export interface AgentEnv extends AppEnv {

@@ -16,6 +16,11 @@ export interface UserToken {
   userId: string
 }
 
+export interface VerifiedUserToken extends UserToken {
+  /** The token's `exp`, Unix seconds. */
+  expiresAt: number
+}
+
 export interface AgentToken {
   agentId: string
   scopes: Scope[]
@@ -27,7 +32,7 @@ export interface AgentToken {
 export interface AccessTokens {
   issueUserToken(user: UserToken): Promise<string>
   /** @throws AppError `invalid_token` */
-  verifyUserToken(token: string): Promise<UserToken>
+  verifyUserToken(token: string): Promise<VerifiedUserToken>
   issueAgentToken(agent: AgentToken): Promise<string>
   /** @throws AppError `invalid_token` */
   verifyAgentToken(token: string): Promise<AgentToken>
@@ -91,9 +96,9 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
   return {
     issueUserToken: ({ userId }) => sign({ sub: userId, client_id: FIRST_PARTY_CLIENT }, userAudience),
     async verifyUserToken(token) {
-      const { sub } = await verify(token, userAudience)
-      if (typeof sub !== 'string' || !sub.startsWith('user_')) throw notValid()
-      return { userId: sub }
+      const { sub, exp } = await verify(token, userAudience)
+      if (typeof sub !== 'string' || !sub.startsWith('user_') || exp === undefined) throw notValid()
+      return { userId: sub, expiresAt: exp }
     },
     issueAgentToken: ({ agentId, scopes, generation }) =>
       sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience),

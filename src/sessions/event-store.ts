@@ -41,6 +41,11 @@ export interface EventStore {
   page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
   /** The last `limit` events, oldest first. */
   last(sessionId: string, limit: number): Promise<SessionEvent[]>
+  /**
+   * Calls back after an event of that session was stored, perhaps late, more often than needed or not at all: only a
+   * hint to read again by cursor (with PostgreSQL it will be LISTEN/NOTIFY). Returns how to stop it.
+   */
+  subscribe(sessionId: string, onAppended: () => void): () => void
   /** Forgets at most `limit` idempotency keys that are older; returns how many. */
   pruneKeys(before: number, limit: number): Promise<number>
 }

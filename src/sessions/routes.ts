@@ -5,6 +5,7 @@ import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { EventStore } from './event-store.ts'
+import type { EventStreams } from './event-streams.ts'
 import type { FollowUp } from './follow-up.ts'
 import { EventJson, eventJson, SessionJson, sessionJson } from './json.ts'
 import type { Session, SessionStore } from './store.ts'
@@ -13,6 +14,7 @@ export interface SessionRoutesDeps {
   tokens: AccessTokens
   sessions: SessionStore
   events: EventStore
+  streams: EventStreams
   followUp: FollowUp
   now: () => number
 }
@@ -37,6 +39,32 @@ const EventPage = z
   })
   .openapi('EventPage')
 
+const LastEventId = z
+  .string()
+  .regex(/^\d{1,15}$/, 'is the id of an event: its seq')
+  .transform(Number)
+  .openapi({ type: 'integer', description: 'Where to resume; it wins over `after`.' })
+
+const EventStreamText = z.string().openapi({
+  description: [
+    'Server-Sent Events: `id` is the `seq`, `data` a SessionEvent in JSON. Comments keep the connection alive. Before the',
+    'server closes it sends an event `close` without id, its data `{"reason": "ended" | "token_expired" | "slow_reader" |',
+    '"shutting_down"}`; after any but `ended`, resume with `Last-Event-ID`.',
+  ].join(' '),
+  example:
+    'id: 1\ndata: {"seq":1,"type":"session.status","data":{"status":"live"},"createdAt":"2026-01-01T00:00:00.000Z"}\n\n',
+})
+
+const STREAM_HEADERS = {
+  'Content-Type': 'text/event-stream',
+  'Cache-Control': 'no-store',
+  // nginx would collect the events otherwise.
+  'X-Accel-Buffering': 'no',
+}
+
+const acceptsEventStream = (accept = '') =>
+  accept.split(',').some((range) => /^\s*text\/event-stream\s*(;|$)/i.test(range))
+
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const security = [{ userToken: [] }]
 const refusals = [
@@ -48,7 +76,7 @@ const refusals = [
 ] as const
 
 /** A user's own sessions, and what happened in them. */
-export function sessionRoutes({ tokens, sessions, events, followUp, now }: SessionRoutesDeps) {
+export function sessionRoutes({ tokens, sessions, events, streams, followUp, now }: SessionRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
@@ -129,15 +157,30 @@ export function sessionRoutes({ tokens, sessions, events, followUp, now }: Sessi
         request: {
           params: Params,
           query: z.object({ after: z.coerce.number().int().min(0).default(0), limit: page(100, 1000) }),
+          headers: z.object({ 'last-event-id': LastEventId.optional() }),
         },
         responses: {
-          200: { description: 'A page.', content: json(EventPage) },
-          ...problems(...refusals, 'session_not_found'),
+          200: {
+            description: 'A page; or what happened and what happens, as it does, when Accept names text/event-stream.',
+            content: { ...json(EventPage), 'text/event-stream': { schema: EventStreamText } },
+          },
+          ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
         },
       }),
       async (c) => {
-        const { id } = await own(c.req.valid('param').id, c.var.user.userId)
+        const { userId, expiresAt } = c.var.user
+        const { id } = await own(c.req.valid('param').id, userId)
         const { after, limit } = c.req.valid('query')
+        c.header('Vary', 'Accept', { append: true })
+        if (acceptsEventStream(c.req.header('Accept'))) {
+          const { 'last-event-id': lastEventId } = c.req.valid('header')
+          const { outgoing } = c.env ?? {}
+          const cut = outgoing && (() => void outgoing.destroy())
+          // Nobody would read the body of an answer to HEAD.
+          if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS)
+          const from = { sessionId: id, after: lastEventId ?? after, expiresAt, cut }
+          return c.body(streams.open(userId, from), 200, STREAM_HEADERS)
+        }
         const found = await events.page(id, after, limit + 1)
         const shown = found.slice(0, limit)
         return c.json(

@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
 import type { Appended, EventStore, SessionEvent } from '../sessions/event-store.ts'
+import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
 import { events, idempotencyKeys, sessions } from './schema.ts'
@@ -20,7 +21,7 @@ const columns = {
 const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
 /** Events and idempotency keys in SQLite. */
-export function sqliteEvents(db: Db, write: Write): EventStore {
+export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventStore {
   const ofSession = eq(events.sessionId, param('sessionId'))
   const nextSeq = db
     .update(sessions)
@@ -104,11 +105,13 @@ export function sqliteEvents(db: Db, write: Write): EventStore {
         const { seq } = next
         insert.run({ sessionId, seq, type, data: JSON.stringify(data), agentId, createdAt })
         if (idempotency) insertKey.run({ ...idempotency, agentId, sessionId, seq, createdAt })
+        hints.appended(sessionId)
         return { outcome: 'stored', event: { seq, type, data, agentId, createdAt } }
       }),
     findReplay: (agentId, sessionId, idempotency) => reading(() => replayOf(agentId, sessionId, idempotency)),
     page: (sessionId, after, limit) => reading(() => page.all({ sessionId, after, limit }).map(toEvent)),
     last: (sessionId, limit) => reading(() => last.all({ sessionId, limit }).map(toEvent).reverse()),
+    subscribe: hints.subscribe,
     pruneKeys: (before, limit) =>
       write(() => {
         const old = sql`select rowid from idempotency_keys where created_at < ${before} limit ${limit}`

@@ -5,6 +5,7 @@ import type { RoomStore } from '../rooms/store.ts'
 import type { EventStore } from '../sessions/event-store.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import { sqliteAgents } from './agents.ts'
+import { appendHints } from './append-hints.ts'
 import { sqliteEvents } from './events.ts'
 import { groupCommit } from './group-commit.ts'
 import { sqliteKeys } from './keys.ts'
@@ -29,13 +30,14 @@ export interface Store {
 export async function openStore(url: string): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { write, flush } = groupCommit(raw)
+  const hints = appendHints()
   return {
     users: sqliteUsers(db, write),
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
     rooms: sqliteRooms(db, write),
-    sessions: sqliteSessions(db, write),
-    events: sqliteEvents(db, write),
+    sessions: sqliteSessions(db, write, hints),
+    events: sqliteEvents(db, write, hints),
     async close() {
       flush()
       if (raw.open && !raw.memory) raw.pragma('wal_checkpoint(TRUNCATE)')

@@ -1,6 +1,7 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
 import { apply, type Fact, type Presence, type Rules, type SessionFacts, statusOf } from '../sessions/lifecycle.ts'
 import type { Change, EndNote, Session } from '../sessions/store.ts'
+import type { AppendHints } from './append-hints.ts'
 import { events, finishedRooms, presences, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -14,7 +15,7 @@ const NO_RULES: Rules = { reconnectMs: 0 }
 const ABSENT = new Set(['left', 'never_joined'])
 
 /** Loads and saves what is known of a session. Synchronous: callers hold the transaction. */
-export function sessionFacts(db: Db) {
+export function sessionFacts(db: Db, hints: AppendHints) {
   const presencesOf = db
     .select({
       sid: presences.sid,
@@ -136,6 +137,7 @@ export function sessionFacts(db: Db) {
       const data = { status, ...(after.end ? { reason: after.end.reason } : {}), ...note }
       const { seq } = saveStatus.get({ id: session.id, status }) as { seq: number }
       insertStatusEvent.run({ id: session.id, seq, data: JSON.stringify(data), at })
+      hints.appended(session.id)
     }
     const ended = { endedAt: after.end?.at ?? null, endReason: after.end?.reason ?? null }
     return { session: { ...session, ...ended, status }, before: session.status, facts: after }

@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import { openPresences, type SessionFacts } from '../sessions/lifecycle.ts'
 import type { Opened, Session, SessionStore } from '../sessions/store.ts'
+import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
 import { rooms, sessions, webhookEvents } from './schema.ts'
@@ -22,7 +23,7 @@ const columns = {
 }
 
 /** Sessions in SQLite. The rules are `lifecycle.ts`; here they are only loaded, applied and saved in one transaction. */
-export function sqliteSessions(db: Db, write: Write): SessionStore {
+export function sqliteSessions(db: Db, write: Write, hints: AppendHints): SessionStore {
   const unfinished = isNull(sessions.endedAt)
   const find = db
     .select(columns)
@@ -99,7 +100,7 @@ export function sqliteSessions(db: Db, write: Write): SessionStore {
     .select({ at: sql<number | null>`max(${webhookEvents.receivedAt})` })
     .from(webhookEvents)
     .prepare()
-  const facts = sessionFacts(db)
+  const facts = sessionFacts(db, hints)
 
   const load = (id: string): { session: Session; facts: SessionFacts } | null => {
     const session = find.get({ id }) as Session | undefined

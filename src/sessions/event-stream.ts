@@ -1,0 +1,182 @@
+import type { Logger } from 'pino'
+import type { EventStore, SessionEvent } from './event-store.ts'
+import { eventJson } from './json.ts'
+import type { SessionStore } from './store.ts'
+
+/** Why the server closes a stream: `data.reason` of its last event, `close`. */
+export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'
+
+/** Milliseconds. */
+export interface StreamTiming {
+  /** A comment after this much silence, so that proxies keep the connection and a dead one is noticed. */
+  heartbeat: number
+  /** The store is read again this often even without a hint. */
+  poll: number
+  /** A reader that has taken nothing for so long is dropped. */
+  stall: number
+  /** How long it then has to take the last event, before its connection is cut. */
+  goodbye: number
+}
+
+export const STREAM_TIMING: StreamTiming = { heartbeat: 15_000, poll: 3_000, stall: 30_000, goodbye: 5_000 }
+
+export interface EventStreamDeps {
+  events: Pick<EventStore, 'page' | 'subscribe'>
+  sessions: Pick<SessionStore, 'find'>
+  log: Pick<Logger, 'warn'>
+  /** Milliseconds since the epoch. */
+  now: () => number
+}
+
+export interface EventStreamRequest {
+  sessionId: string
+  /** `seq` of the last event that the client has. */
+  after: number
+  /** `exp` of its access token, Unix seconds. */
+  expiresAt: number
+  /** Destroys the connection, which cancels the body; absent where there is none. */
+  cut?: (() => void) | undefined
+}
+
+export interface EventStream {
+  /** Server-Sent Events, made as they are read. */
+  body: ReadableStream<Uint8Array>
+  /** Sends what is under way, then the last event. */
+  close(reason: CloseReason): void
+  /** Resolves when nothing is held for it any more. */
+  gone: Promise<void>
+}
+
+/** Bounds the memory of a stream: with bodies of at most 64 KiB this is 1 MiB. */
+const PAGE_EVENTS = 16
+const GREETING = 'retry: 1000\n\n'
+const HEARTBEAT = ': \n\n'
+
+const eventText = (event: SessionEvent) => `id: ${event.seq}\ndata: ${JSON.stringify(eventJson(event))}\n\n`
+const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify({ reason })}\n\n`
+
+/**
+ * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps nothing but a cursor: the store is read, a page
+ * at a time, when the reader wants more. The reader decides the pace; a hint of the store only ends the wait.
+ */
+export function eventStream(
+  { events, sessions, log, now }: EventStreamDeps,
+  { sessionId, after, expiresAt, cut }: EventStreamRequest,
+  timing: StreamTiming,
+): EventStream {
+  const encoder = new TextEncoder()
+  let cursor = after
+  let greeted = false
+  let closing: CloseReason | undefined
+  let isGone = false
+  let isHinted = false
+  let wake = () => {}
+  let sentAt = performance.now()
+  let goodbye: NodeJS.Timeout | undefined
+  let settleGone = () => {}
+  const gone = new Promise<void>((resolve) => {
+    settleGone = resolve
+  })
+  const unsubscribe = events.subscribe(sessionId, hint)
+  // A body that nobody ever reads must not be held for ever either.
+  let stall = setTimeout(close, timing.stall, 'slow_reader')
+
+  function hint(): void {
+    isHinted = true
+    wake()
+  }
+
+  /** Until a hint, or until there is something to do without one. */
+  function hintOrTimer(): Promise<void> {
+    if (isHinted) return Promise.resolve()
+    const untilHeartbeat = sentAt + timing.heartbeat - performance.now()
+    const milliseconds = Math.min(timing.poll, untilHeartbeat, expiresAt * 1000 - now())
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, Math.max(1, Math.ceil(milliseconds)))
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  async function next(): Promise<{ text: string; isLast?: true }> {
+    if (!greeted) {
+      greeted = true
+      return { text: GREETING }
+    }
+    while (!isGone) {
+      isHinted = false
+      if (now() >= expiresAt * 1000) closing ??= 'token_expired'
+      if (closing) return { text: closeText(closing), isLast: true }
+      // Read before the page: nothing is stored after the end, so that an empty page then says that all was sent.
+      const session = await sessions.find(sessionId)
+      const page = await events.page(sessionId, cursor, PAGE_EVENTS)
+      const last = page.at(-1)
+      if (last) {
+        cursor = last.seq
+        return { text: page.map(eventText).join('') }
+      }
+      if (session && session.status !== 'ended') {
+        if (performance.now() - sentAt >= timing.heartbeat) return { text: HEARTBEAT }
+        await hintOrTimer()
+      } else closing ??= 'ended'
+    }
+    return { text: '', isLast: true }
+  }
+
+  function close(reason: CloseReason): void {
+    if (isGone || closing) return
+    closing = reason
+    clearTimeout(stall)
+    goodbye = setTimeout(cutOff, timing.goodbye)
+    hint()
+  }
+
+  function cutOff(): void {
+    release()
+    if (cut) cut()
+    else controller?.error(new Error('The stream was cut.'))
+  }
+
+  function release(): void {
+    if (isGone) return
+    isGone = true
+    clearTimeout(stall)
+    clearTimeout(goodbye)
+    unsubscribe()
+    wake()
+    settleGone()
+  }
+
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined
+  const body = new ReadableStream<Uint8Array>(
+    {
+      start(started) {
+        controller = started
+      },
+      async pull(pulled) {
+        clearTimeout(stall)
+        try {
+          const { text, isLast } = await next()
+          if (isGone) return
+          pulled.enqueue(encoder.encode(text))
+          sentAt = performance.now()
+          if (!isLast) {
+            if (!closing) stall = setTimeout(close, timing.stall, 'slow_reader')
+            return
+          }
+          pulled.close()
+          release()
+        } catch (err) {
+          log.warn({ err, sessionId }, 'a stream of events broke; its client can resume')
+          cutOff()
+        }
+      },
+      cancel: release,
+    },
+    // Without a queue of its own the body is pulled only when the connection has room.
+    { highWaterMark: 0 },
+  )
+  return { body, close, gone }
+}

@@ -1,0 +1,50 @@
+import { AppError } from '../errors.ts'
+import {
+  type EventStream,
+  type EventStreamDeps,
+  type EventStreamRequest,
+  eventStream,
+  STREAM_TIMING,
+} from './event-stream.ts'
+
+/** Open streams of one user: some tabs on some devices. */
+const MAX_PER_USER = 20
+
+/** All streams of events that this process has open. */
+export interface EventStreams {
+  /** @throws AppError `too_many_streams`, or `busy` when the service is stopping */
+  open(userId: string, request: EventStreamRequest): ReadableStream<Uint8Array>
+  /** Tells every reader that the service stops; resolves when no stream is left. */
+  close(): Promise<void>
+}
+
+/** `timing` is for tests. */
+export function eventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): EventStreams {
+  const open = new Map<string, Set<EventStream>>()
+  let isStopping = false
+
+  return {
+    open(userId, request) {
+      if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 1 })
+      const ofUser = open.get(userId) ?? new Set()
+      if (ofUser.size >= MAX_PER_USER) {
+        throw new AppError('too_many_streams', `There are ${MAX_PER_USER} open streams already: close one.`, {
+          retryAfterSeconds: 5,
+        })
+      }
+      const stream = eventStream(deps, request, timing)
+      open.set(userId, ofUser.add(stream))
+      stream.gone.then(() => {
+        ofUser.delete(stream)
+        if (ofUser.size === 0 && open.get(userId) === ofUser) open.delete(userId)
+      })
+      return stream.body
+    },
+    async close() {
+      isStopping = true
+      const all = [...open.values()].flatMap((ofUser) => [...ofUser])
+      for (const stream of all) stream.close('shutting_down')
+      await Promise.all(all.map(({ gone }) => gone))
+    },
+  }
+}
