@@ -213,9 +213,10 @@ describe('a problem', () => {
 
 describe('sessions', () => {
   test('are listed, read and ended', async () => {
-    const { client } = await frontend()
+    const { client, t } = await frontend()
     await client.guest()
     const first = await client.joinToken()
+    t.clock.advance(1)
     const second = await client.joinToken({ name: 'Ada' })
     const page = await client.sessions.list({ limit: 1 })
     expect(page.sessions.map(({ id }) => id)).toEqual([second.session_id])

@@ -93,7 +93,7 @@ export function agentClient({
     return parseResponse(agent.context.$get({ query: { userId, sessionId } }, aborting(signal)))
   }
 
-  /** Ends the session and removes the user from the room. `session_ended` when it was over already. */
+  /** Ends the session and removes the user from the room. `session_ended` says that it was over: before, or by a first attempt. */
   function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<EndedSession> {
     return parseResponse(agent.session.end.$post({ json: { ...body, userId, sessionId } }, aborting(signal)))
   }

@@ -80,6 +80,7 @@ export async function* sessionEvents(
         if (event.seq <= seq) continue
         seq = event.seq
         yield event
+        signal?.throwIfAborted()
       }
     } catch (error) {
       signal?.throwIfAborted()

@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest'
+import { type AgentClientOptions, agentClient } from '../src/client.ts'
+import { failure, faultyFetch, lost, quickClock, unreachable } from './faulty-fetch.ts'
+import { type Scene, scene } from './scene.ts'
+
+const url = 'http://behalf.test'
+const TOKEN = '/agent/token'
+const PROGRESS = '/agent/progress'
+const END = '/agent/session/end'
+
+type Options = Partial<AgentClientOptions> & { onWait?: (s: Scene, count: number) => unknown }
+
+/** An agent, and a user with a session who is in the room unless a test says otherwise. */
+async function worker({ onWait, ...options }: Options = {}) {
+  const s = await scene()
+  const network = faultyFetch(s.app)
+  const { clock, waits } = quickClock(s.clock, (count) => onWait?.(s, count))
+  const credentials = await s.newAgent()
+  const agent = agentClient({ url, ...credentials, fetch: network.fetch, clock, ...options })
+  const user = await s.newUser()
+  const { pair, joinToken } = await s.newSession(user)
+  network.sent.length = 0
+  return {
+    s,
+    network,
+    waits,
+    agent,
+    user,
+    pair,
+    session: agent.session(pair),
+    join: () => s.sfu.join(joinToken),
+    told: async () => (await s.eventsOf(user, pair)).filter(({ agentId }) => agentId),
+  }
+}
+
+const keysOf = ({ sentTo }: ReturnType<typeof faultyFetch>) =>
+  sentTo(PROGRESS).map(({ headers }) => headers.get('Idempotency-Key'))
+const sum = (numbers: number[]) => numbers.reduce((total, one) => total + one, 0)
+
+describe('an agent', () => {
+  test('reports progress, reads the context and ends the session', async () => {
+    const { session, join, pair, told } = await worker()
+    join()
+    const stored = await session.progress({ step: 1 }, { type: 'lesson.step' })
+    expect(stored).toMatchObject({ sessionId: pair.sessionId, seq: 2 })
+    const context = await session.context()
+    expect(context).toMatchObject({ user: { id: pair.userId, guest: true }, session: { status: 'live' }, cursor: 2 })
+    expect(context.events.at(-1)).toMatchObject({ type: 'lesson.step', data: { step: 1 }, agentId: 'tutor' })
+    const ended = await session.end({ reason: 'lesson over', result: { score: 3 } })
+    expect(ended).toMatchObject({ id: pair.sessionId, status: 'ended', endReason: 'agent' })
+    expect(await told()).toHaveLength(1)
+  })
+
+  test('gets one service token for calls at once, and the next ahead of its expiry', async () => {
+    const { s, session, join, network } = await worker()
+    join()
+    await Promise.all(Array.from({ length: 10 }, (_, step) => session.progress({ step })))
+    expect(network.sentTo(TOKEN)).toHaveLength(1)
+    s.clock.advance(15 * 60 - 61)
+    await session.context()
+    expect(network.sentTo(TOKEN)).toHaveLength(1)
+    s.clock.advance(2)
+    await session.context()
+    expect(network.sentTo(TOKEN)).toHaveLength(2)
+    expect(new Set(keysOf(network)).size).toBe(10)
+  })
+
+  test('gets another service token when the service refuses the one it has', async () => {
+    const { s, session, join, network } = await worker({ clock: { now: () => 0, wait: async () => {} } })
+    join()
+    await session.context()
+    s.clock.advance(60 * 60)
+    await session.context()
+    expect(network.sentTo(TOKEN)).toHaveLength(2)
+  })
+
+  test('hears the words of RFC 6749 when its secret is wrong, and does not insist', async () => {
+    const { session, waits, network } = await worker({ secret: 'wrong' })
+    expect(await failure(session.context())).toMatchObject({
+      code: 'invalid_client',
+      status: 401,
+      detail: 'Client authentication failed.',
+      requestId: expect.stringMatching(/./),
+    })
+    expect(waits).toEqual([])
+    expect(network.sentTo(TOKEN)).toHaveLength(1)
+  })
+})
+
+describe('a user who is not in the room yet', () => {
+  test('is waited for, as long as Retry-After says, with one Idempotency-Key', async () => {
+    const joins: Array<() => unknown> = []
+    const { session, join, network, waits, told } = await worker({ onWait: (_, n) => n === 2 && joins[0]?.() })
+    joins.push(join)
+    await session.progress({ step: 1 })
+    expect(waits).toHaveLength(2)
+    expect(Math.min(...waits)).toBeGreaterThanOrEqual(2_000)
+    const [key, ...repeated] = keysOf(network)
+    expect(key).toMatch(/^[0-9a-f-]{36}$/)
+    expect(repeated).toEqual([key, key])
+    expect(await told()).toHaveLength(1)
+  })
+
+  test.each([
+    [10_000, 4],
+    [3_000, 1],
+    [0, 0],
+  ])('is given up after %i ms: asked for %i times more', async (notLivePatienceMs, repeats) => {
+    const { session, waits } = await worker({ notLivePatienceMs })
+    expect(await failure(session.context())).toMatchObject({ code: 'session_not_live', retryAfterSeconds: 2 })
+    expect(sum(waits)).toBeLessThanOrEqual(notLivePatienceMs)
+    expect(waits).toHaveLength(repeats)
+  })
+
+  test('is not waited for once the call is aborted', async () => {
+    const stop = new AbortController()
+    const reason = new Error('the job is over')
+    const { session, waits } = await worker({ onWait: () => stop.abort(reason) })
+    expect(await failure(session.progress({}, { signal: stop.signal }))).toBe(reason)
+    expect(waits).toHaveLength(1)
+  })
+})
+
+describe('what waiting does not change', () => {
+  test('is refused at once: a session that has ended, another pair, a wrong body', async () => {
+    const { s, agent, session, join, pair, user, waits } = await worker()
+    join()
+    const { userId } = pair
+    expect(await failure(agent.progress({ userId, sessionId: 'sess_1' }, {}))).toMatchObject({
+      code: 'session_mismatch',
+    })
+    const wrong = await failure(session.progress({}, { type: 'session.status' }))
+    expect(wrong).toMatchObject({ code: 'validation_failed', errors: [{ field: 'type' }] })
+    expect(await failure(session.progress({}, { idempotencyKey: ' ' }))).toMatchObject({ status: 400 })
+    await s.app.request(`/sessions/${pair.sessionId}`, {
+      method: 'DELETE',
+      headers: { Authorization: `Bearer ${user.bearer}` },
+    })
+    expect(await failure(session.progress({}))).toMatchObject({ code: 'session_ended', status: 409 })
+    expect(waits).toEqual([])
+  })
+})
+
+describe('trouble on the way', () => {
+  test('does not store progress twice when an answer is lost', async () => {
+    const { session, join, network, told } = await worker()
+    join()
+    network.plan(PROGRESS, lost, unreachable, lost)
+    const { seq } = await session.progress({ step: 1 })
+    expect(await told()).toMatchObject([{ seq, data: { step: 1 } }])
+    expect(keysOf(network)).toHaveLength(4)
+    expect(new Set(keysOf(network)).size).toBe(1)
+  })
+
+  test('sends the same body again, whatever has become of the object', async () => {
+    const data = { step: 1 }
+    const { session, join, network, told } = await worker({
+      onWait: () => {
+        data.step = 2
+      },
+    })
+    join()
+    network.plan(PROGRESS, lost)
+    await session.progress(data)
+    expect(await told()).toMatchObject([{ data: { step: 1 } }])
+  })
+
+  test('is sat out while LiveKit cannot say who is there', async () => {
+    const { s, session, join, waits } = await worker({
+      onWait: ({ sfu }) => {
+        sfu.mode = 'ok'
+      },
+    })
+    join()
+    s.sfu.mode = 'error500'
+    await session.context()
+    expect(Math.min(...waits)).toBeGreaterThanOrEqual(2_000)
+  })
+
+  test('is sat out at the token endpoint as well', async () => {
+    const { session, join, network } = await worker()
+    join()
+    network.plan(TOKEN, unreachable, () => new Response('upstream', { status: 502 }))
+    await session.context()
+    expect(network.sentTo(TOKEN)).toHaveLength(3)
+  })
+
+  test.each([
+    ['in seconds', () => '7'],
+    ['as a date', () => new Date(Date.now() + 7_000).toUTCString()],
+  ])('is over when Retry-After says so, %s', async (_, retryAfter) => {
+    const { session, join, network, waits } = await worker()
+    join()
+    network.plan(PROGRESS, () => new Response('{}', { status: 503, headers: { 'Retry-After': retryAfter() } }))
+    await session.progress({})
+    expect(waits).toHaveLength(1)
+    expect(waits[0]).toBeGreaterThan(5_900)
+    expect(waits[0]).toBeLessThanOrEqual(7_000)
+  })
+
+  test('is not sat out for ever', async () => {
+    const { session, join, network, waits } = await worker({ unavailablePatienceMs: 5_000 })
+    join()
+    network.plan(END, ...Array.from({ length: 100 }, () => unreachable))
+    expect(await failure(session.end())).toMatchObject({ code: 'unreachable' })
+    expect(sum(waits)).toBeLessThanOrEqual(5_000)
+    expect(waits.length).toBeGreaterThan(3)
+  })
+})
