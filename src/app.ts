@@ -50,7 +50,7 @@ export interface AppDeps {
   now: () => number
 }
 
-/** The whole service as a value: the HTTP app, and the work that `server.ts` starts and stops. */
+/** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, version, log, now }: AppDeps) {
   const { users, agents, rooms, sessions, events } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000 }
@@ -116,5 +116,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   }
 }
 
+export type Service = ReturnType<typeof createApp>
+
 /** The typed routes, for a client built on `hono/client`. */
-export type AppType = ReturnType<typeof createApp>['app']
+export type AppType = Service['app']

@@ -1,0 +1,119 @@
+import { readFileSync } from 'node:fs'
+import { type ServerType, serve } from '@hono/node-server'
+import { type Logger, pino } from 'pino'
+import { agentAccounts } from './agents/accounts.ts'
+import { createApp, type Service } from './app.ts'
+import { loadSigningKeys } from './auth/keys.ts'
+import { type Config, ConfigError, loadConfig } from './config.ts'
+import { liveKitClient } from './livekit/client.ts'
+import { openStore, type Store } from './store/open.ts'
+
+const PRUNE_MS = 60 * 60 * 1000
+/** Shutdown gives up waiting after this. */
+const HARD_EXIT_MS = 15_000
+const FIRST_AGENT = 'dev-agent'
+
+export interface StartOptions {
+  /** Adds a team's own routes, behind the same guard. */
+  extend?: (service: Service) => void
+}
+
+/** Runs the service until a stop signal: settings from the environment, store, keys, LiveKit, HTTP. */
+export function startService({ extend }: StartOptions = {}): void {
+  start(extend).catch(fail)
+}
+
+async function start(extend?: (service: Service) => void): Promise<void> {
+  if (process.env.NODE_ENV !== 'production') loadDotEnv()
+  const { config, secrets, warnings } = loadConfig(process.env)
+  const log = pino({ level: config.logLevel })
+  for (const warning of warnings)
+    banner(`WARNING: ${warning}`, 'Fine for development on this machine, never beyond it.')
+
+  const store = await openStore(config.databaseUrl)
+  if (!config.production) await makeFirstAgent(store)
+  const { defaultAgent } = config
+  if (defaultAgent !== undefined && !(await store.agents.findAgent(defaultAgent))) {
+    banner(`WARNING: DEFAULT_AGENT=${defaultAgent} names no agent account: POST /token is refused until there is one.`)
+  }
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  const keys = await loadSigningKeys(store.keys, Date.now())
+  const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
+  const service = createApp({ config, secrets, store, keys, livekit, version, log, now: Date.now })
+  extend?.(service)
+
+  const server = serve({ fetch: service.app.fetch, hostname: config.host, port: config.port })
+  server.once('error', fail)
+  server.once('listening', () => log.info(`serving on http://${config.host}:${config.port}`))
+  if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
+  service.health.ready = true
+  const stopTimers = startTimers(service, config, log)
+  onStopSignal(async () => {
+    service.health.ready = false
+    stopTimers()
+    await closeServer(server)
+    await service.background.idle()
+    await store.close()
+  }, log)
+}
+
+/** `.env` beside the package is read if there is one; the environment itself wins. */
+function loadDotEnv(): void {
+  try {
+    process.loadEnvFile()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+}
+
+async function makeFirstAgent(store: Store): Promise<void> {
+  const first = await agentAccounts({ agents: store.agents, now: Date.now }).createFirst(FIRST_AGENT)
+  if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
+}
+
+function startTimers(service: Service, config: Config, log: Logger): () => void {
+  let timer: NodeJS.Timeout
+  // Jitter keeps several instances from asking LiveKit in step.
+  const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
+  const next = () => {
+    timer = setTimeout(() => service.reconcile().finally(next), wait())
+  }
+  next()
+  const prune = () => service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it is repeated'))
+  prune()
+  const pruning = setInterval(prune, PRUNE_MS)
+  return () => {
+    clearTimeout(timer)
+    clearInterval(pruning)
+  }
+}
+
+function closeServer(server: ServerType): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    if ('closeIdleConnections' in server) server.closeIdleConnections()
+  })
+}
+
+function onStopSignal(stop: () => Promise<void>, log: Logger): void {
+  const handle = (signal: NodeJS.Signals) => {
+    log.info(`${signal}: stopping`)
+    setTimeout(() => process.exit(1), HARD_EXIT_MS).unref()
+    stop().then(() => process.exit(0), fail)
+  }
+  process.once('SIGTERM', handle)
+  process.once('SIGINT', handle)
+}
+
+function banner(...lines: string[]): void {
+  const rule = '='.repeat(Math.max(...lines.map((line) => line.length)))
+  process.stderr.write(`\n${[rule, ...lines, rule].join('\n')}\n\n`)
+}
+
+function fail(error: unknown): void {
+  const isExpected = error instanceof ConfigError || (error as NodeJS.ErrnoException)?.code === 'EADDRINUSE'
+  process.stderr.write(`${isExpected ? (error as Error).message : ((error as Error)?.stack ?? String(error))}\n`)
+  process.exit(1)
+}
