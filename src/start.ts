@@ -53,6 +53,7 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   onStopSignal(async () => {
     service.health.ready = false
     stopTimers()
+    await service.streams.close()
     await closeServer(server)
     await service.background.idle()
     await store.close()
