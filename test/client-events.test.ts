@@ -136,6 +136,14 @@ describe('events', () => {
     expect(steps(await all(client.events(sessionId)))).toEqual([1])
   })
 
+  test('are not repeated when a proxy has dropped Last-Event-ID', async () => {
+    const { client, network, path, sessionId } = await call()
+    const events = upTo(3).map((seq) => `data: {"seq":${seq},"type":"progress","data":{"step":${seq}}}\n\n`)
+    const begin = () => stream(events.slice(0, 2).join(''))
+    network.plan(path, begin, () => stream(`${events.join('')}event: close\ndata: {"reason":"ended"}\n\n`))
+    expect(steps(await all(client.events(sessionId)))).toEqual([1, 2, 3])
+  })
+
   test('wait longer and longer while the service is out of order', async () => {
     const { client, network, path, sessionId, tell, end, waits } = await call()
     await tell(1)
