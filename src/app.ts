@@ -12,6 +12,7 @@ import { callbackGuard } from './callbacks/guard.ts'
 import { livenessCheck } from './callbacks/liveness.ts'
 import { callbackRoutes } from './callbacks/routes.ts'
 import type { Config, Secrets } from './config.ts'
+import { demoPage } from './demo/serve.ts'
 import { describeApi } from './docs/openapi.ts'
 import { docRoutes } from './docs/routes.ts'
 import { AppError } from './errors.ts'
@@ -93,6 +94,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
       },
     }),
   )
+  if (config.demo) router.use('/demo/*', demoPage(config.livekitUrl))
   const app = router
     .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, now }))
@@ -103,7 +105,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     .route('/', agentTokenRoutes({ agents, tokens, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
-    .route('/', docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })))
+    .route(
+      '/',
+      docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })),
+    )
 
   return {
     app,

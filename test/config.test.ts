@@ -103,6 +103,7 @@ describe('production', () => {
     expect(config).toMatchObject({ production: true, guests: false, corsOrigins: [], host: '127.0.0.1' })
     expect(warnings).toEqual([])
     expect(loadConfig({ ...PRODUCTION, GUESTS: 'on' }).config.guests).toBe(true)
+    expect([config.demo, loadConfig({ ...PRODUCTION, DEMO: 'on' }).config.demo]).toEqual([false, true])
   })
 
   test.each([

@@ -1,0 +1,58 @@
+import { readFile } from 'node:fs/promises'
+import { createMiddleware } from 'hono/factory'
+import { AppError } from '../errors.ts'
+
+/** What `npm run build` bundles; the same folder from `src` and from `dist`. */
+const BUILT = new URL('../../dist/demo/page/', import.meta.url)
+
+const FILES: Readonly<Record<string, { name: string; type: string }>> = {
+  '/demo': { name: 'index.html', type: 'text/html; charset=utf-8' },
+  '/demo/page.js': { name: 'page.js', type: 'text/javascript; charset=utf-8' },
+  '/demo/page.css': { name: 'page.css', type: 'text/css; charset=utf-8' },
+  '/demo/icon.svg': { name: 'icon.svg', type: 'image/svg+xml' },
+}
+
+/** The demo page and its files under /demo: no part of the API, so not in its document either. */
+export function demoPage(livekitUrl: string, built = BUILT) {
+  const headers = {
+    'Content-Security-Policy': contentSecurityPolicy(livekitUrl),
+    'Permissions-Policy': 'microphone=(self), camera=()',
+    'Referrer-Policy': 'no-referrer',
+    'X-Content-Type-Options': 'nosniff',
+    'Cache-Control': 'no-cache',
+  }
+  return createMiddleware(async function demoFile(c, next) {
+    if (c.req.path === '/demo/') return c.redirect('../demo')
+    const file = FILES[c.req.path]
+    if (!file || (c.req.method !== 'GET' && c.req.method !== 'HEAD')) return next()
+    return c.body(await read(new URL(file.name, built)), 200, { ...headers, 'Content-Type': file.type })
+  })
+}
+
+async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await readFile(file))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new AppError('not_found', 'The demo page is not built: run `npm run build`.')
+  }
+}
+
+/** Nothing but our own files, this service, and LiveKit: by WebSocket, and by HTTP to say why that failed. */
+export function contentSecurityPolicy(livekitUrl: string): string {
+  const { host, hostname, protocol } = new URL(livekitUrl)
+  const tls = protocol === 'wss:' || protocol === 'https:' ? 's' : ''
+  // LiveKit Cloud sends clients on to a host of their region.
+  const hosts = hostname.endsWith('.livekit.cloud') ? [host, '*.livekit.cloud'] : [host]
+  const livekit = hosts.flatMap((name) => [`ws${tls}://${name}`, `http${tls}://${name}`])
+  return [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    `connect-src 'self' ${livekit.join(' ')}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ')
+}

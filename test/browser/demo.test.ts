@@ -1,0 +1,191 @@
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { Agent } from '../e2e/api.ts'
+import { workerInstalled } from '../e2e/binaries.ts'
+import { type RunningProcess, until } from '../e2e/processes.ts'
+import { describeWithLiveKit, useStack } from '../e2e/stack.ts'
+import {
+  expectAccessible,
+  expectNoSidewaysScroll,
+  NARROW_PHONE,
+  PHONE,
+  screenshot,
+  shownEvents,
+  useBrowser,
+} from './browser.ts'
+import { chromiumBinary } from './chromium.ts'
+import { level, listed, tabTo, untilFocused, untilReports, untilText } from './look.ts'
+import { watchPerson } from './person.ts'
+import { startWorker } from './worker.ts'
+
+const AGENT = 'demo-agent'
+
+describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
+  describeWithLiveKit('the demo page', () => {
+    const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
+    const tabs = useBrowser()
+    let agent: Agent
+    let worker: RunningProcess | undefined
+    const url = () => `${stack().service.url}/demo`
+
+    beforeAll(async () => {
+      agent = await stack().api.agent(AGENT)
+      worker = await startWorker(stack(), agent)
+    })
+    beforeEach(({ onTestFailed }) => {
+      onTestFailed(() => console.log(`--- the worker's log\n${worker?.log()}`))
+    })
+    afterAll(async () => {
+      await worker?.stop('SIGINT')
+    })
+
+    test('a guest calls, sees the agent’s progress, reloads in mid-call, hangs up', async () => {
+      const page = await tabs.open(url())
+      const person = watchPerson(page)
+      await page.getByRole('heading', { name: 'Talk to an agent' }).waitFor()
+      await expectAccessible(page, 'signed out')
+      await screenshot(page, 'desktop-light-1-signed-out')
+
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).waitFor()
+      await untilText(page, '#status', 'none yet')
+      await expectAccessible(page, 'ready')
+      await screenshot(page, 'desktop-light-2-ready')
+
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await untilText(page, '#connection', 'connected')
+      await untilText(page, '#status', 'live')
+      await untilText(page, '#agent', 'in the call', 40)
+      const reports = await untilReports(page, 4)
+      await until('the microphone is heard', async () => Number(await level(page)) > 0)
+      await expectAccessible(page, 'in the call')
+      await screenshot(page, 'desktop-light-3-in-the-call')
+
+      const latencies = reports.map(({ createdAt, paintedAt }) => paintedAt - createdAt)
+      for (let round = 0; round < 5; round++) latencies.push(await postAndSee(page))
+      console.log(`progress posted -> on the screen: ${latencies.join(', ')} ms`)
+      expect(Math.max(...latencies)).toBeLessThan(1000)
+
+      const before = await listed(page)
+      await page.reload()
+      await untilText(page, '#connection', 'connected')
+      await untilText(page, '#status', 'live')
+      await until('the list is longer than before', async () => (await listed(page)).length > before.length + 1)
+      const after = await listed(page)
+      expect(after.slice(0, before.length)).toEqual(before)
+      // Numbered without gap and without repeat; every event that the service has, as it has it.
+      expect(after).toEqual(after.map((_, index) => index + 1))
+      const { api } = stack()
+      const [user, sessionId] = [await person.user(), await person.sessionId()]
+      const events = await api.events(user, sessionId)
+      expect(events.slice(0, after.length).map(({ seq }) => seq)).toEqual(after)
+
+      await page.getByRole('button', { name: 'End call' }).click()
+      await untilText(page, '#status', 'ended')
+      await untilText(page, '#summary', 'The call has ended: you hung up.')
+      await untilText(page, '#connection', 'not connected')
+      expect((await api.session(user, sessionId)).status).toBe('ended')
+      await until('the list ends with the end', async () =>
+        (await page.locator('#events li').last().textContent())?.includes('ended'),
+      )
+      await expectAccessible(page, 'ended')
+      await screenshot(page, 'desktop-light-4-ended')
+
+      await page.reload()
+      await untilText(page, '#status', 'ended')
+      await page.getByRole('button', { name: 'Start a new call' }).click()
+      await untilText(page, '#status', 'live')
+      expect(await person.sessionId()).not.toBe(sessionId)
+
+      async function postAndSee(page: Page): Promise<number> {
+        const pair = { userId: (await person.user()).id, sessionId: await person.sessionId() }
+        const postedAt = Date.now()
+        const { status, body } = await stack().api.progress(agent, {
+          ...pair,
+          data: { message: 'Asked by the test', percent: 50 },
+        })
+        expect(status).toBe(201)
+        const { seq } = body as { seq: number }
+        const shown = await until('the event is on the screen', async () =>
+          (await shownEvents(page)).find((event) => event.seq === seq),
+        )
+        return shown.paintedAt - postedAt
+      }
+    }, 120_000)
+
+    test('with an account, by keyboard alone', async () => {
+      const page = await tabs.open(url(), { colorScheme: 'dark' })
+      const email = `${Date.now()}@example.com`
+      await screenshot(page, 'desktop-dark-1-signed-out')
+      await tabTo(page, 'E-mail')
+      await page.keyboard.type(email)
+      await page.keyboard.press('Tab')
+      await page.keyboard.type('short')
+      await tabTo(page, 'Create account')
+      await page.keyboard.press('Enter')
+      // The browser's own message holds the focus where something is to be done.
+      await untilFocused(page, 'Password')
+      await page.keyboard.press('Control+A')
+      await page.keyboard.type('correct horse battery staple')
+      await tabTo(page, 'Create account')
+      await page.keyboard.press('Enter')
+      await untilText(page, '#who', email)
+
+      await tabTo(page, 'Start call')
+      await page.keyboard.press('Enter')
+      await untilText(page, '#connection', 'connected')
+      await untilReports(page, 3)
+      await tabTo(page, 'Mute')
+      await page.keyboard.press('Space')
+      await untilText(page, '#level-text', 'muted')
+      expect(await page.getByRole('button', { name: 'Mute' }).getAttribute('aria-pressed')).toBe('true')
+      await expectAccessible(page, 'in the call, dark')
+      await screenshot(page, 'desktop-dark-2-muted')
+
+      await tabTo(page, 'End call')
+      await page.keyboard.press('Enter')
+      await untilText(page, '#status', 'ended')
+      await tabTo(page, 'Sign out')
+      await page.keyboard.press('Enter')
+      await page.getByRole('heading', { name: 'Talk to an agent' }).waitFor()
+
+      await page.getByLabel('E-mail').fill(email)
+      await page.getByLabel('Password').fill('a wrong password')
+      tabs.expectConsoleError(/401.*\/auth\/login/)
+      await page.getByRole('button', { name: 'Sign in', exact: true }).click()
+      await page.getByRole('alert').filter({ hasText: 'password' }).waitFor()
+      await expectAccessible(page, 'refused, dark')
+      await screenshot(page, 'desktop-dark-3-refused')
+      await page.getByLabel('Password').fill('correct horse battery staple')
+      await page.getByRole('button', { name: 'Sign in', exact: true }).click()
+      await untilText(page, '#who', email)
+      expect(await page.locator('#events li').count()).toBe(0)
+    }, 120_000)
+
+    test.each([
+      ['390 wide, light', { viewport: PHONE, colorScheme: 'light' as const }],
+      ['390 wide, dark', { viewport: PHONE, colorScheme: 'dark' as const }],
+      ['360 wide', { viewport: NARROW_PHONE, colorScheme: 'light' as const }],
+    ])(
+      'on a phone, %s',
+      async (name, options) => {
+        const shot = (state: string) => screenshot(page, `phone-${name.replace(/\W+/g, '-')}-${state}`)
+        const page = await tabs.open(url(), { ...options, hasTouch: true, isMobile: true })
+        await page.getByRole('button', { name: 'Continue as guest' }).waitFor()
+        await expectNoSidewaysScroll(page)
+        await shot('1-signed-out')
+        await page.getByRole('button', { name: 'Continue as guest' }).tap()
+        await page.getByRole('button', { name: 'Start call' }).tap()
+        await untilReports(page, 3)
+        await expectNoSidewaysScroll(page)
+        await expectAccessible(page, name)
+        await shot('2-in-the-call')
+        await page.getByRole('button', { name: 'End call' }).tap()
+        await untilText(page, '#status', 'ended')
+        await expectNoSidewaysScroll(page)
+        await shot('3-ended')
+      },
+      90_000,
+    )
+  })
+})

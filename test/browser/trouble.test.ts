@@ -1,0 +1,117 @@
+import { beforeAll, describe, expect, test } from 'vitest'
+import { until } from '../e2e/processes.ts'
+import { describeWithLiveKit, useStack } from '../e2e/stack.ts'
+import { expectAccessible, screenshot, useBrowser } from './browser.ts'
+import { chromiumBinary } from './chromium.ts'
+import { untilText } from './look.ts'
+import { watchPerson } from './person.ts'
+
+const AGENT = 'absent-agent'
+
+describe.skipIf(!chromiumBinary())('in a browser', () => {
+  describeWithLiveKit('the demo page says what is wrong', () => {
+    const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
+    const tabs = useBrowser()
+    const url = () => `${stack().service.url}/demo`
+    beforeAll(async () => {
+      await stack().api.agent(AGENT)
+    })
+
+    test('when the microphone is denied; nothing is started then', async () => {
+      const page = await tabs.open(url(), { microphone: 'denied' })
+      const person = watchPerson(page)
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await page.getByRole('alert').filter({ hasText: 'The microphone is blocked' }).waitFor()
+      await page.getByRole('button', { name: 'Start call' }).waitFor()
+      await expectAccessible(page, 'microphone denied')
+      await screenshot(page, 'desktop-light-5-microphone-denied')
+      const { body } = await stack().api.request('GET', '/sessions', { bearer: (await person.user()).bearer })
+      expect(body).toEqual({ sessions: [] })
+    })
+
+    test('when no agent comes', async () => {
+      const page = await tabs.open(url())
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await untilText(page, '#connection', 'connected')
+      await page.getByRole('alert').filter({ hasText: 'No agent has come' }).waitFor()
+      await untilText(page, '#agent', 'none has come')
+      await expectAccessible(page, 'no agent')
+      await screenshot(page, 'desktop-light-6-no-agent')
+    })
+
+    test('when LiveKit cannot be reached, and goes on once it can', async () => {
+      const page = await tabs.open(url())
+      const person = watchPerson(page)
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await stack().livekit.kill()
+      tabs.expectConsoleError(/ERR_CONNECTION_REFUSED/)
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await page.getByRole('alert').filter({ hasText: 'LiveKit cannot be reached at ws://127.0.0.1:' }).waitFor()
+      await expectAccessible(page, 'no LiveKit')
+      await screenshot(page, 'desktop-light-7-no-livekit')
+      const sessionId = await person.sessionId()
+
+      await stack().livekit.start()
+      await page.getByRole('button', { name: 'Rejoin call' }).click()
+      await untilText(page, '#status', 'live')
+      expect(await page.getByRole('alert').count()).toBe(0)
+      expect(await person.sessionId()).toBe(sessionId)
+    })
+
+    test('when the call is taken over by another tab', async () => {
+      const page = await tabs.open(url())
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await untilText(page, '#status', 'live')
+      // As "duplicate tab" does: the tab's storage comes along.
+      const kept = await page.evaluate(() => JSON.stringify((globalThis as { sessionStorage?: object }).sessionStorage))
+      const other = await page.context().newPage()
+      await other.goto(`${stack().service.url}/health/live`)
+      await other.evaluate((values) => {
+        const { sessionStorage } = globalThis as unknown as { sessionStorage: object }
+        Object.assign(sessionStorage, JSON.parse(values))
+      }, kept)
+      await other.goto(url())
+      await untilText(other, '#connection', 'connected')
+      await page.getByRole('alert').filter({ hasText: 'open in another tab' }).waitFor()
+      await untilText(other, '#status', 'live')
+    })
+
+    test('when somebody was signed out meanwhile', async () => {
+      const page = await tabs.open(url())
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).waitFor()
+      await page.evaluate(() => {
+        const { sessionStorage } = globalThis as unknown as { sessionStorage: Record<string, string> }
+        sessionStorage['behalf.refresh'] = 'revoked'
+      })
+      tabs.expectConsoleError(/401.*\/auth\/refresh/)
+      await page.reload()
+      await page.getByRole('alert').filter({ hasText: 'You were signed out' }).waitFor()
+      await page.getByRole('button', { name: 'Continue as guest' }).waitFor()
+      await expectAccessible(page, 'signed out')
+      await screenshot(page, 'desktop-light-8-signed-out-meanwhile')
+    })
+
+    test('when the service is away for a while, and nothing of the list is lost', async () => {
+      const { service, api } = stack()
+      const page = await tabs.open(url())
+      const person = watchPerson(page)
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await untilText(page, '#status', 'live')
+      tabs.expectConsoleError(/ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)/)
+      await service.stop()
+      await service.start()
+      await api.end(await person.user(), await person.sessionId())
+      await untilText(page, '#status', 'ended')
+      await until('the room is left', async () => (await page.locator('#connection').textContent()) === 'not connected')
+      expect(await page.locator('#events li').evaluateAll((lines) => lines.map((line) => line.textContent))).toEqual([
+        expect.stringMatching(/Session: live$/),
+        expect.stringMatching(/Session: ended$/),
+      ])
+    })
+  })
+})

@@ -1,0 +1,66 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { pino } from 'pino'
+import { expect, onTestFinished, test } from 'vitest'
+import { contentSecurityPolicy, demoPage } from '../src/demo/serve.ts'
+import { renderProblem } from '../src/http/problem.ts'
+import { createRouter } from '../src/http/router.ts'
+import { makeApp } from './support.ts'
+
+const LIVEKIT = 'ws://127.0.0.1:7880'
+
+function served(built?: URL) {
+  const router = createRouter()
+  router.onError((error, c) => renderProblem(error, c, pino({ level: 'silent' })))
+  router.use('/demo/*', demoPage(LIVEKIT, built))
+  return router
+}
+
+test('the page and what it loads are served, to be asked for again', async () => {
+  const page = await served().request('/demo')
+  const html = await page.text()
+  expect(page.status).toBe(200)
+  expect(page.headers.get('Content-Type')).toBe('text/html; charset=utf-8')
+  expect(page.headers.get('Cache-Control')).toBe('no-cache')
+  const loaded = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, path]) => path)
+  expect(loaded.sort()).toEqual(['demo/icon.svg', 'demo/page.css', 'demo/page.js'])
+  for (const path of loaded) expect((await served().request(`/${path}`)).status, path).toBe(200)
+  expect(html).not.toMatch(/<style|style="|\son\w+="|<script(?! type="module" src=)/)
+})
+
+test('nothing else of the folder is', async () => {
+  for (const path of ['/demo/index.html', '/demo/../package.json', '/demo/page.js.map', '/demo/x']) {
+    expect((await served().request(path)).status, path).toBe(404)
+  }
+  expect((await served().request('/demo', { method: 'POST' })).status).toBe(404)
+  expect((await served().request('/demo/')).headers.get('Location')).toBe('../demo')
+})
+
+test('its policy lets it reach this service and LiveKit, nothing else', async () => {
+  const policy = (await served().request('/demo')).headers.get('Content-Security-Policy')
+  expect(policy).toBe(contentSecurityPolicy(LIVEKIT))
+  expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'")
+  expect(policy).toContain("connect-src 'self' ws://127.0.0.1:7880 http://127.0.0.1:7880;")
+  expect(contentSecurityPolicy('wss://livekit.example.com/base')).toContain(
+    "connect-src 'self' wss://livekit.example.com https://livekit.example.com;",
+  )
+  expect(contentSecurityPolicy('https://acme.livekit.cloud')).toContain(
+    'wss://acme.livekit.cloud https://acme.livekit.cloud wss://*.livekit.cloud https://*.livekit.cloud;',
+  )
+})
+
+test('a page that was not built says so', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'behalf-demo-'))
+  onTestFinished(() => rm(folder, { recursive: true }))
+  const answer = await served(pathToFileURL(`${folder}/`)).request('/demo')
+  expect(answer.status).toBe(404)
+  expect(await answer.json()).toMatchObject({ detail: 'The demo page is not built: run `npm run build`.' })
+})
+
+test('with DEMO=off there is no page', async () => {
+  const { app } = await makeApp({ env: { DEMO: 'off' } })
+  expect((await app.request('/demo')).status).toBe(404)
+  expect((await app.request('/demo/page.js')).status).toBe(404)
+})
