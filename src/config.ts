@@ -62,7 +62,10 @@ const url = (...protocols: string[]) =>
   })
 
 const Environment = z.object({
-  NODE_ENV: z.string().default('development'),
+  // A misspelt production would be served with development's defaults.
+  NODE_ENV: z
+    .enum(['development', 'test', 'production'], 'must be production, development or test')
+    .default('development'),
   HOST: z.string().default('127.0.0.1'),
   PORT: whole(0, 65535).default(8008),
   PUBLIC_URL: url('http:', 'https:').optional(),

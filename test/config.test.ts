@@ -57,6 +57,13 @@ describe('development', () => {
   })
 })
 
+test.each(['prod', 'Production', 'staging'])(
+  'NODE_ENV=%s is no way to be served with the defaults of development',
+  (name) => {
+    expect(problemsOf({ NODE_ENV: name })).toEqual([expect.stringContaining('NODE_ENV')])
+  },
+)
+
 describe('every problem', () => {
   test('is in one message, one line each', () => {
     const env = {

@@ -124,6 +124,18 @@ describe('an agent’s own join token', () => {
     await s.background.idle()
   })
 
+  test.each([
+    ['session_id', { session_id: 'sess_1' }],
+    ['auto_create_room', { auto_create_room: true }],
+    ['participant_metadata', { participant_metadata: '{"a": 1}' }],
+    ['participant_attributes', { participant_attributes: { a: 'b' } }],
+    ['room_config.agents', { room_config: { agents: [{ agent_name: 'agent_bot' }] } }],
+  ])('takes no %s, which is a user’s', async (field, extra) => {
+    const { s, room, agent } = await inARoom()
+    const refused = { status: 422, code: 'validation_failed', fields: [field] }
+    expect(await refusedFields(post(s.app, '/token', { room, ...extra }, agent.bearer))).toEqual(refused)
+  })
+
   test('needs the scope rooms:join and an enabled account', async () => {
     const { s, room, agent } = await inARoom()
     const other = await s.newAgent('writer', ['progress:write', 'context:read', 'session:end'])

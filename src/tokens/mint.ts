@@ -126,10 +126,11 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
 
   /**
    * A join token for an agent of scope `rooms:join`: its own identity, a room that holds a session of ours, no session.
-   * @throws AppError `room_required`, `identity_forbidden`, `room_not_found`
+   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`
    */
   async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
     const { room, identity, name = null } = request
+    refuseUserFields(request)
     if (room === undefined) throw AppError.field('room_required', 'room', 'An agent names the room that it joins.')
     if (identity !== undefined && identity !== agentId) {
       throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
@@ -142,6 +143,20 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
   }
 
   return { forUser, forAgent }
+}
+
+/** What belongs to a user's session has no meaning for an agent, and nothing that is sent is silently dropped. */
+function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, agent }: JoinRequest): void {
+  const given = {
+    session_id: sessionId !== undefined,
+    auto_create_room: autoCreateRoom,
+    participant_metadata: Object.keys(metadata).length > 0,
+    participant_attributes: Object.keys(attributes).length > 0,
+    'room_config.agents': agent.name !== undefined || agent.data !== null,
+  }
+  for (const [field, isGiven] of Object.entries(given)) {
+    if (isGiven) throw AppError.field('validation_failed', field, `${field} is for users: an agent leaves it out.`)
+  }
 }
 
 export type JoinTokens = ReturnType<typeof joinTokens>

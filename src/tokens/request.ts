@@ -146,7 +146,8 @@ function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'
     throw AppError.field('room_config_forbidden', 'room_config.agents', 'A session has one agent.')
   }
   const [agent] = agents
-  return { name: agent?.agent_name ?? agent?.agentName, data: agent?.metadata ?? null }
+  const name = same('room_config.agents', agent?.agent_name, agent?.agentName)
+  return { name, data: agent?.metadata ?? null }
 }
 
 function refusePrivileged(object: Record<string, unknown>, fields: string[], where: string): void {
