@@ -1,0 +1,188 @@
+import { describe, expect, test, vi } from 'vitest'
+import { refusal } from './scene.ts'
+import { lazyReader, openStream, requestStream } from './stream-client.ts'
+import { timedCall } from './stream-scene.ts'
+
+/** More than the buffers of one connection on this machine hold: 600 events of 60 kB. */
+const EVENTS = 600
+const SIZE = 60_000
+const soon = { timeout: 4000, interval: 5 }
+
+describe('a quiet stream', () => {
+  test('has comments as heartbeats', async () => {
+    const stream = await (await timedCall({ heartbeat: 20 })).open()
+    await stream.until(() => expect(stream.comments).toBeGreaterThan(3))
+    expect(stream.text).toContain('\n\n: \n\n: \n\n')
+    expect(stream.closed).toBeUndefined()
+  })
+
+  test('has none while it has events to send', async () => {
+    const { open, tell } = await timedCall({ heartbeat: 60_000 })
+    const stream = await open()
+    await tell(100)
+    await stream.until(() => expect(stream.events).toHaveLength(102))
+    expect(stream.comments).toBe(0)
+  })
+
+  test('reads the store again even when no hint comes', async () => {
+    const { open, tell } = await timedCall({ poll: 10 }, { subscribe: () => () => {} })
+    const stream = await open()
+    await stream.until(() => expect(stream.events).toHaveLength(2))
+    await tell(1)
+    await stream.until(() => expect(stream.events).toHaveLength(3))
+  })
+
+  test('costs no reads beyond the poll', async () => {
+    const { open, counts } = await timedCall({ heartbeat: 20 })
+    const stream = await open()
+    await stream.until(() => expect(stream.comments).toBeGreaterThan(10))
+    expect(counts.pages).toBeLessThan(3 * stream.comments)
+  })
+})
+
+describe('the access token', () => {
+  test('ends the stream when it expires', async () => {
+    const { s, open, tell } = await timedCall({ poll: 10 })
+    const stream = await open()
+    await stream.until(() => expect(stream.events).toHaveLength(2))
+    s.clock.advance(15 * 60 - 2)
+    await tell(1)
+    await stream.until(() => expect(stream.events).toHaveLength(3))
+    s.clock.advance(2)
+    await tell(1)
+    expect(await stream.over).toBe(true)
+    expect(stream.closed).toEqual({ reason: 'token_expired' })
+    expect(stream.events).toHaveLength(3)
+  })
+
+  test('does so at its own time, not at that of a poll', async () => {
+    const { s, open } = await timedCall({ poll: 60_000 })
+    s.clock.advance(15 * 60 - 1)
+    const stream = await open()
+    await stream.until(() => expect(stream.events).toHaveLength(2))
+    // The timer is real, the clock is not.
+    s.clock.advance(1)
+    expect(await stream.over).toBe(true)
+    expect(stream.closed).toEqual({ reason: 'token_expired' })
+  })
+})
+
+describe('a reader that takes nothing', () => {
+  test('makes the service read no further, and is told why it was dropped', async () => {
+    const c = await timedCall({ stall: 300, goodbye: 60_000 })
+    await c.tell(EVENTS, SIZE)
+    const reader = await lazyReader(c.url, c)
+    await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
+    // The stall is long over when the pages stand still.
+    let pages = -1
+    await vi.waitFor(
+      () => {
+        const before = pages
+        pages = c.counts.pages
+        expect(pages).toBe(before)
+      },
+      { timeout: 4000, interval: 600 },
+    )
+    expect(pages).toBeLessThan(EVENTS / 16)
+    const text = await reader.readAll()
+    expect(text).toMatch(/event: close\ndata: \{"reason":"slow_reader"\}\n\n\r\n0\r\n\r\n$/)
+    const ids = [...text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
+    expect(ids).toEqual(Array.from({ length: ids.length }, (_, i) => i + 1))
+    expect(ids.length).toBeLessThan(EVENTS)
+    await vi.waitFor(() => expect(c.counts.listeners).toBe(0), soon)
+  })
+
+  test('is cut off when it does not even take that', async () => {
+    const c = await timedCall({ stall: 200, goodbye: 50 })
+    await c.tell(EVENTS, SIZE)
+    const reader = await lazyReader(c.url, c)
+    await vi.waitFor(() => expect(c.counts.listeners).toBe(1), soon)
+    await vi.waitFor(() => expect(c.counts.listeners).toBe(0), soon)
+    expect(await reader.readAll()).not.toContain('event: close')
+  })
+
+  test('does not hold up the others', async () => {
+    const c = await timedCall({ stall: 60_000 })
+    await lazyReader(c.url, c)
+    await c.tell(EVENTS, SIZE)
+    const stream = await c.open()
+    await stream.until(() => expect(stream.events).toHaveLength(EVENTS + 2))
+  })
+
+  test('is not one who has nothing to take', async () => {
+    const { open, tell } = await timedCall({ stall: 30, heartbeat: 200 })
+    const stream = await open()
+    await stream.until(() => expect(stream.comments).toBe(2))
+    await tell(1)
+    await stream.until(() => expect(stream.events).toHaveLength(3))
+    expect(stream.closed).toBeUndefined()
+  })
+})
+
+describe('open streams', () => {
+  test('leave nothing behind when their clients go', async () => {
+    const { open, counts } = await timedCall()
+    const opened = await Promise.all(Array.from({ length: 10 }, open))
+    for (const stream of opened) await stream.until(() => expect(stream.events).toHaveLength(2))
+    expect(counts.listeners).toBe(10)
+    for (const stream of opened) stream.stop()
+    await vi.waitFor(() => expect(counts.listeners).toBe(0), soon)
+  })
+
+  test('are at most 20 for one user', async () => {
+    const { s, server, url, bearer, open, counts } = await timedCall()
+    const opened = await Promise.all(Array.from({ length: 20 }, open))
+    const answer = await requestStream(url, { bearer })
+    expect(answer.headers.get('Retry-After')).toBe('5')
+    expect(await refusal(answer)).toEqual({ status: 429, code: 'too_many_streams' })
+    const other = await s.present()
+    const theirs = await openStream(`${server}/sessions/${other.pair.sessionId}/events`, other.user)
+    opened[0]?.stop()
+    await vi.waitFor(() => expect(counts.listeners).toBe(20), soon)
+    const again = await open()
+    await again.until(() => expect(again.events).toHaveLength(2))
+    theirs.stop()
+  })
+
+  test('are told when the service stops, and no new ones are opened', async () => {
+    const { url, bearer, open, streams, counts } = await timedCall()
+    const opened = await Promise.all(Array.from({ length: 5 }, open))
+    for (const stream of opened) await stream.until(() => expect(stream.events).toHaveLength(2))
+    await streams.close()
+    for (const stream of opened) {
+      expect(await stream.over).toBe(true)
+      expect(stream.closed).toEqual({ reason: 'shutting_down' })
+    }
+    expect(counts.listeners).toBe(0)
+    expect(await refusal(requestStream(url, { bearer }))).toEqual({ status: 503, code: 'busy' })
+  })
+
+  test('do not keep the service from stopping when a client takes nothing', async () => {
+    const c = await timedCall({ goodbye: 50 })
+    await c.tell(EVENTS, SIZE)
+    await lazyReader(c.url, c)
+    await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
+    await c.streams.close()
+    expect(c.counts.listeners).toBe(0)
+  })
+
+  test('break when the store fails, and lose nothing by it', async () => {
+    let fail = false
+    const c = await timedCall(
+      {},
+      {
+        page: (...args) => (fail ? Promise.reject(new Error('disk I/O error')) : c.s.store.events.page(...args)),
+      },
+    )
+    const stream = await c.open()
+    await stream.until(() => expect(stream.events).toHaveLength(2))
+    fail = true
+    await c.tell(1)
+    expect(await stream.over).toBe(false)
+    expect(stream.closed).toBeUndefined()
+    expect(c.counts.listeners).toBe(0)
+    fail = false
+    const next = await openStream(c.url, { bearer: c.bearer, headers: { 'Last-Event-ID': stream.ids.at(-1) ?? '' } })
+    await next.until(() => expect(next.ids).toEqual(['3']))
+  })
+})

@@ -1,0 +1,190 @@
+import { describe, expect, test } from 'vitest'
+import { callingScene, refusal } from './scene.ts'
+import { listening, openStream, requestStream } from './stream-client.ts'
+
+/** A user in a call, an agent that works for it, and the address of the session's events. */
+async function call() {
+  const c = await callingScene()
+  const server = await listening(c.s.app.fetch)
+  const url = `${server}/sessions/${c.pair.sessionId}/events`
+  const { bearer } = c.user
+  return {
+    ...c,
+    server,
+    url,
+    bearer,
+    tell: async (step: number) => expect((await c.s.progress(c.agent.bearer, c.pair, {}, { step })).status).toBe(201),
+    end: async () => expect((await c.s.end(c.agent.bearer, c.pair)).status).toBe(200),
+    open: (query = '', headers: Record<string, string> = {}) => openStream(`${url}${query}`, { bearer, headers }),
+  }
+}
+
+const seqs = (...numbers: number[]) => numbers.map(String)
+
+describe('the stream of events', () => {
+  test('tells what has happened and what happens, in order, just as the page does', async () => {
+    const { s, user, pair, tell, end, open } = await call()
+    await tell(1)
+    const stream = await open()
+    await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2)))
+    await tell(2)
+    await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2, 3)))
+    await tell(3)
+    await end()
+    expect(await stream.over).toBe(true)
+    const page = await s.eventsOf(user, pair)
+    expect(page.map(({ type, data }) => [type, data])).toMatchObject([
+      ['session.status', { status: 'live' }],
+      ['progress', { step: 1 }],
+      ['progress', { step: 2 }],
+      ['progress', { step: 3 }],
+      ['session.status', { status: 'ended', reason: 'agent' }],
+    ])
+    expect(stream.events).toEqual(page)
+    expect(stream.ids).toEqual(page.map(({ seq }) => String(seq)))
+    expect(stream.closed).toEqual({ reason: 'ended' })
+  })
+
+  test('is written as browsers and proxies want it', async () => {
+    const { tell, end, open, s, user, pair } = await call()
+    await tell(1)
+    await end()
+    const stream = await open()
+    await stream.over
+    expect(Object.fromEntries(stream.headers)).toMatchObject({
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-store',
+      'x-accel-buffering': 'no',
+      vary: expect.stringContaining('Accept'),
+    })
+    const events = (await s.eventsOf(user, pair)).map((event) => `id: ${event.seq}\ndata: ${JSON.stringify(event)}\n\n`)
+    expect(stream.text).toBe(['retry: 1000\n\n', ...events, 'event: close\ndata: {"reason":"ended"}\n\n'].join(''))
+  })
+
+  test('tells each status change when it is known', async () => {
+    const { s, agent, pair, user, open } = await call()
+    const stream = await open()
+    const statuses = () => stream.events.map(({ data }) => data)
+    await s.progress(agent.bearer, pair)
+    await stream.until(() => expect(statuses()[0]).toEqual({ status: 'live' }))
+    await s.app.request(`/sessions/${pair.sessionId}`, {
+      method: 'DELETE',
+      headers: { Authorization: `Bearer ${user.bearer}` },
+    })
+    expect(await stream.over).toBe(true)
+    expect(statuses().at(-1)).toEqual({ status: 'ended', reason: 'user' })
+  })
+
+  test.each([
+    ['Last-Event-ID', '', { 'Last-Event-ID': '3' }, [4, 5]],
+    ['after', '?after=4', {}, [5]],
+    ['Last-Event-ID rather than after', '?after=1', { 'Last-Event-ID': '3' }, [4, 5]],
+    ['the beginning', '?after=0', {}, [1, 2, 3, 4, 5]],
+    ['the end', '', { 'Last-Event-ID': '5' }, []],
+  ])('resumes from %s', async (_, query, headers, expected) => {
+    const { tell, end, open } = await call()
+    for (const step of [1, 2, 3]) await tell(step)
+    await end()
+    const stream = await open(query, headers as Record<string, string>)
+    expect(await stream.over).toBe(true)
+    expect(stream.ids).toEqual(seqs(...expected))
+    expect(stream.closed).toEqual({ reason: 'ended' })
+  })
+
+  test('goes on without gap or repeat after a disconnection in the middle', async () => {
+    const { tell, open } = await call()
+    await tell(1)
+    const first = await open()
+    await first.until(() => expect(first.ids).toEqual(seqs(1, 2)))
+    first.stop()
+    expect(await first.over).toBe(false)
+    await tell(2)
+    const second = await open('', { 'Last-Event-ID': first.ids.at(-1) ?? '' })
+    await tell(3)
+    await second.until(() => expect(second.ids).toEqual(seqs(3, 4)))
+  })
+
+  test.each([
+    ['a word', 'x'],
+    ['a negative number', '-1'],
+    ['a fraction', '1.5'],
+    ['a number past all', '9'.repeat(16)],
+  ])('refuses %s as Last-Event-ID', async (_, lastEventId) => {
+    const { url, bearer } = await call()
+    const answer = requestStream(url, { bearer, headers: { 'Last-Event-ID': lastEventId } })
+    expect(await refusal(answer)).toEqual({ status: 422, code: 'validation_failed' })
+  })
+
+  test('is refused for a bad after', async () => {
+    const { url, bearer } = await call()
+    expect((await refusal(requestStream(`${url}?after=x`, { bearer }))).code).toBe('validation_failed')
+  })
+
+  test('is for the session’s own user', async () => {
+    const { s, server, url, agent } = await call()
+    const { bearer } = await s.newUser()
+    const NOT_FOUND = { status: 404, code: 'session_not_found' }
+    expect(await refusal(requestStream(url, { bearer }))).toEqual(NOT_FOUND)
+    expect(await refusal(requestStream(`${server}/sessions/sess_none/events`, { bearer }))).toEqual(NOT_FOUND)
+    expect((await refusal(requestStream(url, agent))).code).toBe('invalid_token')
+  })
+
+  test.each(['access_token', 'token', 'bearer'])('takes no token from the URL (%s)', async (name) => {
+    const { url, bearer } = await call()
+    const answer = fetch(`${url}?${name}=${bearer}`, { headers: { Accept: 'text/event-stream' } })
+    expect(await refusal(answer)).toEqual({ status: 401, code: 'missing_token' })
+  })
+
+  test.each([
+    ['text/event-stream', true],
+    ['application/json, Text/Event-Stream; q=0.9', true],
+    ['application/json', false],
+    ['*/*', false],
+    ['text/event-streams', false],
+  ])('is the answer to Accept: %s – %s', async (accept, isStream) => {
+    const { url, bearer } = await call()
+    const abort = new AbortController()
+    const answer = await fetch(url, {
+      headers: { Accept: accept, Authorization: `Bearer ${bearer}` },
+      signal: abort.signal,
+    })
+    expect(answer.headers.get('Content-Type')).toBe(isStream ? 'text/event-stream' : 'application/json')
+    abort.abort()
+  })
+
+  test('may be resumed from pages of other origins that are allowed', async () => {
+    const { url } = await call()
+    const preflight = await fetch(url, {
+      method: 'OPTIONS',
+      headers: {
+        Origin: 'http://localhost:3000',
+        'Access-Control-Request-Method': 'GET',
+        'Access-Control-Request-Headers': 'authorization,last-event-id',
+      },
+    })
+    expect(preflight.headers.get('Access-Control-Allow-Headers')).toContain('Last-Event-ID')
+  })
+
+  test('is not opened by HEAD', async () => {
+    const { url, bearer, s } = await call()
+    for (let i = 0; i < 25; i++) {
+      const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${bearer}` }
+      const answer = await fetch(url, { method: 'HEAD', headers })
+      expect([answer.status, answer.headers.get('Content-Type')]).toEqual([200, 'text/event-stream'])
+    }
+    await s.streams.close()
+  })
+})
+
+test('the store hints after the commit, at an agent’s event and at a status change, until told to stop', async () => {
+  const { s, pair, end, tell } = await call()
+  const seen: Array<Promise<number>> = []
+  const read = async () => (await s.store.events.page(pair.sessionId, 0, 100)).length
+  const unsubscribe = s.store.events.subscribe(pair.sessionId, () => seen.push(read()))
+  await tell(1)
+  expect(await Promise.all(seen)).toEqual([1, 2])
+  unsubscribe()
+  await end()
+  expect(await read()).toBe(3)
+  expect(seen).toHaveLength(2)
+})

@@ -1,0 +1,78 @@
+import { requestId } from 'hono/request-id'
+import { pino } from 'pino'
+import { expect } from 'vitest'
+import { accessTokens } from '../src/auth/tokens.ts'
+import { renderProblem } from '../src/http/problem.ts'
+import { createRouter } from '../src/http/router.ts'
+import type { EventStore } from '../src/sessions/event-store.ts'
+import { STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
+import { eventStreams } from '../src/sessions/event-streams.ts'
+import { sessionRoutes } from '../src/sessions/routes.ts'
+import { callingScene } from './scene.ts'
+import { listening, openStream } from './stream-client.ts'
+
+const log = pino({ level: 'silent' })
+
+/**
+ * A live session behind the session routes alone, with a timing of the test's own, on a store that counts reads and
+ * listeners and of which parts can be replaced.
+ */
+export async function timedCall(
+  timing: Partial<StreamTiming> = {},
+  store: Partial<Pick<EventStore, 'page' | 'subscribe'>> = {},
+) {
+  const c = await callingScene()
+  const { s, pair } = c
+  const { sessions, events } = s.store
+  const counts = { pages: 0, listeners: 0 }
+  const counted: EventStore = {
+    ...events,
+    ...store,
+    page(...args) {
+      counts.pages++
+      return (store.page ?? events.page)(...args)
+    },
+    subscribe(...args) {
+      counts.listeners++
+      const unsubscribe = (store.subscribe ?? events.subscribe)(...args)
+      return () => {
+        counts.listeners--
+        unsubscribe()
+      }
+    },
+  }
+  const now = s.clock.now
+  const streams = eventStreams({ events: counted, sessions, log, now }, { ...STREAM_TIMING, ...timing })
+  const tokens = accessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, now })
+  const router = createRouter()
+  router.onError((error, context) => renderProblem(error, context, log))
+  router.use(requestId())
+  const followUp = () => {}
+  const routes = router.route('/', sessionRoutes({ tokens, sessions, events: counted, streams, followUp, now }))
+  const server = await listening(routes.fetch)
+  const url = `${server}/sessions/${pair.sessionId}/events`
+  // The guard finds the user in the room, so that the session is live.
+  expect((await c.report()).status).toBe(201)
+  return {
+    ...c,
+    server,
+    url,
+    counts,
+    streams,
+    bearer: c.user.bearer,
+    open: () => openStream(url, c.user),
+    tell: (count: number, size = 0) =>
+      Promise.all(
+        Array.from({ length: count }, (_, step) =>
+          events.append({
+            sessionId: pair.sessionId,
+            agentId: c.agent.id,
+            type: 'progress',
+            data: { step, filling: 'x'.repeat(size) },
+            createdAt: now(),
+            idempotency: null,
+          }),
+        ),
+      ),
+  }
+}
