@@ -1,4 +1,4 @@
-import { type DisconnectReason, type RemoteTrack, Room, RoomEvent } from 'livekit-client'
+import { type DisconnectReason, type RemoteTrack, Room, RoomEvent, setLogLevel } from 'livekit-client'
 
 export interface RoomWatcher {
   onConnection(connection: 'connected' | 'reconnecting'): void
@@ -9,6 +9,7 @@ export interface RoomWatcher {
 
 /** A LiveKit room that plays what it hears, and says what the page wants to know. */
 export function createRoom({ onConnection, onAgent, onSound, onLost }: RoomWatcher): Room {
+  setLogLevel('warn')
   const room = new Room()
   const lookForAgent = () => onAgent([...room.remoteParticipants.values()].some(({ isAgent }) => isAgent))
   const play = (track: RemoteTrack) => {
