@@ -54,7 +54,7 @@ export interface AppDeps {
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, version, log, now }: AppDeps) {
   const { users, agents, rooms, sessions, events } = store
-  const rules = { reconnectMs: config.reconnectSeconds * 1000 }
+  const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const background = backgroundOf(log)
   const removal = removalOf({ sessions, livekit, now })
@@ -66,13 +66,15 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const roomPolicy = roomRules({ rooms, livekit, config, now })
   const livenessMs = config.livenessSeconds * 1000
   const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now })
-  const guard = callbackGuard({ tokens, agents, sessions, liveness })
+  const guard = callbackGuard({ tokens, agents, sessions, liveness, wrapUpMs: config.wrapUpSeconds * 1000, now })
   const mint = joinTokens({
     users,
     agents,
     sessions,
-    rules: roomPolicy,
+    rooms: roomPolicy,
     mintJoinToken: joinTokenMinter(secrets.livekit, now),
+    rules,
+    followUp,
     onSuperseded: (session) => background.run('remove', () => removal.remove(session)),
     config,
     now,

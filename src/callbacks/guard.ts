@@ -9,6 +9,7 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { validationFailed } from '../http/router.ts'
+import { leftSince } from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
 import type { Liveness, LivenessCheck } from './liveness.ts'
 
@@ -19,7 +20,8 @@ export const Pair = z.object({
 })
 
 export interface CallbackEnv extends AgentEnv {
-  Variables: AgentEnv['Variables'] & { session: Session }
+  /** `afterLeft`: let through by `WRAP_UP_SECONDS` alone, the user is gone. */
+  Variables: AgentEnv['Variables'] & { session: Session; afterLeft: boolean }
 }
 
 export interface CallbackGuardDeps {
@@ -27,6 +29,9 @@ export interface CallbackGuardDeps {
   agents: AgentStore
   sessions: SessionStore
   liveness: LivenessCheck
+  /** How long after the user left a wrap-up is let through; 0 for never. */
+  wrapUpMs: number
+  now: () => number
 }
 
 export interface Callback {
@@ -34,6 +39,8 @@ export interface Callback {
   scope: Scope
   /** The whole body (or query, for a GET), with the pair in it: a wrong one is refused before anybody is asked. */
   input: z.ZodType<z.infer<typeof Pair>>
+  /** Whether it may still come within `WRAP_UP_SECONDS` of the user having left. */
+  mayWrapUp?: boolean
   /** A stored answer for this very request; given back whatever the session's status is now. */
   replay?: (c: CallbackContext, session: Session) => Promise<Response | undefined>
 }
@@ -47,8 +54,15 @@ const RETRY_SECONDS = 2
  * The guard of `/agent/*`: a trusted agent, a pair that belongs together, and a user whom LiveKit confirms to be in the
  * session's room. Fails closed; gives the handler `c.var.agent` and `c.var.session`.
  */
-export function callbackGuard({ tokens, agents, sessions, liveness }: CallbackGuardDeps) {
-  return ({ scope, input, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
+export function callbackGuard({ tokens, agents, sessions, liveness, wrapUpMs, now }: CallbackGuardDeps) {
+  async function isWrapUp(sessionId: string, outcome: Liveness): Promise<boolean> {
+    if (wrapUpMs === 0 || outcome === 'unknown') return false
+    const known = await sessions.findWithFacts(sessionId)
+    const since = known && leftSince(known.facts)
+    return since !== null && now() - since < wrapUpMs
+  }
+
+  return ({ scope, input, mayWrapUp, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
     const livePair = createMiddleware<CallbackEnv>(async function livePair(c, next) {
       const { userId, sessionId } = parse(input, c.req.method === 'GET' ? c.req.query() : await readJson(c))
       const session = await sessions.find(sessionId)
@@ -58,8 +72,10 @@ export function callbackGuard({ tokens, agents, sessions, liveness }: CallbackGu
       const stored = await replay?.(c, session)
       if (stored) return stored
       const outcome = session.endedAt === null ? await liveness(sessionId) : 'ended'
-      if (outcome !== 'live') throw notLive(outcome)
+      const afterLeft = outcome !== 'live' && mayWrapUp === true && (await isWrapUp(sessionId, outcome))
+      if (outcome !== 'live' && !afterLeft) throw notLive(outcome)
       c.set('session', session)
+      c.set('afterLeft', afterLeft)
       return next()
     })
     return every(agentGuard(tokens, agents, scope), limitBody(MAX_BODY_BYTES), jsonBody, livePair)

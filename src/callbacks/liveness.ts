@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { answerFor } from '../sessions/evidence.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
-import { openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
+import { apply, openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
 import { singleFlight } from '../single-flight.ts'
 
@@ -44,6 +44,11 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
   return async function check(id: string): Promise<Liveness> {
     const known = await sessions.findWithFacts(id)
     if (!known || known.facts.end) return 'ended'
+    if (apply(known.facts, { kind: 'clock', at: now() }, rules).end) {
+      const change = await sessions.record(id, { kind: 'clock', at: now() }, rules)
+      if (change) followUp(change)
+      return 'ended'
+    }
     if (isConfirmed(known.facts, now() - livenessMs)) return 'live'
     const negative = negatives.get(id)
     if (negative && stillHolds(negative, known.facts)) return negative.liveness

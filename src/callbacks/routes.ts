@@ -86,6 +86,7 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
         middleware: guard({
           scope: 'progress:write',
           input: Progress,
+          mayWrapUp: true,
           async replay(c, session) {
             const idempotency = idempotencyKey(c.req.header('Idempotency-Key'), await c.req.text())
             const replay = idempotency && (await events.findReplay(c.var.agent.id, session.id, idempotency))
@@ -113,6 +114,7 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
           data,
           createdAt: now(),
           idempotency,
+          afterLeft: c.var.afterLeft,
         })
         switch (appended.outcome) {
           case 'stored':
@@ -161,7 +163,7 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
         tags: ['Agents'],
         summary: 'End the session and remove its participant',
         security: agentWith('session:end'),
-        middleware: guard({ scope: 'session:end', input: End }),
+        middleware: guard({ scope: 'session:end', input: End, mayWrapUp: true }),
         request: { body: { required: true, content: json(End) } },
         responses: {
           200: { description: 'Ended.', content: json(SessionJson) },
@@ -173,7 +175,7 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
         const change = await sessions.end(c.var.session.id, {
           reason: 'agent',
           at: now(),
-          onlyIfLive: true,
+          onlyIfLive: !c.var.afterLeft,
           note: { agentId: c.var.agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) },
         })
         if (!change || change.before === 'ended') throw notLive('ended')

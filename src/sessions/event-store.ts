@@ -15,6 +15,8 @@ export interface NewEvent {
   data: Record<string, unknown>
   createdAt: number
   idempotency: IdempotencyKey | null
+  /** Also take it from a session that the user has left, though not from one that was ended otherwise. */
+  afterLeft?: boolean
 }
 
 export interface IdempotencyKey {

@@ -13,7 +13,7 @@ export const SessionJson = z
     status: z.enum(['pending', 'live', 'disconnected', 'ended']),
     createdAt: z.iso.datetime(),
     endedAt: z.iso.datetime().optional(),
-    endReason: z.enum(['user', 'agent', 'superseded', 'never_joined', 'left']).optional(),
+    endReason: z.enum(['user', 'agent', 'limit', 'superseded', 'never_joined', 'left']).optional(),
   })
   .openapi('Session')
 

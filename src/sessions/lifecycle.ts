@@ -4,7 +4,7 @@
 export type Status = 'pending' | 'live' | 'disconnected' | 'ended'
 
 /** Who or what wrote the end mark. */
-export type EndReason = 'user' | 'agent' | 'superseded' | 'never_joined' | 'left'
+export type EndReason = 'user' | 'agent' | 'limit' | 'superseded' | 'never_joined' | 'left'
 
 /** What is known of one LiveKit participant sid. LiveKit never reuses a sid. */
 export interface Presence {
@@ -42,11 +42,15 @@ export type Fact =
   | { kind: 'room_finished'; roomSid: string; at: number }
   /** LiveKit's clean answer to our own question, stamped with the question's start. */
   | { kind: 'answer'; askedAt: number; present: readonly string[]; joining: readonly string[] }
+  /** Nothing but the time: some ends come by it alone. */
+  | { kind: 'clock'; at: number }
   | { kind: 'end'; reason: EndReason; at: number }
 
 export interface Rules {
   /** How long everything must have been closed before an absence ends the session. */
   reconnectMs: number
+  /** How long a session may last from its first join; no limit when absent. */
+  maxSessionMs?: number
 }
 
 /** LiveKit accepts a join token up to a minute past its `exp`. */
@@ -75,7 +79,13 @@ function closedAt(presence: Presence, { finishedRooms }: SessionFacts): number |
 
 /** The facts with one more. An end mark is terminal: nothing changes after it. */
 export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
-  if (facts.end) return facts
+  return facts.end ? facts : endAtLimit(applyOne(facts, fact, rules), timeOf(fact), rules)
+}
+
+/** When the fact was told to us, or asked for. */
+export const timeOf = (fact: Fact): number => (fact.kind === 'answer' ? fact.askedAt : fact.at)
+
+function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
   switch (fact.kind) {
     case 'joined':
       return update(facts, fact.sid, (presence) => ({
@@ -99,6 +109,8 @@ export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFac
     }
     case 'answer':
       return applyAnswer(facts, fact, rules)
+    case 'clock':
+      return facts
     case 'end':
       return { ...facts, end: { at: fact.at, reason: fact.reason } }
   }
@@ -147,6 +159,20 @@ function endIfDue(facts: SessionFacts, askedAt: number, { reconnectMs }: Rules):
     if (askedAt >= Math.max(...closed) + reconnectMs) return { ...facts, end: { at: askedAt, reason: 'left' } }
   }
   return facts
+}
+
+function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POSITIVE_INFINITY }: Rules): SessionFacts {
+  const startedAt = Math.min(...facts.presences.map(({ joinedAt }) => joinedAt ?? Number.POSITIVE_INFINITY))
+  return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: { at, reason: 'limit' } }
+}
+
+/** Since when the user has been gone of its own accord; null while it is there, never was, or was ended otherwise. */
+export function leftSince(facts: SessionFacts): number | null {
+  if (facts.end && facts.end.reason !== 'left') return null
+  const joined = facts.presences.filter(({ joinedAt }) => joinedAt !== null)
+  // An absence that nobody told of began somewhere after the last evidence: counted from there it is never too long.
+  const since = joined.map((presence) => (presence.misses > 0 ? presence.seenAt : closedAt(presence, facts)))
+  return since.length === 0 || since.includes(null) ? null : Math.max(...since.map((at) => at ?? 0))
 }
 
 function update(facts: SessionFacts, sid: string, change: (presence: Presence) => Presence): SessionFacts {

@@ -6,7 +6,7 @@ import type { RoomStore } from '../rooms/store.ts'
 import { singleFlight } from '../single-flight.ts'
 import { answerFor } from './evidence.ts'
 import type { FollowUp } from './follow-up.ts'
-import type { Rules } from './lifecycle.ts'
+import type { Fact, Rules } from './lifecycle.ts'
 import type { Removal } from './removal.ts'
 import type { Session, SessionStore } from './store.ts'
 
@@ -36,9 +36,11 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
   const once = singleFlight<boolean>()
 
   async function reconcile(): Promise<boolean> {
+    const all = await sessions.listUnfinished()
+    await Promise.all(all.filter(mayBeOverLimit).map(({ id }) => recordFact(id, { kind: 'clock', at: now() })))
     const askedAt = now()
     const listed = new Set((await livekit.listRooms()).map(({ name }) => name))
-    const unfinished = byRoom(await sessions.listUnfinished())
+    const unfinished = byRoom(all)
 
     for (const [room, ofRoom] of unfinished) {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
@@ -65,9 +67,17 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
-    const change = await sessions.record(session.id, answerFor(session, participants, askedAt), rules)
+    await recordFact(session.id, answerFor(session, participants, askedAt))
+  }
+
+  async function recordFact(id: string, fact: Fact) {
+    const change = await sessions.record(id, fact, rules)
     if (change) followUp(change)
   }
+
+  /** A limit is reached whether or not LiveKit answers; nobody has been there for longer than the session exists. */
+  const mayBeOverLimit = ({ createdAt }: Session) =>
+    now() - createdAt >= (rules.maxSessionMs ?? Number.POSITIVE_INFINITY)
 
   /** Runs them a few at a time; a LiveKit that does not answer for one leaves the others alone. */
   async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, or, sql } from 'drizzle-orm'
 import type { Appended, EventStore, SessionEvent } from '../sessions/event-store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
@@ -26,7 +26,15 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
   const nextSeq = db
     .update(sessions)
     .set({ lastSeq: sql`${sessions.lastSeq} + 1` })
-    .where(and(eq(sessions.id, param('sessionId')), eq(sessions.status, 'live')))
+    .where(
+      and(
+        eq(sessions.id, param('sessionId')),
+        or(
+          eq(sessions.status, 'live'),
+          and(eq(sql`1`, param('afterLeft')), or(eq(sessions.status, 'disconnected'), eq(sessions.endReason, 'left'))),
+        ),
+      ),
+    )
     .returning({ seq: sessions.lastSeq })
     .prepare()
   const endedAt = db
@@ -95,12 +103,12 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
   }
 
   return {
-    append: ({ sessionId, agentId, type, data, createdAt, idempotency }) =>
+    append: ({ sessionId, agentId, type, data, createdAt, idempotency, afterLeft = false }) =>
       write((): Appended => {
         // Two requests with one key may both have found no answer yet: the second one sees the first one's here.
         const replay = idempotency && replayOf(agentId, sessionId, idempotency)
         if (replay) return replay
-        const next = nextSeq.get({ sessionId })
+        const next = nextSeq.get({ sessionId, afterLeft: afterLeft ? 1 : 0 })
         if (!next) return { outcome: endedAt.get({ sessionId })?.at ? 'ended' : 'not_live' }
         const { seq } = next
         insert.run({ sessionId, seq, type, data: JSON.stringify(data), agentId, createdAt })

@@ -1,5 +1,13 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
-import { apply, type Fact, type Presence, type Rules, type SessionFacts, statusOf } from '../sessions/lifecycle.ts'
+import {
+  apply,
+  type Fact,
+  type Presence,
+  type Rules,
+  type SessionFacts,
+  statusOf,
+  timeOf,
+} from '../sessions/lifecycle.ts'
 import type { Change, EndNote, Session } from '../sessions/store.ts'
 import type { AppendHints } from './append-hints.ts'
 import { events, finishedRooms, presences, sessions } from './schema.ts'
@@ -149,5 +157,3 @@ export function sessionFacts(db: Db, hints: AppendHints) {
     finishRoom: (roomSid: string, at: number) => finishRoom.run({ roomSid, at }),
   }
 }
-
-const timeOf = (fact: Fact): number => (fact.kind === 'answer' ? fact.askedAt : fact.at)

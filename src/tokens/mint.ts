@@ -6,6 +6,8 @@ import { newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
 import type { Rooms } from '../rooms/rooms.ts'
 import { jobMetadata } from '../sessions/dispatch.ts'
+import type { FollowUp } from '../sessions/follow-up.ts'
+import type { Rules } from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
 import type { JoinRequest } from './request.ts'
 
@@ -13,7 +15,9 @@ export interface MintDeps {
   users: UserStore
   agents: AgentStore
   sessions: SessionStore
-  rules: Rooms
+  rooms: Rooms
+  rules: Rules
+  followUp: FollowUp
   mintJoinToken: MintJoinToken
   /** Told of each session that gave way to a new one. */
   onSuperseded: (ended: Session) => void
@@ -38,7 +42,18 @@ interface Dispatched {
 const MAX_PENDING = 10
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSuperseded, config, now }: MintDeps) {
+export function joinTokens({
+  users,
+  agents,
+  sessions,
+  rooms,
+  rules,
+  followUp,
+  mintJoinToken,
+  onSuperseded,
+  config,
+  now,
+}: MintDeps) {
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
@@ -63,7 +78,7 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
       metadata: JSON.stringify({ ...request.metadata, sessionId: session.id }),
       attributes: { ...request.attributes, sessionId: session.id, userId },
       roomConfig: {
-        ...rules.timeouts,
+        ...rooms.timeouts,
         agent: session.agentName === null ? null : { name: session.agentName, metadata: jobMetadata(session) },
       },
     })
@@ -84,8 +99,8 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
 
   async function openSession(userId: string, request: JoinRequest, agent: Dispatched | null) {
     const room = request.room ?? newRoomName()
-    if (request.room !== undefined) await rules.enter(room, userId)
-    if (request.autoCreateRoom) await rules.create(room)
+    if (request.room !== undefined) await rooms.enter(room, userId)
+    if (request.autoCreateRoom) await rooms.create(room)
     const createdAt = now()
     const session = {
       id: newId('sess', createdAt),
@@ -116,7 +131,9 @@ export function joinTokens({ users, agents, sessions, rules, mintJoinToken, onSu
     if (request.room !== undefined && request.room !== known.room) {
       throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
     }
-    if (request.autoCreateRoom && known.endedAt === null) await rules.create(known.room)
+    const change = await sessions.record(id, { kind: 'clock', at: now() }, rules)
+    if (change) followUp(change)
+    if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
     const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
     const renewed = await sessions.renew(id, { tokenExpiresAt: now() + JOIN_TOKEN_SECONDS * 1000, agent: changed })

@@ -42,6 +42,8 @@ export function wordsForEnd(reason: Session['endReason']): string {
       return 'The call has ended: you hung up.'
     case 'agent':
       return 'The call has ended: the agent ended it.'
+    case 'limit':
+      return 'The call has ended: it was as long as a call may be.'
     case 'left':
       return 'The call has ended: you were away for too long.'
     case 'never_joined':

@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest'
+import { callingScene, ENDED, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+
+const env = { WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' }
+
+/** A call that the user has just hung up, with LiveKit's word for it. */
+async function hungUp(settings: Record<string, string> = env) {
+  const scene = await callingScene({ env: settings })
+  await scene.report()
+  scene.s.sfu.leave(scene.leg)
+  await postWebhook(scene.s, webhookEvent('participant_left', scene.leg))
+  return scene
+}
+
+test('without a window nothing is accepted once the user has left', async () => {
+  const { s, report, agent, pair } = await hungUp({})
+  expect(await refusal(report())).toEqual(NOT_LIVE)
+  expect(await refusal(s.end(agent.bearer, pair))).toEqual(NOT_LIVE)
+})
+
+test('progress is accepted for as long as the window, counted from the leaving', async () => {
+  const { s, report } = await hungUp({ WRAP_UP_SECONDS: '30' })
+  s.clock.advance(29)
+  expect((await report()).status).toBe(201)
+  s.clock.advance(1)
+  expect(await refusal(report())).toEqual(NOT_LIVE)
+})
+
+test('progress is accepted within it when the absence has ended the session meanwhile', async () => {
+  const { s, report, user, pair } = await hungUp()
+  s.clock.advance(11)
+  await s.reconcile()
+  expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'ended', endReason: 'left' })
+  expect((await report()).status).toBe(201)
+  s.clock.advance(19)
+  expect(await refusal(report())).toEqual(ENDED)
+})
+
+test('the agent may end the session within it', async () => {
+  const { s, agent, pair } = await hungUp()
+  expect((await s.end(agent.bearer, pair, { result: { summary: 'done' } })).status).toBe(200)
+  expect(await refusal(s.progress(agent.bearer, pair))).toEqual(ENDED)
+  await s.background.idle()
+})
+
+test('reading the context is not wrapping up', async () => {
+  const { s, agent, pair } = await hungUp()
+  expect(await refusal(s.context(agent.bearer, pair))).toEqual(NOT_LIVE)
+})
+
+test('a leaving that nobody told of counts from the last time LiveKit saw the user', async () => {
+  const { s, report, leg } = await callingScene({ env: { WRAP_UP_SECONDS: '30' } })
+  await report()
+  s.sfu.leave(leg)
+  s.clock.advance(11)
+  expect((await report()).status).toBe(201)
+  s.clock.advance(18)
+  expect((await report()).status).toBe(201)
+  s.clock.advance(1)
+  expect(await refusal(report())).toEqual(NOT_LIVE)
+})
+
+test('no window follows another end, a session that nobody joined, or an answer that is none', async () => {
+  const ended = await callingScene({ env })
+  await ended.report()
+  await ended.s.app.request(`/sessions/${ended.pair.sessionId}`, {
+    method: 'DELETE',
+    headers: { Authorization: `Bearer ${ended.user.bearer}` },
+  })
+  expect(await refusal(ended.report())).toEqual(ENDED)
+  await ended.s.background.idle()
+
+  const pending = await ended.s.newSession(await ended.s.newUser())
+  expect(await refusal(ended.s.progress(ended.agent.bearer, pending.pair))).toEqual(NOT_LIVE)
+
+  const { s, report } = await hungUp()
+  s.sfu.mode = 'error500'
+  expect(await refusal(report())).toEqual(UNKNOWN)
+})
