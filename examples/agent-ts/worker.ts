@@ -1,13 +1,13 @@
-import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { cli, defineAgent, type JobContext, ServerOptions } from '@livekit/agents'
 import { RoomEvent } from '@livekit/rtc-node'
 import { z } from 'zod'
-import { behalf } from './behalf.ts'
+import { listenTo, publishTone } from './audio.ts'
+import { behalf, Refused } from './behalf.ts'
 
-// A worker that acts on behalf of the user it was dispatched for. It has no speech models and needs no cloud keys: what
-// it shows is where the pair comes from, and how to call back.   See the variables in `settings`, then: npm start
+// A worker that acts on behalf of the user it was dispatched for. It has no speech models and needs no cloud keys: it
+// counts what it hears, answers with a tone and reports progress.   See the variables in `settings`, then: npm start
 
 const Settings = z.object({
   BEHALF_URL: z.url().default('http://localhost:8008'),
@@ -19,8 +19,14 @@ const Settings = z.object({
   /** The worker's own health endpoint, on this machine only. */
   WORKER_PORT: z.coerce.number().int().default(8081),
   /** Seconds between two reports. */
-  REPORT_SECONDS: z.coerce.number().positive().default(5),
+  REPORT_SECONDS: z.coerce.number().positive().default(1),
+  /** A token is renewed this long before it runs out. */
+  RENEW_SECONDS: z.coerce.number().positive().default(60),
+  /** How long a user who left may take to come back: a reload, a lost network. */
+  PATIENCE_SECONDS: z.coerce.number().positive().default(15),
 })
+
+const STEP_PERCENT = 5
 
 /** The job's metadata, written by our server when it minted the join token: the one trustworthy source of the pair. */
 const JobMetadata = z.object({
@@ -33,27 +39,62 @@ const JobMetadata = z.object({
 const settings = () => Settings.parse(process.env)
 
 async function work(ctx: JobContext): Promise<void> {
-  const { BEHALF_URL, BEHALF_AGENT_ID, BEHALF_AGENT_SECRET, REPORT_SECONDS } = settings()
-  const pair = JobMetadata.parse(JSON.parse(ctx.job.metadata))
-  const say = (line: string) => console.log(`[${BEHALF_AGENT_ID} ${pair.sessionId}] ${line}`)
-  say(`job ${ctx.job.id} for user ${pair.userId} in room ${pair.room}`)
+  const { BEHALF_AGENT_ID, REPORT_SECONDS, ...env } = settings()
+  const { userId, sessionId, room } = JobMetadata.parse(JSON.parse(ctx.job.metadata))
+  const pair = { userId, sessionId }
+  const say = (line: string) => console.log(`[${BEHALF_AGENT_ID} ${sessionId}] ${line}`)
+  say(`job ${ctx.job.id} for user ${userId} in room ${room}`)
 
+  const ears = listenTo(ctx.room, userId)
+  const over = new AbortController()
+  let wake = () => {}
+  ctx.room.once(RoomEvent.Disconnected, () => {
+    over.abort()
+    wake()
+  })
+  ctx.room.on(RoomEvent.ParticipantDisconnected, ({ identity }) => {
+    if (identity === userId) wake()
+  })
   await ctx.connect()
-  const over = once(ctx.room, RoomEvent.Disconnected)
-  say('connected to the room')
   // A job starts when its room does: the user may still be on the way, and until then every callback is refused.
-  const user = await ctx.waitForParticipant(pair.userId)
+  const user = await ctx.waitForParticipant(userId)
   say(`the user is here: ${user.identity}`)
 
-  const api = behalf({ url: BEHALF_URL, agentId: BEHALF_AGENT_ID, agentSecret: BEHALF_AGENT_SECRET })
-  await api.bearer()
-  say('has a token of its own')
-  for (let step = 1; ; step++) {
-    const outcome = await api.progress(pair, { status: 'working', step, job: ctx.job.id }, say)
-    say(`progress ${step}: ${outcome}`)
-    if (outcome !== 'accepted') return ctx.shutdown(`session ${outcome}`)
-    const next = await Promise.race([over.then(() => 'over'), delay(REPORT_SECONDS * 1000)])
-    if (next === 'over') return say('the room is closed')
+  const api = behalf({
+    url: env.BEHALF_URL,
+    agentId: BEHALF_AGENT_ID,
+    agentSecret: env.BEHALF_AGENT_SECRET,
+    renewSeconds: env.RENEW_SECONDS,
+    patienceSeconds: env.PATIENCE_SECONDS,
+    say,
+    over: over.signal,
+  })
+  let accepted = 0
+  try {
+    const context = await api.context(pair)
+    say(`hello, ${context.user.name ?? 'guest'}`)
+    const answer = await publishTone(ctx.room)
+    for (let step = 1, before = 0; ; step++) {
+      const heard = ears.seconds()
+      const spoke = heard > before
+      before = heard
+      const percent = Math.min(100, step * STEP_PERCENT)
+      const message = `Heard ${heard.toFixed(1)} s`
+      await api.progress(pair, { status: 'working', message, heard, step, percent, job: ctx.job.id })
+      accepted = step
+      say(`progress ${step}: accepted, heard ${heard.toFixed(1)} s`)
+      // The next report comes early when the user leaves, to be told what that means.
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve
+      })
+      await Promise.race([woken, delay(REPORT_SECONDS * 1000)])
+      // A greeting, then whenever the user falls silent.
+      if (step === 1 || (spoke && ears.seconds() === heard)) await answer()
+    }
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error
+    say(`refused: ${error.message} Stopping after ${accepted} reports, heard ${ears.seconds().toFixed(1)} s`)
+    ctx.shutdown('no longer acting for this user')
   }
 }
 

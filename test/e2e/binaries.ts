@@ -17,6 +17,15 @@ export function liveKitServer(): string | undefined {
   return folders.map((folder) => join(folder, 'livekit-server')).find(isExecutable)
 }
 
+export const PYTHON_WORKER_FOLDER = join(REPOSITORY, 'examples/agent-python')
+
+/** `AGENT_PYTHON`: a Python with the packages of examples/agent-python. */
+export function agentPython(): string | undefined {
+  const named = process.env.AGENT_PYTHON
+  if (named) accessSync(named, constants.X_OK)
+  return named || undefined
+}
+
 export const workerInstalled = () => existsSync(join(WORKER_FOLDER, 'node_modules/@livekit/agents/package.json'))
 
 function isExecutable(file: string): boolean {

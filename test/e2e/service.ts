@@ -16,12 +16,16 @@ export interface ServiceOptions {
   port: number
   livekitUrl: string
   env?: Record<string, string>
+  /** What `node` runs; the built service if not given. */
+  program?: string[]
 }
+
+const BUILT = [join(REPOSITORY, 'dist/server.js')]
 
 export const servicePort = freeTcpPort
 
-/** The built service as its own process, on a SQLite file of its own. */
-export function service({ folder, port, livekitUrl, env = {} }: ServiceOptions): Service {
+/** The service as its own process, on a SQLite file of its own. */
+export function service({ folder, port, livekitUrl, env = {}, program = BUILT }: ServiceOptions): Service {
   const url = `http://127.0.0.1:${port}`
   const databaseUrl = `file:${join(folder, 'behalf.db')}`
   const logs: string[] = []
@@ -30,7 +34,7 @@ export function service({ folder, port, livekitUrl, env = {} }: ServiceOptions):
     url,
     databaseUrl,
     async start() {
-      const started = run(process.execPath, [join(REPOSITORY, 'dist/server.js')], {
+      const started = run(process.execPath, program, {
         cwd: folder,
         env: { HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: databaseUrl, LIVEKIT_URL: livekitUrl, ...env },
         patience: 15_000,

@@ -27,13 +27,15 @@ export interface StackOptions {
   webhooks?: boolean
   /** Settings of the service. */
   env?: Record<string, string>
+  /** What `node` runs as the service; the built one if not given. */
+  program?: string[]
 }
 
 /**
  * Both servers for the tests of the enclosing `describe`, the only one of its file: the media library cannot be started
  * twice in one process. Their logs are printed when a test fails.
  */
-export function useStack({ webhooks = true, env = {} }: StackOptions = {}): () => Stack {
+export function useStack({ webhooks = true, env = {}, program }: StackOptions = {}): () => Stack {
   let folder: string
   let stack: Stack | undefined
   let participants: Participant[] = []
@@ -43,7 +45,7 @@ export function useStack({ webhooks = true, env = {} }: StackOptions = {}): () =
     const port = await servicePort()
     const webhookUrl = webhooks ? `http://127.0.0.1:${port}/livekit/webhook` : undefined
     const server = await liveKit({ folder, webhookUrl })
-    const behalf = service({ folder, port, livekitUrl: server.url, env })
+    const behalf = service({ folder, port, livekitUrl: server.url, env, ...(program ? { program } : {}) })
     stack = {
       livekit: server,
       service: behalf,
