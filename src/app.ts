@@ -79,7 +79,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     config,
     now,
   })
-  const streams = eventStreams({ events, sessions, log, now })
+  const streams = eventStreams({ events, sessions, wrapUpMs: config.wrapUpSeconds * 1000, log, now })
   const health = healthOf({ sessions, livekit, now })
   const receive = webhookReceiver(secrets.webhook, now)
 

@@ -1,10 +1,11 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { callingScene, refusal } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
 import { listening, openStream, requestStream } from './stream-client.ts'
 
 /** A user in a call, an agent that works for it, and the address of the session's events. */
-async function call() {
-  const c = await callingScene()
+async function call(env: Record<string, string> = {}) {
+  const c = await callingScene({ env })
   const server = await listening(c.s.app.fetch)
   const url = `${server}/sessions/${c.pair.sessionId}/events`
   const { bearer } = c.user
@@ -18,6 +19,8 @@ async function call() {
     open: (query = '', headers: Record<string, string> = {}) => openStream(`${url}${query}`, { bearer, headers }),
   }
 }
+
+vi.setConfig({ testTimeout: 20_000 })
 
 const seqs = (...numbers: number[]) => numbers.map(String)
 
@@ -88,6 +91,22 @@ describe('the stream of events', () => {
     const stream = await open(query, headers as Record<string, string>)
     expect(await stream.over).toBe(true)
     expect(stream.ids).toEqual(seqs(...expected))
+    expect(stream.closed).toEqual({ reason: 'ended' })
+  })
+
+  test('stays open for as long as an agent may wrap up after the user left', async () => {
+    const { s, leg, tell, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
+    await tell(1)
+    const stream = await open()
+    s.sfu.leave(leg)
+    await postWebhook(s, webhookEvent('participant_left', leg))
+    s.clock.advance(11)
+    await s.reconcile()
+    await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'left' }))
+    await tell(2)
+    await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ step: 2 }))
+    s.clock.advance(31)
+    expect(await stream.over).toBe(true)
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 

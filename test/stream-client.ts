@@ -46,7 +46,7 @@ export async function openStream(url: string, request: StreamRequest) {
     over: Promise.resolve(false),
     /** Disconnects. */
     stop: () => abort.abort(),
-    until: (check: () => void) => vi.waitFor(check, { timeout: 4000, interval: 5 }),
+    until: (check: () => void) => vi.waitFor(check, { timeout: 15_000, interval: 5 }),
   }
   const parser = createParser({
     onComment: () => {

@@ -42,7 +42,10 @@ export async function timedCall(
     },
   }
   const now = s.clock.now
-  const streams = eventStreams({ events: counted, sessions, log, now }, { ...STREAM_TIMING, ...timing })
+  const streams = eventStreams(
+    { events: counted, sessions, wrapUpMs: s.config.wrapUpSeconds * 1000, log, now },
+    { ...STREAM_TIMING, ...timing },
+  )
   const tokens = accessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, now })
   const router = createRouter()
   router.onError((error, context) => renderProblem(error, context, log))

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { EventStore, SessionEvent } from './event-store.ts'
 import { eventJson } from './json.ts'
-import type { SessionStore } from './store.ts'
+import type { Session, SessionStore } from './store.ts'
 
 /** Why the server closes a stream: `data.reason` of its last event, `close`. */
 export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'
@@ -23,6 +23,8 @@ export const STREAM_TIMING: StreamTiming = { heartbeat: 15_000, poll: 3_000, sta
 export interface EventStreamDeps {
   events: Pick<EventStore, 'page' | 'subscribe'>
   sessions: Pick<SessionStore, 'find'>
+  /** `WRAP_UP_SECONDS`: so long a session that ended because its user left may still get events. */
+  wrapUpMs: number
   log: Pick<Logger, 'warn'>
   /** Milliseconds since the epoch. */
   now: () => number
@@ -60,7 +62,7 @@ const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify
  * at a time, when the reader wants more. The reader decides the pace; a hint of the store only ends the wait.
  */
 export function eventStream(
-  { events, sessions, log, now }: EventStreamDeps,
+  { events, sessions, wrapUpMs, log, now }: EventStreamDeps,
   { sessionId, after, expiresAt, cut }: EventStreamRequest,
   timing: StreamTiming,
 ): EventStream {
@@ -109,7 +111,7 @@ export function eventStream(
       isHinted = false
       if (now() >= expiresAt * 1000) closing ??= 'token_expired'
       if (closing) return { text: closeText(closing), isLast: true }
-      // Read before the page: nothing is stored after the end, so that an empty page then says that all was sent.
+      // Read before the page: nothing is stored once it is final, so that an empty page then says that all was sent.
       const session = await sessions.find(sessionId)
       const page = await events.page(sessionId, cursor, PAGE_EVENTS)
       const last = page.at(-1)
@@ -117,12 +119,16 @@ export function eventStream(
         cursor = last.seq
         return { text: page.map(eventText).join('') }
       }
-      if (session && session.status !== 'ended') {
+      if (session && !isFinal(session)) {
         if (performance.now() - sentAt >= timing.heartbeat) return { text: HEARTBEAT }
         await hintOrTimer()
       } else closing ??= 'ended'
     }
     return { text: '', isLast: true }
+  }
+
+  function isFinal({ endedAt, endReason }: Session): boolean {
+    return endedAt !== null && (endReason !== 'left' || now() >= endedAt + wrapUpMs)
   }
 
   function close(reason: CloseReason): void {
