@@ -10,6 +10,19 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'faults',
+          include: ['test/faults/*.test.ts'],
+          globalSetup: ['test/faults/global-setup.ts'],
+          // A tenth by default; whole with BEHALF_SOAK=1, which takes minutes. One at a time, since they compare times.
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
+          testTimeout: process.env.BEHALF_SOAK === '1' ? 1_800_000 : 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'e2e',
           include: ['test/e2e/*.test.ts'],
           globalSetup: ['test/e2e/global-setup.ts'],
@@ -27,7 +40,7 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: ['test/browser/*.test.ts'],
-          globalSetup: ['test/e2e/global-setup.ts', 'test/browser/global-setup.ts'],
+          globalSetup: ['test/browser/global-setup.ts'],
           fileParallelism: false,
           sequence: { groupOrder: 2 },
           env: { NODE_ENV: 'production' },

@@ -26,7 +26,7 @@ export function readable(line: string): string | undefined {
 
 /** Ids are told apart by their last digits. */
 const shorten = (line: string | undefined) =>
-  line?.replace(/\b(user|sess|room)_[0-9a-f]{30,}([0-9a-f]{4})\b/g, '$1_…$2')
+  line?.replace(/\b(user|sess|room)_[0-9a-f]{20,}([0-9a-f]{4})\b/g, '$1_…$2')
 
 function ofPino(json: object): string | undefined {
   const request = Request.safeParse(json).data

@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { readable } from './log.ts'
 
 const NAME_WIDTH = 9
+/** Only the beginning is remembered. */
+const STARTING_LINES = 100
 const isColored = process.stdout.isTTY && !process.env.NO_COLOR
 const COLORS: Record<string, number> = { service: 36, livekit: 35, agent: 32, demo: 33 }
 
@@ -18,6 +20,8 @@ export interface Program {
   name: string
   /** The exit code, or the signal that ended it. */
   ended: Promise<number | string>
+  /** Whether a line with this text was printed. */
+  hasSaid: (text: string) => boolean
   stop: (signal: NodeJS.Signals, patienceMs: number) => Promise<void>
 }
 
@@ -29,8 +33,10 @@ export interface ProgramOptions {
 /** Starts a program whose lines go to the common log. It gets no Ctrl-C of its own: `stop` decides who goes first. */
 export function program(name: string, command: string, args: string[], options: ProgramOptions): Program {
   const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const said: string[] = []
   for (const input of [child.stdout, child.stderr]) {
     createInterface({ input }).on('line', (line) => {
+      if (said.length < STARTING_LINES) said.push(line)
       const text = readable(line)
       if (text !== undefined) say(name, text)
     })
@@ -42,6 +48,7 @@ export function program(name: string, command: string, args: string[], options: 
   return {
     name,
     ended,
+    hasSaid: (text) => said.some((line) => line.includes(text)),
     async stop(signal, patienceMs) {
       if (child.pid === undefined) return
       child.kill(signal)

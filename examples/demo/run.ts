@@ -125,13 +125,14 @@ async function startService(): Promise<void> {
 
 async function startAgent(secret: string): Promise<void> {
   const workerPort = await freePort(0)
-  start('agent', process.execPath, ['--import', 'tsx', 'worker.ts', 'start'], AGENT_FOLDER, {
+  const agent = start('agent', process.execPath, ['--import', 'tsx', 'worker.ts', 'start'], AGENT_FOLDER, {
     BEHALF_URL: `http://127.0.0.1:${port}`,
     BEHALF_AGENT_ID: AGENT,
     BEHALF_AGENT_SECRET: secret,
     WORKER_PORT: String(workerPort),
     REPORT_SECONDS: '1',
   })
+  await until('the agent is registered with LiveKit', async () => agent.hasSaid('registered worker'))
 }
 
 async function until(what: string, ask: () => Promise<boolean>, seconds = READY_SECONDS): Promise<void> {

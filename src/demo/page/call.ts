@@ -44,14 +44,14 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
   }
 
   /** Out of the room and off the microphone; the session is as it was. */
-  function hangUp(): void {
+  function hangUp(connection: 'off' | 'ending' = 'off'): void {
     leaving.abort()
     clearTimeout(agentTimer)
     microphone?.close()
     microphone = undefined
     void room?.disconnect()
     room = undefined
-    change({ connection: 'off', agent: 'none' })
+    change({ connection, agent: 'none' })
   }
 
   function onAgent(isHere: boolean): void {
@@ -157,10 +157,8 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
 
   async function end(): Promise<void> {
     const id = state.session?.id
-    leaving.abort()
-    microphone?.close()
-    microphone = undefined
-    change({ connection: 'ending' })
+    // Before the service removes us: then LiveKit would cut the connection, and livekit-client call that an error.
+    hangUp('ending')
     try {
       if (id !== undefined) ended(await client.sessions.end(id))
     } catch (error) {
