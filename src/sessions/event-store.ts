@@ -39,9 +39,9 @@ export interface EventStore {
     sessionId: string,
     idempotency: IdempotencyKey,
   ): Promise<{ outcome: 'replayed'; event: SessionEvent } | { outcome: 'key_reused' } | null>
-  /** Events after `after`, oldest first. */
+  /** Events after `after`, oldest first: at most `limit`, fewer where they are large, none only at the end. */
   page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
-  /** The last `limit` events, oldest first. */
+  /** The last `limit` events, oldest first; fewer where they are large. */
   last(sessionId: string, limit: number): Promise<SessionEvent[]>
   /**
    * Calls back after an event of that session was stored, perhaps late, more often than needed or not at all: only a

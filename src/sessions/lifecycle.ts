@@ -55,6 +55,8 @@ export interface Rules {
 
 /** LiveKit accepts a join token up to a minute past its `exp`. */
 export const JOIN_TOKEN_LEEWAY_MS = 60_000
+/** Closed presences that are kept: with one join token a client can open and drop connections without end. */
+const MAX_CLOSED = 50
 /** An inferred absence closes a presence only when it is seen twice. */
 const MISSES_TO_CLOSE = 2
 
@@ -79,7 +81,22 @@ function closedAt(presence: Presence, { finishedRooms }: SessionFacts): number |
 
 /** The facts with one more. An end mark is terminal: nothing changes after it. */
 export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
-  return facts.end ? facts : endAtLimit(applyOne(facts, fact, rules), timeOf(fact), rules)
+  return facts.end ? facts : forgetOld(endAtLimit(applyOne(facts, fact, rules), timeOf(fact), rules))
+}
+
+/** Without old closed presences. The first to join and the last to leave stay: status and limits follow from those. */
+function forgetOld(facts: SessionFacts): SessionFacts {
+  const closed = facts.presences
+    .map((presence) => ({ presence, at: closedAt(presence, facts) }))
+    .filter((known): known is { presence: Presence; at: number } => known.at !== null)
+    .sort((a, b) => a.at - b.at)
+    .map(({ presence }) => presence)
+  if (closed.length <= MAX_CLOSED) return facts
+  const joined = closed.filter(({ joinedAt }) => joinedAt !== null)
+  const first = joined.toSorted((a, b) => (a.joinedAt ?? 0) - (b.joinedAt ?? 0))[0]
+  const kept = new Set([first, joined.at(-1), ...closed.slice(-MAX_CLOSED)])
+  const old = new Set(closed.filter((presence) => !kept.has(presence)))
+  return { ...facts, presences: facts.presences.filter((presence) => !old.has(presence)) }
 }
 
 /** When the fact was told to us, or asked for. */

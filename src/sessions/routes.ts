@@ -181,12 +181,10 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp, now
           const from = { sessionId: id, after: lastEventId ?? after, expiresAt, cut }
           return c.body(streams.open(userId, from), 200, STREAM_HEADERS)
         }
-        const found = await events.page(id, after, limit + 1)
-        const shown = found.slice(0, limit)
-        return c.json(
-          { events: shown.map(eventJson), after: shown.at(-1)?.seq ?? after, hasMore: found.length > limit },
-          200,
-        )
+        const shown = await events.page(id, after, limit)
+        const cursor = shown.at(-1)?.seq ?? after
+        const hasMore = shown.length > 0 && (await events.page(id, cursor, 1)).length > 0
+        return c.json({ events: shown.map(eventJson), after: cursor, hasMore }, 200)
       },
     )
 }

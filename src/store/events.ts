@@ -18,6 +18,9 @@ const columns = {
   createdAt: events.createdAt,
 }
 
+/** Events are up to 64 KiB each: what is read and sent at once has to end somewhere. */
+const MAX_PAGE_BYTES = 1024 * 1024
+
 const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
 /** Events and idempotency keys in SQLite. */
@@ -76,13 +79,17 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
       ),
     )
     .prepare()
-  const page = db
-    .select(columns)
+  const ofPage = and(ofSession, gt(events.seq, param('after')))
+  const bytes = { bytes: sql<number>`octet_length(${events.data})` }
+  const pageSizes = db.select(bytes).from(events).where(ofPage).orderBy(asc(events.seq)).limit(param('limit')).prepare()
+  const lastSizes = db
+    .select(bytes)
     .from(events)
-    .where(and(ofSession, gt(events.seq, param('after'))))
-    .orderBy(asc(events.seq))
+    .where(ofSession)
+    .orderBy(desc(events.seq))
     .limit(param('limit'))
     .prepare()
+  const page = db.select(columns).from(events).where(ofPage).orderBy(asc(events.seq)).limit(param('limit')).prepare()
   const last = db
     .select(columns)
     .from(events)
@@ -117,8 +124,16 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
         return { outcome: 'stored', event: { seq, type, data, agentId, createdAt } }
       }),
     findReplay: (agentId, sessionId, idempotency) => reading(() => replayOf(agentId, sessionId, idempotency)),
-    page: (sessionId, after, limit) => reading(() => page.all({ sessionId, after, limit }).map(toEvent)),
-    last: (sessionId, limit) => reading(() => last.all({ sessionId, limit }).map(toEvent).reverse()),
+    page: (sessionId, after, limit) =>
+      reading(() => {
+        const fitting = countFitting(pageSizes.all({ sessionId, after, limit }))
+        return page.all({ sessionId, after, limit: fitting }).map(toEvent)
+      }),
+    last: (sessionId, limit) =>
+      reading(() => {
+        const fitting = countFitting(lastSizes.all({ sessionId, limit }))
+        return last.all({ sessionId, limit: fitting }).map(toEvent).reverse()
+      }),
     subscribe: hints.subscribe,
     pruneKeys: (before, limit) =>
       write(() => {
@@ -126,4 +141,14 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
         return db.run(sql`delete from idempotency_keys where rowid in (${old})`).changes
       }),
   }
+}
+
+/** How many of the first ones are within the bytes of a page; one always is. */
+function countFitting(sizes: Array<{ bytes: number }>): number {
+  let total = 0
+  const tooMany = sizes.findIndex(({ bytes }, index) => {
+    total += bytes
+    return total > MAX_PAGE_BYTES && index > 0
+  })
+  return tooMany < 0 ? sizes.length : tooMany
 }

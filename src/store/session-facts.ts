@@ -80,6 +80,10 @@ export function sessionFacts(db: Db, hints: AppendHints) {
       },
     })
     .prepare()
+  const forgetPresence = db
+    .delete(presences)
+    .where(and(eq(presences.sessionId, param('sessionId')), eq(presences.sid, param('sid'))))
+    .prepare()
   const saveEnd = db
     .update(sessions)
     .set({
@@ -135,6 +139,8 @@ export function sessionFacts(db: Db, hints: AppendHints) {
     for (const presence of after.presences) {
       if (!before.presences.includes(presence)) savePresence.run({ ...presence, sessionId: session.id })
     }
+    const kept = new Set(after.presences.map(({ sid }) => sid))
+    for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId: session.id, sid })
     if (after.end && !before.end) {
       const removedAt = ABSENT.has(after.end.reason) ? after.end.at : null
       saveEnd.run({ id: session.id, ...after.end, removedAt })

@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { apply, type Fact, openPresences, type SessionFacts, statusOf } from '../src/sessions/lifecycle.ts'
+import { callingScene } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+
+const FEW = 60
+
+describe('a client that opens and drops connections without end', () => {
+  test('leaves little behind, and the session as it was', async () => {
+    const { s, pair, leg, report } = await callingScene()
+    expect((await report()).status).toBe(201)
+    for (let i = 0; i < 300; i++) {
+      const dropped = { ...leg, participant: { ...leg.participant, sid: `PA_dropped${i}` } }
+      expect((await postWebhook(s, webhookEvent('participant_connection_aborted', dropped))).status).toBe(200)
+    }
+    const known = await s.store.sessions.findWithFacts(pair.sessionId)
+    expect(known?.facts.presences.length).toBeLessThan(FEW)
+    expect(known?.facts.presences.map(({ sid }) => sid)).toContain('PA_dropped299')
+    s.clock.advance(11)
+    expect((await report()).status).toBe(201)
+  })
+
+  test('cannot make its first join or its last leaving forgotten', () => {
+    const seen = (sid: string, at: number) => ({ sid, roomSid: 'RM_1', at, reason: '1' })
+    const facts: Fact[] = [
+      { kind: 'joined', ...seen('PA_first', 1000) },
+      { kind: 'left', ...seen('PA_first', 2000), aborted: false },
+      { kind: 'joined', ...seen('PA_last', 3000) },
+      { kind: 'left', ...seen('PA_last', 4000), aborted: false },
+    ]
+    for (let i = 0; i < 300; i++) facts.push({ kind: 'left', ...seen(`PA_${i}`, 5000 + i), aborted: true })
+    const nothing: SessionFacts = { tokenExpiresAt: 0, end: null, presences: [], finishedRooms: new Map() }
+    const known = facts.reduce((before, fact) => apply(before, fact, { reconnectMs: 60_000 }), nothing)
+    expect(known.presences.length).toBeLessThan(FEW)
+    expect(known.presences.slice(0, 2)).toMatchObject([
+      { sid: 'PA_first', joinedAt: 1000 },
+      { sid: 'PA_last', leftAt: 4000 },
+    ])
+    expect(statusOf(known)).toBe('disconnected')
+    expect(openPresences(known)).toEqual([])
+  })
+})
+
+const Seqs = z.object({ events: z.array(z.object({ seq: z.number() })) })
+
+test('large events are read and answered a MiB at a time, and all of them', async () => {
+  const { s, agent, user, pair } = await callingScene()
+  for (let i = 0; i < 40; i++) {
+    expect((await s.progress(agent.bearer, pair, {}, { text: 'x'.repeat(60_000) })).status).toBe(201)
+  }
+  const seqs: number[] = []
+  let after = 0
+  for (let hasMore = true; hasMore; ) {
+    const text = await (await s.get(`/sessions/${pair.sessionId}/events?limit=1000&after=${after}`, user.bearer)).text()
+    expect(text.length).toBeLessThan(1_100_000)
+    const page = Seqs.extend({ after: z.number(), hasMore: z.boolean() }).parse(JSON.parse(text))
+    seqs.push(...page.events.map(({ seq }) => seq))
+    ;({ after, hasMore } = page)
+  }
+  expect(seqs).toEqual(Array.from({ length: 41 }, (_, i) => i + 1))
+
+  const text = await (await s.context(agent.bearer, pair)).text()
+  expect(text.length).toBeLessThan(1_100_000)
+  const context = Seqs.extend({ cursor: z.number() }).parse(JSON.parse(text))
+  expect(context.events.length).toBeGreaterThan(10)
+  expect([context.events.at(-1)?.seq, context.cursor]).toEqual([41, 41])
+})
