@@ -166,7 +166,14 @@ function asAppError(error: unknown): AppError {
   if (error instanceof HTTPException && error.status === 415) {
     return new AppError('unsupported_media_type', 'The body has a content type that is not taken here.')
   }
+  if (isUnreadable(error)) return new AppError('malformed_json', 'The body cannot be read.')
   return new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', {
     cause: error,
   })
 }
+
+/** What Node throws for a client that went away within its body, or named credentials in its request line: no mistake of ours. */
+const isUnreadable = (error: unknown): boolean =>
+  error instanceof Error &&
+  (('code' in error && error.code === 'ECONNRESET' && error.message === 'aborted') ||
+    error.message.startsWith('Request cannot be constructed from a URL that includes credentials'))
