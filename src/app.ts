@@ -2,6 +2,7 @@ import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
 import { agentTokenRoutes } from './agents/routes.ts'
+import { auditRoutes } from './audit/routes.ts'
 import { accounts as accountsOf } from './auth/accounts.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
@@ -53,7 +54,7 @@ export interface AppDeps {
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, version, log, now }: AppDeps) {
-  const { users, agents, rooms, sessions, events } = store
+  const { users, agents, rooms, sessions, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const background = backgroundOf(log)
@@ -66,7 +67,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const roomPolicy = roomRules({ rooms, livekit, config, now })
   const livenessMs = config.livenessSeconds * 1000
   const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now })
-  const guard = callbackGuard({ tokens, agents, sessions, liveness, wrapUpMs: config.wrapUpSeconds * 1000, now })
+  const guard = callbackGuard({ tokens, agents, sessions, audit, liveness, wrapUpMs: config.wrapUpSeconds * 1000, now })
   const mint = joinTokens({
     users,
     agents,
@@ -104,6 +105,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, now }))
     .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp, now }))
+    .route('/', auditRoutes({ tokens, sessions, audit }))
     .route('/', agentTokenRoutes({ agents, tokens, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))

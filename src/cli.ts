@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { run as runAgent } from './agents/command.ts'
+import { run as runAudit } from './audit/command.ts'
 import { run as runToken } from './inspect/command.ts'
 
 const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
 
   npm run agent -- --help   agent accounts
+  npm run audit -- --help   what agents did on behalf of users
   npm run token -- --help   what a token is, what it allows, whether it is valid`
 
 async function main([tool, ...argv]: string[]): Promise<number> {
@@ -13,6 +15,8 @@ async function main([tool, ...argv]: string[]): Promise<number> {
   switch (tool) {
     case 'agent':
       return runAgent(argv, process.env, console.log, console.error)
+    case 'audit':
+      return runAudit(argv, process.env, console.log, console.error)
     case 'token':
       return runToken(argv, process.env, console.log, console.error, () => text(process.stdin))
     case '--help':
@@ -20,7 +24,7 @@ async function main([tool, ...argv]: string[]): Promise<number> {
       console.log(HELP)
       return 0
     default:
-      console.error('Say which tool, agent or token; --help shows them.')
+      console.error('Say which tool, agent, audit or token; --help shows them.')
       return 2
   }
 }

@@ -9,18 +9,27 @@ const MISSING = { status: 401, code: 'missing_token' }
 const MALFORMED = { status: 400, code: 'invalid_request' }
 const MISMATCH = { status: 403, code: 'session_mismatch' }
 
-/** Tries the same on every callback route: each refuses, in the same way, and nothing is written. */
+/**
+ * Tries the same on every callback route: each refuses, in the same way, and nothing is written, but for the line in the
+ * audit trail of a pair that is real.
+ */
 async function expectRefused(
   s: Spoof,
   expected: { status: number; code: string },
   what: Parameters<typeof attempt>[2],
 ) {
-  const before = s.rows()
+  const { audit_entries: trailBefore = [], ...before } = s.rows()
   for (const route of ROUTES) {
     expect(await refusal(attempt(s, route, what)), route).toEqual(expected)
   }
   await s.background.idle()
-  expect(s.rows()).toEqual(before)
+  const { audit_entries: trail = [], ...after } = s.rows()
+  expect(after).toEqual(before)
+  const isRealPair = expected === NOT_LIVE || expected === ENDED
+  const entry = (route: string) => expect.objectContaining({ route, outcome: expected.code, count: 1 })
+  const entries = trail.slice(trailBefore.length)
+  expect(entries).toHaveLength(isRealPair ? ROUTES.length : 0)
+  if (isRealPair) expect(entries).toEqual(expect.arrayContaining(ROUTES.map(entry)))
 }
 
 test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the rows is seen', async (route) => {

@@ -4,6 +4,7 @@ import { every } from 'hono/combine'
 import { createMiddleware } from 'hono/factory'
 import type { Scope } from '../agents/agent.ts'
 import type { AgentStore } from '../agents/store.ts'
+import type { AuditStore } from '../audit/store.ts'
 import { type AgentEnv, agentGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
@@ -28,6 +29,7 @@ export interface CallbackGuardDeps {
   tokens: AccessTokens
   agents: AgentStore
   sessions: SessionStore
+  audit: AuditStore
   liveness: LivenessCheck
   /** How long after the user left a wrap-up is let through; 0 for never. */
   wrapUpMs: number
@@ -54,7 +56,7 @@ const RETRY_SECONDS = 2
  * The guard of `/agent/*`: a trusted agent, a pair that belongs together, and a user whom LiveKit confirms to be in the
  * session's room. Fails closed; gives the handler `c.var.agent` and `c.var.session`.
  */
-export function callbackGuard({ tokens, agents, sessions, liveness, wrapUpMs, now }: CallbackGuardDeps) {
+export function callbackGuard({ tokens, agents, sessions, audit, liveness, wrapUpMs, now }: CallbackGuardDeps) {
   async function isWrapUp(sessionId: string, outcome: Liveness): Promise<boolean> {
     if (wrapUpMs === 0 || outcome === 'unknown') return false
     const known = await sessions.findWithFacts(sessionId)
@@ -64,19 +66,31 @@ export function callbackGuard({ tokens, agents, sessions, liveness, wrapUpMs, no
 
   return ({ scope, input, mayWrapUp, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
     const livePair = createMiddleware<CallbackEnv>(async function livePair(c, next) {
-      const { userId, sessionId } = parse(input, c.req.method === 'GET' ? c.req.query() : await readJson(c))
+      const { userId, sessionId } = parse(input, c.req.method === 'GET' ? readQuery(c) : await readJson(c))
       const session = await sessions.find(sessionId)
       if (!session || session.userId !== userId) {
         throw new AppError('session_mismatch', 'There is no session of that id for that user.')
       }
+      const decided = (outcome: string) =>
+        audit.record({ sessionId, agentId: c.var.agent.id, route: `${c.req.method} ${c.req.path}`, outcome, at: now() })
       const stored = await replay?.(c, session)
-      if (stored) return stored
+      if (stored) {
+        await decided('replayed')
+        return stored
+      }
       const outcome = session.endedAt === null ? await liveness(sessionId) : 'ended'
       const afterLeft = outcome !== 'live' && mayWrapUp === true && (await isWrapUp(sessionId, outcome))
-      if (outcome !== 'live' && !afterLeft) throw notLive(outcome)
+      if (outcome !== 'live' && !afterLeft) {
+        const refusal = notLive(outcome)
+        await decided(refusal.code)
+        throw refusal
+      }
       c.set('session', session)
       c.set('afterLeft', afterLeft)
-      return next()
+      // Begun before the handler's own write, so that both share one commit.
+      await Promise.all([decided('allowed'), next()])
+      if (c.error instanceof AppError) await decided(c.error.code)
+      return undefined
     })
     return every(agentGuard(tokens, agents, scope), limitBody(MAX_BODY_BYTES), jsonBody, livePair)
   }
@@ -98,6 +112,14 @@ export function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
         retryAfterSeconds: RETRY_SECONDS,
       })
   }
+}
+
+/** A repeated parameter stays a list, which no schema of a pair takes. */
+function readQuery(c: CallbackContext): Record<string, string | string[]> {
+  const entries = Object.entries(c.req.queries())
+  return Object.fromEntries(
+    entries.map(([name, [first = '', ...more]]) => [name, more.length === 0 ? first : [first, ...more]]),
+  )
 }
 
 async function readJson(c: CallbackContext): Promise<unknown> {

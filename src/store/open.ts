@@ -1,4 +1,5 @@
 import type { AgentStore } from '../agents/store.ts'
+import type { AuditStore } from '../audit/store.ts'
 import type { KeyStore } from '../auth/key-store.ts'
 import type { UserStore } from '../auth/store.ts'
 import type { RoomStore } from '../rooms/store.ts'
@@ -6,6 +7,7 @@ import type { EventStore } from '../sessions/event-store.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import { sqliteAgents } from './agents.ts'
 import { appendHints } from './append-hints.ts'
+import { sqliteAudit } from './audit.ts'
 import { sqliteEvents } from './events.ts'
 import { groupCommit } from './group-commit.ts'
 import { sqliteKeys } from './keys.ts'
@@ -22,6 +24,7 @@ export interface Store {
   rooms: RoomStore
   sessions: SessionStore
   events: EventStore
+  audit: AuditStore
   /** Settles what is queued, then closes. */
   close(): Promise<void>
 }
@@ -38,6 +41,7 @@ export async function openStore(url: string): Promise<Store> {
     rooms: sqliteRooms(db, write),
     sessions: sqliteSessions(db, write, hints),
     events: sqliteEvents(db, write, hints),
+    audit: sqliteAudit(db, write),
     async close() {
       flush()
       if (raw.open && !raw.memory) raw.pragma('wal_checkpoint(TRUNCATE)')

@@ -193,6 +193,28 @@ export const idempotencyKeys = sqliteTable(
   (t) => [primaryKey({ columns: [t.agentId, t.sessionId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],
 )
 
+/** One row per session, minute and kind of decision. */
+export const auditEntries = sqliteTable(
+  'audit_entries',
+  {
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    /** Whole minutes since the epoch. */
+    minute: integer().notNull(),
+    agentId: text('agent_id').notNull(),
+    route: text().notNull(),
+    outcome: text().notNull(),
+    count: integer().notNull(),
+    firstAt: integer('first_at').notNull(),
+    lastAt: integer('last_at').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.sessionId, t.minute, t.agentId, t.route, t.outcome] }),
+    index('audit_entries_agent').on(t.agentId, t.minute),
+  ],
+)
+
 export const webhookEvents = sqliteTable(
   'webhook_events',
   {

@@ -1,0 +1,76 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { type UserEnv, userGuard } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { AppError } from '../errors.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter } from '../http/router.ts'
+import type { SessionStore } from '../sessions/store.ts'
+import type { AuditEntry, AuditStore } from './store.ts'
+
+export interface AuditRoutesDeps {
+  tokens: AccessTokens
+  sessions: SessionStore
+  audit: AuditStore
+}
+
+const Entry = z
+  .object({
+    agentId: z.string(),
+    route: z.string(),
+    outcome: z.string().openapi({ description: 'allowed, replayed, or the code of the refusal' }),
+    count: z.number().int(),
+    firstAt: z.iso.datetime(),
+    lastAt: z.iso.datetime(),
+  })
+  .openapi('AuditEntry')
+const Trail = z.object({ entries: z.array(Entry) }).openapi('AuditTrail')
+
+/** An entry as people read it. */
+export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: AuditEntry): z.infer<typeof Entry> => ({
+  agentId,
+  route,
+  outcome,
+  count,
+  firstAt: new Date(firstAt).toISOString(),
+  lastAt: new Date(lastAt).toISOString(),
+})
+
+/** What agents did on behalf of a user, for that user to read. */
+export function auditRoutes({ tokens, sessions, audit }: AuditRoutesDeps) {
+  const router = createRouter<UserEnv>()
+  router.use('/sessions/:id/audit', userGuard(tokens))
+  return router.openapi(
+    createRoute({
+      method: 'get',
+      path: '/sessions/{id}/audit',
+      operationId: 'getAuditTrail',
+      tags: ['Sessions'],
+      summary: 'Which agents acted in it on your behalf, and what was refused; newest first',
+      security: [{ userToken: [] }],
+      request: {
+        params: z.object({ id: z.string().min(1).max(128) }),
+        query: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
+      },
+      responses: {
+        200: { description: 'The newest entries.', content: { 'application/json': { schema: Trail } } },
+        ...problems(
+          'missing_token',
+          'invalid_token',
+          'invalid_request',
+          'validation_failed',
+          'session_not_found',
+          'store_unavailable',
+        ),
+      },
+    }),
+    async (c) => {
+      const { id } = c.req.valid('param')
+      const session = await sessions.find(id)
+      if (session?.userId !== c.var.user.userId) {
+        throw new AppError('session_not_found', 'There is no such session of yours.')
+      }
+      const entries = await audit.ofSession(id, c.req.valid('query').limit)
+      return c.json({ entries: entries.map(entryJson) }, 200)
+    },
+  )
+}

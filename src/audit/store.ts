@@ -1,0 +1,25 @@
+/** What agents did, or tried, for one real pair in one minute; equal decisions of a minute are one entry with a count. */
+export interface AuditEntry {
+  sessionId: string
+  userId: string
+  agentId: string
+  /** Such as `POST /agent/progress`. */
+  route: string
+  /** `allowed` by the guard, `replayed` from an Idempotency-Key, or the code of the refusal. */
+  outcome: string
+  count: number
+  /** Milliseconds. */
+  firstAt: number
+  lastAt: number
+}
+
+export type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
+
+/** The audit trail. It lives as long as its session. */
+export interface AuditStore {
+  record(decision: AuditDecision): Promise<void>
+  /** Newest first. */
+  ofSession(sessionId: string, limit: number): Promise<AuditEntry[]>
+  /** Newest first. */
+  ofAgent(agentId: string, limit: number): Promise<AuditEntry[]>
+}

@@ -1,0 +1,107 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { run } from '../src/audit/command.ts'
+import { callingScene, refusal, type Scene } from './scene.ts'
+
+async function trailOf(s: Scene, bearer: string, sessionId: string) {
+  const answer = await s.get(`/sessions/${sessionId}/audit`, bearer)
+  const { entries } = (await answer.json()) as { entries: Array<Record<string, unknown>> }
+  return entries.map(({ route, outcome, count, agentId }) => [agentId, route, outcome, count])
+}
+
+test('the user can read who acted on its behalf, where, how often, and what was refused', async () => {
+  const { s, agent, user, pair, report, leg } = await callingScene()
+  await report()
+  await report()
+  await s.progress(agent.bearer, pair, { 'Idempotency-Key': 'one' })
+  await s.progress(agent.bearer, pair, { 'Idempotency-Key': 'one' })
+  await s.context(agent.bearer, pair)
+  s.sfu.leave(leg)
+  s.clock.advance(60)
+  await report()
+  await s.end(agent.bearer, pair)
+  const trail = await trailOf(s, user.bearer, pair.sessionId)
+  expect(trail.slice(0, 2).sort()).toEqual([
+    ['tutor', 'POST /agent/progress', 'session_not_live', 1],
+    ['tutor', 'POST /agent/session/end', 'session_not_live', 1],
+  ])
+  expect(trail.slice(2).sort()).toEqual([
+    ['tutor', 'GET /agent/context', 'allowed', 1],
+    ['tutor', 'POST /agent/progress', 'allowed', 3],
+    ['tutor', 'POST /agent/progress', 'replayed', 1],
+  ])
+})
+
+test('refusals cannot fill the store: a minute of them is one entry', async () => {
+  const { s, report, user, pair, leg } = await callingScene()
+  s.sfu.leave(leg)
+  for (let i = 0; i < 50; i++) await report()
+  expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([
+    ['tutor', 'POST /agent/progress', 'session_not_live', 50],
+  ])
+})
+
+test('a refusal by the write itself stands beside what the guard allowed', async () => {
+  const { s, report, user, pair } = await callingScene()
+  await report()
+  const append = s.store.events.append
+  s.store.events.append = async (event) => {
+    await s.store.sessions.end(pair.sessionId, { reason: 'user', at: s.clock.now() })
+    return append(event)
+  }
+  expect((await report()).status).toBe(409)
+  const outcomes = (await trailOf(s, user.bearer, pair.sessionId)).map(([, , outcome, count]) => [outcome, count])
+  expect(outcomes.sort()).toEqual([
+    ['allowed', 2],
+    ['session_ended', 1],
+  ])
+})
+
+test('a pair that does not belong together leaves nothing', async () => {
+  const { s, agent, user, pair } = await callingScene()
+  const stranger = await s.newUser()
+  await s.progress(agent.bearer, { ...pair, userId: stranger.id })
+  expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([])
+})
+
+test('another user reads nothing of it', async () => {
+  const { s, pair } = await callingScene()
+  const stranger = await s.newUser()
+  const answer = s.get(`/sessions/${pair.sessionId}/audit`, stranger.bearer)
+  expect(await refusal(answer)).toEqual({ status: 404, code: 'session_not_found' })
+})
+
+test('the command says how it is used', async () => {
+  const lines: string[] = []
+  const print = (line: string) => lines.push(line)
+  expect(await run(['--help'], {}, print, print)).toBe(0)
+  for (const argv of [
+    [],
+    ['session'],
+    ['room', 'x'],
+    ['agent', 'x', 'y'],
+    ['agent', 'x', '--limit', '0'],
+    ['--nope'],
+  ]) {
+    expect(await run(argv, {}, print, print), argv.join(' ')).toBe(2)
+  }
+})
+
+test('the command reads the trail of an agent and of a session', async () => {
+  const databaseUrl = `file:${join(mkdtempSync(join(tmpdir(), 'behalf-audit-')), 'x.db')}`
+  const { report, pair } = await callingScene({ databaseUrl })
+  await report()
+  const read = async (...argv: string[]) => {
+    let printed = ''
+    const code = await run(argv, { DATABASE_URL: databaseUrl }, (line) => (printed += line), console.error)
+    expect(code).toBe(0)
+    return printed
+  }
+  const entry = { agentId: 'tutor', route: 'POST /agent/progress', outcome: 'allowed', count: 1, ...pair }
+  expect(JSON.parse(await read('agent', 'tutor', '--json'))).toEqual([expect.objectContaining(entry)])
+  expect(JSON.parse(await read('session', pair.sessionId, '--json'))).toEqual([expect.objectContaining(entry)])
+  expect(await read('agent', 'tutor')).toContain('allowed')
+  expect(await read('agent', 'nobody')).toBe('There is nothing.')
+})
