@@ -115,7 +115,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
 export type LivenessCheck = ReturnType<typeof livenessCheck>
 
 /** An open presence that LiveKit listed since, and has not missed after that. */
-const isConfirmed = (facts: SessionFacts, since: number): boolean =>
+export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
   openPresences(facts).some((p) => p.misses === 0 && p.confirmedAt !== null && p.confirmedAt >= since)
 
 /** A join that a webhook told of just now, and that LiveKit was not asked about yet. */

@@ -1,0 +1,160 @@
+import { openPresences, type SessionFacts, statusOf } from '../../src/sessions/lifecycle.ts'
+import { isActive, type Leg, type Truth } from './livekit-model.ts'
+
+export const LIVENESS_MS = 10_000
+export const RECONNECT_MS = 60_000
+export const LIMIT_MS = 500_000
+export const TOKEN_MS = 900_000
+export const LEEWAY_MS = 60_000
+/** Times within one step of the clock differ by less. */
+const SLACK_MS = 1000
+
+/** What the service has been told of one sid, kept by the oracle in its own simple way. */
+export interface Told {
+  /** First and newest time at which anything spoke for its having been there. */
+  first: number | null
+  last: number | null
+  left: boolean
+  /** A webhook named its room. */
+  roomKnown: boolean
+  /** Start of the newest question that was answered with it. */
+  listedAt: number | null
+  /** The last two answers without it, each told since it was known and asked after the newest evidence by then. */
+  absents: readonly number[]
+  /** How many of them in a row were each asked after everything known before. */
+  run: number
+}
+
+export const UNTOLD: Told = {
+  first: null,
+  last: null,
+  left: false,
+  roomKnown: false,
+  listedAt: null,
+  absents: [],
+  run: 0,
+}
+
+export interface View {
+  now: number
+  truth: Truth
+  /** By sid's index. */
+  told: readonly Told[]
+  finishedTold: readonly number[]
+  /** When LiveKit last had the session's user active. */
+  lastThere: number | null
+  facts: SessionFacts
+  accepted: boolean
+}
+
+/** What is wrong in this state, in words; undefined when the service's view agrees with what LiveKit's truth allows. */
+export function difference(view: View): string | undefined {
+  const { truth, told, finishedTold, facts, now } = view
+  const open = new Set(openPresences(facts).map(({ sid }) => sid))
+  const status = statusOf(facts)
+  const legs = ours(truth, told)
+
+  // Two answers asked in one millisecond may contradict each other: then refusing is as right as accepting.
+  const inOneMoment = legs.some(({ told }) => told.listedAt !== null && told.absents.includes(told.listedAt))
+  if (view.accepted && !mayCall(view, legs)) return 'a callback is accepted that must not be'
+  if (!view.accepted && mayCall(view, legs) && !inOneMoment) return 'a callback is refused in vain'
+  if (view.accepted && (view.lastThere === null || now - view.lastThere > LIVENESS_MS + SLACK_MS)) {
+    return 'a callback is accepted for a user who has been gone for longer than the bound'
+  }
+  if (facts.end) return status === 'ended' ? undefined : `ended, but ${status}`
+
+  for (const { leg, told } of legs) {
+    const isOpen = open.has(leg.sid)
+    const known = told.first !== null
+    if (isOpen && !known) return `${leg.sid} is open and nobody told of it`
+    if (known && leg.phase === 'active' && !isOpen) return `${leg.sid} is in the room and known, and not open`
+    const closedByWebhook = told.left || (told.roomKnown && finishedTold.includes(leg.room))
+    if (isOpen && closedByWebhook) return `${leg.sid} is open after LiveKit told that it is gone`
+    if (isOpen && told.run >= 2) return `${leg.sid} is open after two misses`
+    if (known && !isOpen && !closedByWebhook && told.absents.length < 2) return `${leg.sid} is closed for no reason`
+  }
+  const everKnown = legs.some(({ told }) => told.first !== null)
+  const expected = open.size > 0 ? 'live' : everKnown ? 'disconnected' : 'pending'
+  return status === expected ? undefined : `${status} instead of ${expected}`
+}
+
+interface KnownLeg {
+  leg: Leg
+  told: Told
+}
+
+const ours = (truth: Truth, told: readonly Told[]): KnownLeg[] =>
+  truth.legs.map((leg, i) => ({ leg, told: told[i] ?? UNTOLD })).filter(({ leg }) => leg.whose === 'ours')
+
+/** The promise: LiveKit's own word, young enough, was "there", and nothing told or asked since then says otherwise. */
+function mayCall({ now, facts, finishedTold }: View, legs: KnownLeg[]): boolean {
+  if (facts.end) return false
+  return legs.some(({ leg, told: { listedAt, left, roomKnown, absents } }) => {
+    if (listedAt === null || listedAt < now - LIVENESS_MS) return false
+    return !left && !(roomKnown && finishedTold.includes(leg.room)) && !absents.some((at) => at > listedAt)
+  })
+}
+
+/** What is wrong with an end that an answer or the clock brought about. */
+export function endDifference({ end, truth, told, listed, tokenExpiresAt }: EndView): string | undefined {
+  const legs = ours(truth, told)
+  const known = legs.filter(({ told }) => told.first !== null)
+  switch (end.reason) {
+    case 'left':
+      if (listed) return 'ended as left by an answer that lists the user'
+      if (known.length === 0) return 'ended as left, but never known to have been there'
+      for (const { leg } of known) {
+        if (leg.goneAt === null || end.at - leg.goneAt < RECONNECT_MS - SLACK_MS) {
+          return `ended as left, though ${leg.sid} was there less than RECONNECT_SECONDS ago`
+        }
+      }
+      return undefined
+    case 'never_joined':
+      if (listed || known.length > 0) return 'ended as never joined, though it was'
+      return end.at >= tokenExpiresAt + LEEWAY_MS ? undefined : 'ended as never joined while its token could be used'
+    case 'limit': {
+      const firstKnown = Math.min(...known.map(({ told }) => told.first ?? Number.POSITIVE_INFINITY))
+      return end.at >= firstKnown + LIMIT_MS ? undefined : 'ended at the limit before it'
+    }
+    default:
+      return `ended as ${end.reason} by itself`
+  }
+}
+
+interface EndView extends Pick<View, 'truth' | 'told'> {
+  end: NonNullable<SessionFacts['end']>
+  /** The answer that ended it lists its user. */
+  listed: boolean
+  tokenExpiresAt: number
+}
+
+/** What two clean answers must lead to (one for the guard, two for the status), and a third one after every deadline. */
+export function settledDifference(truth: Truth, told: readonly Told[], settled: Settled) {
+  const { before, afterOne, afterTwo, afterDeadline } = settled
+  const there = isActive(truth)
+  const listed = ours(truth, told).some(({ leg }) => leg.phase === 'active' || leg.phase === 'joining')
+  if (afterOne.end) {
+    if (afterOne.accepted) return 'after one answer: a callback is accepted for an ended session'
+    return before.end || afterOne.end === 'limit' || !listed ? undefined : `after one answer: ended as ${afterOne.end}`
+  }
+  if (afterOne.accepted !== there) return `after one answer: accepted ${afterOne.accepted}, there ${there}`
+  const known = there || ours(truth, told).some((one) => one.told.first !== null)
+  const expected = there ? 'live' : known ? 'disconnected' : 'pending'
+  if (afterTwo.status !== expected) return `after two answers: ${afterTwo.status} instead of ${expected}`
+  const { end } = afterDeadline
+  const fine = listed ? end === null || end === 'limit' : end !== null
+  return fine ? undefined : `after every deadline: ${end ?? afterDeadline.status}`
+}
+
+export interface Judged {
+  accepted: boolean
+  status: string
+  end: string | null
+}
+
+export interface Settled {
+  before: Judged
+  afterOne: Judged
+  afterTwo: Judged
+  afterDeadline: Judged
+}
