@@ -1,16 +1,17 @@
 import { readFileSync } from 'node:fs'
-import { type ServerType, serve } from '@hono/node-server'
+import type { Server } from 'node:http'
+import { serve } from '@hono/node-server'
 import { type Logger, pino } from 'pino'
 import { agentAccounts } from './agents/accounts.ts'
 import { createApp, type Service } from './app.ts'
 import { loadSigningKeys } from './auth/keys.ts'
 import { type Config, ConfigError, loadConfig } from './config.ts'
 import { liveKitClient } from './livekit/client.ts'
+import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
+import { lockStore, StoreInUse } from './store/lock.ts'
 import { openStore, type Store } from './store/open.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
-/** Shutdown gives up waiting after this. */
-const HARD_EXIT_MS = 15_000
 const FIRST_AGENT = 'dev-agent'
 
 export interface StartOptions {
@@ -27,9 +28,11 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   if (process.env.NODE_ENV !== 'production') loadDotEnv()
   const { config, secrets, warnings } = loadConfig(process.env)
   const log = pino({ level: config.logLevel })
+  exitOnUncaught(log)
   for (const warning of warnings)
     banner(`WARNING: ${warning}`, 'Fine for development on this machine, never beyond it.')
 
+  const lock = lockStore(config.databaseUrl)
   const store = await openStore(config.databaseUrl)
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
@@ -44,20 +47,23 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   const service = createApp({ config, secrets, store, keys, livekit, version, log, now: Date.now })
   extend?.(service)
 
-  const server = serve({ fetch: service.app.fetch, hostname: config.host, port: config.port })
+  const server = serve({ fetch: service.app.fetch, hostname: config.host, port: config.port }) as Server
   server.once('error', fail)
   server.once('listening', () => log.info(`serving on http://${config.host}:${config.port}`))
   if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
   service.health.ready = true
   const stopTimers = startTimers(service, config, log)
-  onStopSignal(async () => {
-    service.health.ready = false
-    stopTimers()
-    await service.streams.close()
-    await closeServer(server)
-    await service.background.idle()
-    await store.close()
-  }, log)
+  const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
+  const stop = async () => {
+    const { health, background, streams } = service
+    const closeStreams = () => streams.close()
+    await shutDown(
+      { health, server, closeStreams, stopTimers, background, closeStore: () => store.close(), log },
+      timing,
+    )
+    lock.release()
+  }
+  onStopSignal(stop, timing.hardExit, log)
 }
 
 /** `.env` beside the package is read if there is one; the environment itself wins. */
@@ -74,38 +80,32 @@ async function makeFirstAgent(store: Store): Promise<void> {
   if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
 }
 
-function startTimers(service: Service, config: Config, log: Logger): () => void {
+/** Returns how to stop them; resolves when what they started has ended. */
+function startTimers(service: Service, config: Config, log: Logger): () => Promise<void> {
   let timer: NodeJS.Timeout
+  let isStopping = false
+  let reconciling: Promise<unknown> = Promise.resolve()
+  let pruning: Promise<unknown> = Promise.resolve()
   // Jitter keeps several instances from asking LiveKit in step.
   const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
   const next = () => {
-    timer = setTimeout(() => service.reconcile().finally(next), wait())
+    if (isStopping) return
+    timer = setTimeout(() => {
+      reconciling = service.reconcile().finally(next)
+    }, wait())
   }
   next()
-  const prune = () => service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it is repeated'))
+  const prune = () => {
+    pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it is repeated'))
+  }
   prune()
-  const pruning = setInterval(prune, PRUNE_MS)
-  return () => {
+  const hourly = setInterval(prune, PRUNE_MS)
+  return async () => {
+    isStopping = true
     clearTimeout(timer)
-    clearInterval(pruning)
+    clearInterval(hourly)
+    await Promise.all([reconciling, pruning])
   }
-}
-
-function closeServer(server: ServerType): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    if ('closeIdleConnections' in server) server.closeIdleConnections()
-  })
-}
-
-function onStopSignal(stop: () => Promise<void>, log: Logger): void {
-  const handle = (signal: NodeJS.Signals) => {
-    log.info(`${signal}: stopping`)
-    setTimeout(() => process.exit(1), HARD_EXIT_MS).unref()
-    stop().then(() => process.exit(0), fail)
-  }
-  process.once('SIGTERM', handle)
-  process.once('SIGINT', handle)
 }
 
 function banner(...lines: string[]): void {
@@ -114,7 +114,8 @@ function banner(...lines: string[]): void {
 }
 
 function fail(error: unknown): void {
-  const isExpected = error instanceof ConfigError || (error as NodeJS.ErrnoException)?.code === 'EADDRINUSE'
+  const isOurs = error instanceof ConfigError || error instanceof StoreInUse
+  const isExpected = isOurs || (error as NodeJS.ErrnoException)?.code === 'EADDRINUSE'
   process.stderr.write(`${isExpected ? (error as Error).message : ((error as Error)?.stack ?? String(error))}\n`)
   process.exit(1)
 }

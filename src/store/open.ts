@@ -44,8 +44,12 @@ export async function openStore(url: string): Promise<Store> {
     audit: sqliteAudit(db, write),
     async close() {
       flush()
-      if (raw.open && !raw.memory) raw.pragma('wal_checkpoint(TRUNCATE)')
-      raw.close()
+      try {
+        // A reader beside us may keep the file from being folded into one; that is no reason to wait for long.
+        if (raw.open && !raw.memory) raw.exec('pragma busy_timeout = 1000; pragma wal_checkpoint(TRUNCATE)')
+      } finally {
+        raw.close()
+      }
     },
   }
 }

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
@@ -30,23 +30,34 @@ const SETTINGS: ReadonlyArray<[pragma: string, value: string, readsAs: string | 
   ['journal_size_limit', '67108864', 67108864],
 ]
 
+/** The path in `file:<path>`; null for a database in memory. */
+export function filePath(url: string): string | null {
+  const path = url.slice('file:'.length)
+  return path === ':memory:' ? null : path
+}
+
 /**
  * Opens `file:<path>`, makes the folder, sets and asserts the durability settings, migrates.
  * `file::memory:` is a database of its own, for tests.
  * @throws Error when a setting did not take or the file cannot be opened.
  */
 export function openSqlite(url: string): SqliteFile {
-  const path = url.slice('file:'.length)
-  const inMemory = path === ':memory:'
-  if (!inMemory) mkdirSync(dirname(path), { recursive: true })
-  const raw = new Database(path)
+  const path = filePath(url)
+  if (path !== null) makeFile(path)
+  const raw = new Database(path ?? ':memory:')
   for (const [pragma, value, readsAs] of SETTINGS) {
     raw.pragma(`${pragma} = ${value}`)
     const actual = raw.pragma(pragma, { simple: true })
-    const expected = inMemory && pragma === 'journal_mode' ? 'memory' : readsAs
+    const expected = path === null && pragma === 'journal_mode' ? 'memory' : readsAs
     if (actual !== expected) throw new Error(`SQLite: ${pragma} is ${String(actual)}, not ${expected}`)
   }
   const db = drizzle(raw, { schema })
   migrate(db, { migrationsFolder: MIGRATIONS })
   return { db, raw }
+}
+
+/** Private signing keys are in it: only its owner may read it. SQLite gives `-wal` and `-shm` the same mode. */
+function makeFile(path: string): void {
+  mkdirSync(dirname(path), { recursive: true })
+  if (!existsSync(path)) closeSync(openSync(path, 'a', 0o600))
 }

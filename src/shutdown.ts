@@ -1,0 +1,103 @@
+import type { Server } from 'node:http'
+import type { Logger } from 'pino'
+
+/** Milliseconds. */
+export interface ShutdownTiming {
+  /** Load balancers go on sending for so long after /health/ready has said no. */
+  notice: number
+  /** What is under way then has so long to finish; after that its connections are cut. */
+  drain: number
+  /** From the signal on; whatever still hangs then is left to the next start, which recovers as after a crash. */
+  hardExit: number
+}
+
+export const SHUTDOWN_TIMING: ShutdownTiming = { notice: 3_000, drain: 10_000, hardExit: 15_000 }
+
+export interface ShutdownDeps {
+  health: { ready: boolean }
+  server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections'>
+  /** Tells every reader of an event stream; resolves when all are gone. */
+  closeStreams: () => Promise<void>
+  /** Stops the timers; resolves when what they started has ended. */
+  stopTimers: () => Promise<void>
+  background: { idle(): Promise<void> }
+  /** Settles the last writes, checkpoints and closes. */
+  closeStore: () => Promise<void>
+  log: Pick<Logger, 'warn'>
+}
+
+/** Kept-alive connections are closed soon after their last answer. */
+const IDLE_LOOK_MS = 100
+
+/** Takes no new work, finishes what is under way, closes the store. Resolves also when not everything finished. */
+export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Promise<void> {
+  const { health, server, closeStreams, stopTimers, background, closeStore, log } = deps
+  health.ready = false
+  await new Promise((resolve) => setTimeout(resolve, timing.notice))
+  const settled = closed(server).then(() => background.idle())
+  const finished = await within(timing.drain, Promise.all([closeStreams(), stopTimers(), settled]))
+  if (!finished) {
+    log.warn('not everything finished in time: what is left is cut off')
+    server.closeAllConnections()
+  }
+  await closeStore()
+}
+
+function closed(server: ShutdownDeps['server']): Promise<void> {
+  return new Promise((resolve) => {
+    const looking = setInterval(() => server.closeIdleConnections(), IDLE_LOOK_MS)
+    server.close(() => {
+      clearInterval(looking)
+      resolve()
+    })
+    server.closeIdleConnections()
+  })
+}
+
+async function within(milliseconds: number, work: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds)
+  })
+  try {
+    return await Promise.race([work.then(() => true), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Runs `stop` once, at the first signal. The second one, an error, or a stop that takes too long exits with 1. */
+export function onStopSignal(stop: () => Promise<void>, hardExitMs: number, log: Logger): void {
+  let isStopping = false
+  const handle = (signal: NodeJS.Signals) => {
+    if (isStopping) {
+      log.warn(`${signal} again: exiting at once`)
+      process.exit(1)
+    }
+    isStopping = true
+    log.info(`${signal}: stopping`)
+    setTimeout(() => {
+      log.error('not stopped in time: exiting')
+      process.exit(1)
+    }, hardExitMs).unref()
+    stop().then(
+      () => process.exit(0),
+      (err: unknown) => {
+        log.error({ err }, 'stopping failed')
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGTERM', handle)
+  process.on('SIGINT', handle)
+}
+
+/** Crash-only: after what nobody expected no state in memory can be trusted, and the start path is the recovery path. */
+export function exitOnUncaught(log: Logger): void {
+  const exit = (kind: string) => (err: unknown) => {
+    log.fatal({ err }, kind)
+    process.exit(1)
+  }
+  process.on('uncaughtException', exit('uncaught exception'))
+  process.on('unhandledRejection', exit('unhandled rejection'))
+}

@@ -1,0 +1,61 @@
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import Database from 'better-sqlite3'
+import { filePath } from './sqlite.ts'
+
+/** Another process holds the store. */
+export class StoreInUse extends Error {
+  constructor(path: string, pid: number | undefined) {
+    super(
+      `${path} is in use by another service${pid === undefined ? '' : ` (process ${pid})`}. ` +
+        'Stop that one first, or give this one a DATABASE_URL of its own.',
+    )
+    this.name = 'StoreInUse'
+  }
+}
+
+export interface StoreLock {
+  release(): void
+}
+
+/** Milliseconds: long enough for the other's commit of its process id, short enough to be told at once. */
+const WAIT_MS = 500
+
+/**
+ * Makes this process the only service on a SQLite file. The lock is SQLite's own write lock on `<file>.lock`, which the
+ * system drops with the process, however that ends; the file itself stays. An in-memory database needs none.
+ * @throws StoreInUse while another process, or another lock of this one, holds it.
+ */
+export function lockStore(url: string): StoreLock {
+  const path = filePath(url)
+  if (path === null) return { release() {} }
+  mkdirSync(dirname(path), { recursive: true })
+  // One lock for every path that leads to the file.
+  const real = existsSync(path) ? realpathSync(path) : resolve(path)
+  const side = new Database(`${real}.lock`, { timeout: WAIT_MS })
+  try {
+    do {
+      if (side.inTransaction) side.exec('rollback')
+      side.exec('begin immediate')
+      side.pragma(`user_version = ${process.pid}`)
+      // Only what is committed can be read beside the lock. Who comes in between leaves its own id: then once more.
+      side.exec('commit; begin immediate')
+    } while (holder(side) !== process.pid)
+  } catch (error) {
+    const pid = holder(side)
+    side.close()
+    throw isBusy(error) ? new StoreInUse(path, pid) : error
+  }
+  return { release: () => void side.close() }
+}
+
+/** The process id that the last holder left; undefined when it cannot be read now. */
+function holder(side: Database.Database): number | undefined {
+  try {
+    return Number(side.pragma('user_version', { simple: true })) || undefined
+  } catch {
+    return undefined
+  }
+}
+
+const isBusy = (error: unknown) => error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')

@@ -1,0 +1,94 @@
+import { createServer, request, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { expect, test, vi } from 'vitest'
+import { shutDown } from '../src/shutdown.ts'
+
+const PATIENT = { notice: 0, drain: 60_000, hardExit: 60_000 }
+
+/** An HTTP server whose one answer waits for the test, and what a shutdown does around it, in order. */
+async function makeScene() {
+  const steps: string[] = []
+  const step = (name: string) => async () => void steps.push(name)
+  const server = createServer()
+  let answer = () => {}
+  const arrived = new Promise<void>((resolve) => {
+    server.on('request', (_, response) => {
+      answer = () => {
+        steps.push('answer')
+        response.end('done')
+      }
+      resolve()
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const log = { warn: vi.fn() }
+  const deps = {
+    health: { ready: true },
+    server,
+    closeStreams: step('streams'),
+    stopTimers: step('timers'),
+    background: { idle: step('background') },
+    closeStore: step('store'),
+    log,
+  }
+  return { steps, arrived, server, log, deps, answer: () => answer() }
+}
+
+/** One request; its body, or the error's code when the connection is refused or cut. */
+const ask = (server: Server, port = (server.address() as AddressInfo).port) =>
+  new Promise<string>((resolve) => {
+    const asking = request({ port, host: '127.0.0.1' }, async (response) => {
+      let body = ''
+      for await (const chunk of response) body += chunk
+      resolve(body)
+    })
+    asking.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'))
+    asking.end()
+  })
+
+test('is not ready any more, takes nothing new, finishes what is under way, and closes the store last', async () => {
+  const { steps, arrived, server, log, deps, answer } = await makeScene()
+  const { port } = server.address() as AddressInfo
+  const underWay = ask(server)
+  await arrived
+  const stopped = shutDown(deps, PATIENT)
+  expect(deps.health.ready).toBe(false)
+  await vi.waitFor(() => expect(server.listening).toBe(false))
+  expect(await ask(server, port)).toBe('ECONNREFUSED')
+  answer()
+  expect(await underWay).toBe('done')
+  await stopped
+  expect(steps).toEqual(['streams', 'timers', 'answer', 'background', 'store'])
+  expect(log.warn).not.toHaveBeenCalled()
+})
+
+test('goes on serving while load balancers are given notice', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  try {
+    const { steps, arrived, server, deps, answer } = await makeScene()
+    const stopped = shutDown(deps, { ...PATIENT, notice: 3_000 })
+    expect(deps.health.ready).toBe(false)
+    await vi.advanceTimersByTimeAsync(2_999)
+    const late = ask(server)
+    await arrived
+    answer()
+    expect(await late).toBe('done')
+    expect(steps).toEqual(['answer'])
+    await vi.advanceTimersByTimeAsync(1)
+    vi.useRealTimers()
+    await stopped
+    expect(steps.at(-1)).toBe('store')
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test('cuts off what has not finished in time, says so, and closes the store all the same', async () => {
+  const { steps, arrived, server, log, deps } = await makeScene()
+  const underWay = ask(server)
+  await arrived
+  await shutDown({ ...deps, stopTimers: () => new Promise<void>(() => {}) }, { ...PATIENT, drain: 20 })
+  expect(await underWay).toBe('ECONNRESET')
+  expect(steps).toContain('store')
+  expect(log.warn).toHaveBeenCalledOnce()
+})

@@ -1,0 +1,116 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { freeTcpPort, type RunningProcess, run, until } from './e2e/processes.ts'
+
+const START = fileURLToPath(new URL('../dist/start.js', import.meta.url))
+
+let folder: string
+const running: RunningProcess[] = []
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'behalf-start-'))
+})
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((process) => process.stop('SIGKILL')))
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** Routes that do what nobody expects. */
+const TRAPS = `({ app }) => {
+  app.get('/throws-later', (c) => { setTimeout(() => { throw new Error('thrown later') }); return c.text('yet') })
+  app.get('/rejects-later', (c) => { Promise.reject(new Error('rejected later')); return c.text('yet') })
+}`
+
+/** The built service as its own process, on the folder's database and without LiveKit. */
+async function launch() {
+  const port = await freeTcpPort()
+  const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${TRAPS} })`
+  const args = ['--input-type=module', '-e', script]
+  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: 'ws://127.0.0.1:2' }
+  const service = run(process.execPath, args, { cwd: folder, env })
+  running.push(service)
+  return { port, url: `http://127.0.0.1:${port}`, service }
+}
+
+async function started() {
+  const launched = await launch()
+  await until('it is ready', async () => (await fetch(`${launched.url}/health/ready`)).ok)
+  return launched
+}
+
+const ended = (service: RunningProcess) => until('it has ended', () => !service.isRunning(), 20)
+
+/** A sign-in that the service has begun to read, and that lacks its last bytes. */
+async function halfARequest(port: number) {
+  const socket: Socket = connect(port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', (chunk) => {
+    answer += String(chunk)
+  })
+  socket.on('error', () => {})
+  const head = ['POST /auth/guest HTTP/1.1', 'Host: x', 'Content-Type: application/json', 'Content-Length: 14']
+  socket.write(`${[...head, 'Expect: 100-continue'].join('\r\n')}\r\n\r\n{"name"`)
+  await until('the service reads it', () => answer.includes('100 Continue'))
+  return { finish: () => socket.write(':"Ada"}'), answer: () => answer, cut: () => socket.destroy() }
+}
+
+const isListening = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy())
+  })
+
+describe('the service as a process', { timeout: 60_000 }, () => {
+  test('refuses to start on the file of another one, which goes on', async () => {
+    const first = await started()
+    const second = await launch()
+    await ended(second.service)
+    expect(second.service.exitCode()).toBe(1)
+    expect(second.service.log()).toMatch(/x\.db is in use by another service \(process \d+\)\. Stop that one first/)
+    expect(second.service.log()).not.toMatch(/\n\s+at /)
+    expect((await fetch(`${first.url}/health/ready`)).status).toBe(200)
+
+    await first.service.stop('SIGKILL')
+    await started()
+  })
+
+  test('finishes what is under way after SIGTERM, checkpoints, and exits with 0', async () => {
+    const { port, service } = await started()
+    const request = await halfARequest(port)
+    const stopped = service.stop('SIGTERM')
+    await until('it takes nothing new', async () => !(await isListening(port)))
+    request.finish()
+    await until('the answer is there', () => request.answer().includes('201 Created'))
+    await stopped
+    expect(service.exitCode()).toBe(0)
+    expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
+  })
+
+  test('exits at once at the second signal', async () => {
+    const { port, service } = await started()
+    const request = await halfARequest(port)
+    void service.stop('SIGTERM')
+    await until('it takes nothing new', async () => !(await isListening(port)))
+    expect(service.isRunning()).toBe(true)
+    await service.stop('SIGINT')
+    expect(service.exitCode()).toBe(1)
+    request.cut()
+  })
+
+  test.each([
+    ['throws-later', 'uncaught exception', 'thrown later'],
+    ['rejects-later', 'unhandled rejection', 'rejected later'],
+  ])('logs what nobody expected (%s), exits with 1, and starts again', async (route, kind, message) => {
+    const { url, service } = await started()
+    await fetch(`${url}/${route}`)
+    await ended(service)
+    expect(service.exitCode()).toBe(1)
+    expect(service.log()).toContain(kind)
+    expect(service.log()).toContain(message)
+    await started()
+  })
+})
