@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { answerFor } from '../sessions/evidence.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
-import { apply, openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
+import { type Answered, apply, openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
 import { singleFlight } from '../single-flight.ts'
 
@@ -49,7 +49,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
       if (change) followUp(change)
       return 'ended'
     }
-    if (isConfirmed(known.facts, now() - livenessMs)) return 'live'
+    if (isConfirmed(known.facts, now() - livenessMs, now())) return 'live'
     const negative = negatives.get(id)
     if (negative && stillHolds(negative, known.facts)) return negative.liveness
     return (await oncePerSession(id, () => ask(known.session, known.facts))).liveness
@@ -57,7 +57,12 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
 
   function stillHolds({ askedAt }: Answer, facts: SessionFacts): boolean {
     const joinedSince = openPresences(facts).some(({ seenAt }) => seenAt !== null && seenAt >= askedAt)
-    return now() - askedAt < NEGATIVE_MS && !joinedSince
+    return isRecent(askedAt) && !joinedSince
+  }
+
+  /** A clock that was set back has left answers in the future: those count for nothing. */
+  function isRecent(askedAt: number): boolean {
+    return askedAt <= now() && now() - askedAt < NEGATIVE_MS
   }
 
   async function ask(session: Session, facts: SessionFacts): Promise<Answer> {
@@ -84,7 +89,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
         const fact = answerFor(session, participant ? [participant] : [], askedAt)
         const change = await sessions.record(session.id, fact, rules)
         if (change) followUp(change)
-        return remember(session.id, livenessOf(change?.facts, askedAt), askedAt)
+        return remember(session.id, livenessOf(change?.facts, fact), askedAt)
       }
       if (pause === null || performance.now() - startedAt + pause > QUESTION_BUDGET_MS) break
       await delay(pause)
@@ -92,9 +97,10 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     return { liveness: 'unknown', askedAt: now() }
   }
 
-  function livenessOf(facts: SessionFacts | undefined, askedAt: number): Liveness {
+  function livenessOf(facts: SessionFacts | undefined, { askedAt, present }: Answered): Liveness {
     if (!facts || facts.end) return 'ended'
-    return isConfirmed(facts, askedAt) ? 'live' : 'absent'
+    const isThere = openPresences(facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
+    return isThere || isConfirmed(facts, askedAt, now()) ? 'live' : 'absent'
   }
 
   function remember(id: string, liveness: Liveness, askedAt: number): Answer {
@@ -103,7 +109,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     if (liveness === 'absent') {
       // Oldest first, so the expired ones are at the front.
       for (const [old, { askedAt: at }] of negatives) {
-        if (now() - at < NEGATIVE_MS) break
+        if (isRecent(at)) break
         negatives.delete(old)
       }
       negatives.set(id, answer)
@@ -114,9 +120,11 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
 
 export type LivenessCheck = ReturnType<typeof livenessCheck>
 
-/** An open presence that LiveKit listed since, and has not missed after that. */
-export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
-  openPresences(facts).some((p) => p.misses === 0 && p.confirmedAt !== null && p.confirmedAt >= since)
+/** An open presence that LiveKit listed since, and has not missed after that; not later than `now`: the clock was set back then. */
+export const isConfirmed = (facts: SessionFacts, since: number, now = Number.POSITIVE_INFINITY): boolean =>
+  openPresences(facts).some(
+    ({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since && confirmedAt <= now,
+  )
 
 /** A join that a webhook told of just now, and that LiveKit was not asked about yet. */
 const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>

@@ -46,6 +46,8 @@ export type Fact =
   | { kind: 'clock'; at: number }
   | { kind: 'end'; reason: EndReason; at: number }
 
+export type Answered = Extract<Fact, { kind: 'answer' }>
+
 export interface Rules {
   /** How long everything must have been closed before an absence ends the session. */
   reconnectMs: number
@@ -133,7 +135,7 @@ function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
   }
 }
 
-function applyAnswer(facts: SessionFacts, fact: Fact & { kind: 'answer' }, rules: Rules): SessionFacts {
+function applyAnswer(facts: SessionFacts, fact: Answered, rules: Rules): SessionFacts {
   const { askedAt } = fact
   let next = facts
   for (const sid of fact.present) next = update(next, sid, (presence) => confirmed(presence, askedAt))
