@@ -1,8 +1,10 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Hono } from 'hono'
 import { expect, test } from 'vitest'
 import { run } from '../src/audit/command.ts'
+import { type CallbackEnv, Pair } from '../src/callbacks/guard.ts'
 import { callingScene, refusal, type Scene } from './scene.ts'
 
 async function trailOf(s: Scene, bearer: string, sessionId: string) {
@@ -32,6 +34,18 @@ test('the user can read who acted on its behalf, where, how often, and what was 
     ['tutor', 'POST /agent/progress', 'allowed', 3],
     ['tutor', 'POST /agent/progress', 'replayed', 1],
   ])
+})
+
+test('nor do the parameters of a path: a team’s own route is one route', async () => {
+  const { s, agent, user, pair } = await callingScene()
+  const own = new Hono<CallbackEnv>()
+  own.post('/agent/orders/:id', s.guard({ scope: 'progress:write', input: Pair }), (c) => c.json({}, 201))
+  const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${agent.bearer}` }
+  for (const id of ['1', '2', '3']) {
+    const answer = await own.request(`/agent/orders/${id}`, { method: 'POST', headers, body: JSON.stringify(pair) })
+    expect(answer.status).toBe(201)
+  }
+  expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([['tutor', 'POST /agent/orders/:id', 'allowed', 3]])
 })
 
 test('refusals cannot fill the store: a minute of them is one entry', async () => {

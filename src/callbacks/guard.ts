@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { every } from 'hono/combine'
 import { createMiddleware } from 'hono/factory'
+import { routePath } from 'hono/route'
 import type { Scope } from '../agents/agent.ts'
 import type { AgentStore } from '../agents/store.ts'
 import type { AuditStore } from '../audit/store.ts'
@@ -71,8 +72,10 @@ export function callbackGuard({ tokens, agents, sessions, audit, liveness, wrapU
       if (!session || session.userId !== userId) {
         throw new AppError('session_mismatch', 'There is no session of that id for that user.')
       }
+      // The handler's pattern, so that the parameters of a path do not make entries without end.
+      const route = `${c.req.method} ${routePath(c, -1)}`
       const decided = (outcome: string) =>
-        audit.record({ sessionId, agentId: c.var.agent.id, route: `${c.req.method} ${c.req.path}`, outcome, at: now() })
+        audit.record({ sessionId, agentId: c.var.agent.id, route, outcome, at: now() })
       const stored = await replay?.(c, session)
       if (stored) {
         await decided('replayed')
