@@ -70,6 +70,7 @@ describe('register', () => {
     ['a short password', { ...ADA, password: '1234567' }, 'password'],
     ['a password of more than 1024 bytes', { ...ADA, password: 'é'.repeat(513) }, 'password'],
     ['an empty name', { ...ADA, name: ' ' }, 'name'],
+    ['a name with a control character', { ...ADA, name: 'A\u001b[31mda' }, 'name'],
     ['a long name', { ...ADA, name: 'n'.repeat(129) }, 'name'],
   ])('refuses %s, naming the field', async (_, body, field) => {
     const { app } = await makeApp()

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { hasNoControlCharacters } from '../http/text.ts'
 import { MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
 /** RFC 5321 §4.5.3.1.3, less the angle brackets. */
@@ -15,7 +16,13 @@ const Email = z
   .check(z.email())
   .toLowerCase()
   .openapi({ example: 'ada@example.com' })
-const Name = z.string().trim().min(1).max(MAX_NAME_LENGTH).openapi({ example: 'Ada' })
+const Name = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_NAME_LENGTH)
+  .refine(hasNoControlCharacters, 'must not hold control characters')
+  .openapi({ example: 'Ada' })
 const Password = z
   .string()
   .min(1)

@@ -1,13 +1,13 @@
 import { z } from '@hono/zod-openapi'
 import { AppError } from '../errors.ts'
 import { isShallow } from '../http/json-depth.ts'
+import { hasNoControlCharacters } from '../http/text.ts'
 
 /** LiveKit's own limit for names, identities and rooms, in bytes; ours is in characters and stays below it. */
 const MAX_NAME = 128
 /** Metadata and attributes ride in the token, which rides in a URL. */
 const MAX_METADATA_BYTES = 4096
 
-const hasNoControlCharacters = (value: string) => !/\p{Cc}/u.test(value)
 /** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional())
