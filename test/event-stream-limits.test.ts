@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
+import type { EventStore } from '../src/sessions/event-store.ts'
 import { refusal } from './scene.ts'
 import { lazyReader, openStream, requestStream } from './stream-client.ts'
 import { timedCall } from './stream-scene.ts'
@@ -165,6 +166,19 @@ describe('open streams', () => {
     await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
     await c.streams.close()
     expect(c.counts.listeners).toBe(0)
+  })
+
+  test('miss no event of an end that comes between two reads', async () => {
+    const endAfterEmptyPage: EventStore['page'] = async (...args) => {
+      const page = await c.s.store.events.page(...args)
+      const end = { reason: 'user', at: c.s.clock.now() } as const
+      if (page.length === 0) await c.s.store.sessions.end(c.pair.sessionId, end)
+      return page
+    }
+    const c = await timedCall({}, { page: endAfterEmptyPage })
+    const stream = await c.open()
+    expect(await stream.over).toBe(true)
+    expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'user' })
   })
 
   test('break when the store fails, and lose nothing by it', async () => {
