@@ -86,7 +86,6 @@ async function measure(): Promise<void> {
     execArgv: ['--expose-gc', '--import', 'tsx'],
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     env: {
-      PATH: process.env.PATH,
       HOST: '127.0.0.1',
       PORT: String(PORT),
       DATABASE_URL: `file:${join(folder, 'bench.db')}`,
