@@ -5,7 +5,7 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'http', include: ['test/*.test.ts'], sequence: { groupOrder: 0 } },
+        test: { name: 'http', include: ['test/*.test.ts'], testTimeout: 30_000, sequence: { groupOrder: 0 } },
       },
       {
         extends: true,

@@ -3,15 +3,24 @@ import { AppError } from '../errors.ts'
 import { isShallow } from '../http/json-depth.ts'
 import { hasNoControlCharacters } from '../http/text.ts'
 
-/** LiveKit's own limit for names, identities and rooms, in bytes; ours is in characters and stays below it. */
+/** Characters. LiveKit's own limit for names, identities and rooms is in bytes, which some scripts reach first. */
 const MAX_NAME = 128
+const MAX_NAME_BYTES = 256
 /** Metadata and attributes ride in the token, which rides in a URL. */
 const MAX_METADATA_BYTES = 4096
 
 /** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional())
-const label = optional(z.string().max(MAX_NAME).refine(hasNoControlCharacters, 'must not hold control characters'))
+const label = optional(
+  z
+    .string()
+    .max(MAX_NAME)
+    .refine((value) => Buffer.byteLength(value) <= MAX_NAME_BYTES, `must have at most ${MAX_NAME_BYTES} bytes of UTF-8`)
+    // A lone surrogate has no UTF-8: LiveKit could not decode it.
+    .refine((value) => !/\p{Surrogate}/u.test(value), 'must be well-formed Unicode')
+    .refine(hasNoControlCharacters, 'must not hold control characters'),
+)
 const text = optional(z.string().max(MAX_METADATA_BYTES))
 
 /** Name of a room, as `/token` and `/rooms` take it. */
