@@ -2,12 +2,16 @@ import { existsSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { run as runAgent } from './agents/command.ts'
 import { run as runAudit } from './audit/command.ts'
+import { run as runKeys } from './auth/command.ts'
 import { run as runToken } from './inspect/command.ts'
+import { run as runStore } from './store/command.ts'
 
 const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
 
   npm run agent -- --help   agent accounts
   npm run audit -- --help   what agents did on behalf of users
+  npm run keys -- --help    the keys that sign access tokens, and their rotation
+  npm run store -- --help   integrity check, backup and restore of the database
   npm run token -- --help   what a token is, what it allows, whether it is valid`
 
 async function main([tool, ...argv]: string[]): Promise<number> {
@@ -17,6 +21,10 @@ async function main([tool, ...argv]: string[]): Promise<number> {
       return runAgent(argv, process.env, console.log, console.error)
     case 'audit':
       return runAudit(argv, process.env, console.log, console.error)
+    case 'keys':
+      return runKeys(argv, process.env, console.log, console.error)
+    case 'store':
+      return runStore(argv, process.env, console.log, console.error)
     case 'token':
       return runToken(argv, process.env, console.log, console.error, () => text(process.stdin))
     case '--help':
@@ -24,7 +32,7 @@ async function main([tool, ...argv]: string[]): Promise<number> {
       console.log(HELP)
       return 0
     default:
-      console.error('Say which tool, agent, audit or token; --help shows them.')
+      console.error('Say which tool, agent, audit, keys, store or token; --help shows them.')
       return 2
   }
 }

@@ -1,10 +1,12 @@
 import type { Accounts } from './auth/accounts.ts'
+import type { KeyStore, StoredKey } from './auth/key-store.ts'
 import type { RoomStore } from './rooms/store.ts'
 import type { EventStore } from './sessions/event-store.ts'
 import type { SessionStore } from './sessions/store.ts'
 
 export interface PruneDeps {
   accounts: Accounts
+  keys: KeyStore
   rooms: RoomStore
   sessions: SessionStore
   events: EventStore
@@ -17,17 +19,21 @@ const WEBHOOK_DAYS = 1
 const IDEMPOTENCY_DAYS = 1
 /** A room's name is its owner's this long after its last session. */
 const ROOM_CLAIM_DAYS = 30
+/** So long the command line can still say of a token that its key was ours. */
+const DEAD_KEY_DAYS = 1
 /** Rows per write, so that no write holds up the others. */
 const BATCH = 500
 
 /** Deletes what has lost its meaning, in small batches. */
-export function pruner({ accounts, rooms, sessions, events, now }: PruneDeps): () => Promise<void> {
+export function pruner({ accounts, keys, rooms, sessions, events, now }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }
   return async function prune() {
     await accounts.prune()
     const ago = (days: number) => now() - days * DAY_MS
+    const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
+    await keys.changeSigningKeys((all) => all.filter(isKept))
     await untilDone(() => sessions.prune(ago(WEBHOOK_DAYS), BATCH))
     await untilDone(() => events.pruneKeys(ago(IDEMPOTENCY_DAYS), BATCH))
     await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))

@@ -7,11 +7,21 @@ import {
   type JSONWebKeySet,
   type JWK,
 } from 'jose'
+import { singleFlight } from '../single-flight.ts'
 import type { KeyStore, StoredKey } from './key-store.ts'
 
 export const ALG = 'ES256'
 
+/** Seconds that others may keep our published keys, and so how long a new one is published before it signs. */
+export const JWKS_MAX_AGE_SECONDS = 300
+
+/** As of the last `refresh`. Times are milliseconds. */
 export interface SigningKeys {
+  /**
+   * Reads the store again when the last time is a second ago, or does not know that `kid`: what the command line or
+   * another instance changes holds from then on. @throws AppError `store_unavailable`
+   */
+  refresh(now: number, kid?: string): Promise<void>
   /** The newest key that may already sign. */
   current(now: number): { kid: string; privateKey: CryptoKey }
   /** The published key of that `kid`, or undefined. */
@@ -29,19 +39,38 @@ interface LoadedKey extends StoredKey {
 /** Loads the service's signing keys from the store, making the first one if there is none. */
 export async function loadSigningKeys(store: KeyStore, now: number): Promise<SigningKeys> {
   if ((await store.signingKeys()).length === 0) await store.addFirstSigningKey(await newSigningKey(now))
-  return readSigningKeys(store)
+  return readSigningKeys(store, now)
 }
 
+const FRESH_MS = 1000
+
 /** The keys that the store has, without making one. */
-export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>): Promise<SigningKeys> {
-  const keys = await Promise.all((await store.signingKeys()).map(load))
+export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, now: number): Promise<SigningKeys> {
+  let keys: LoadedKey[] = []
+  let readAt = now
+  const once = singleFlight<void>()
+
+  async function read(at: number): Promise<void> {
+    const stored = await store.signingKeys()
+    const loaded = new Map(keys.map((key) => [key.kid, key]))
+    keys = await Promise.all(stored.map(async (key) => ({ ...(loaded.get(key.kid) ?? (await load(key))), ...key })))
+    readAt = at
+  }
+  await read(now)
+
   const published = (at: number) => keys.filter((key) => key.expiresAt === null || key.expiresAt > at)
   return {
+    async refresh(at, kid) {
+      const isKnown = kid === undefined || keys.some((key) => key.kid === kid)
+      // Also after the clock was set back.
+      if (!isKnown || Math.abs(at - readAt) >= FRESH_MS) await once('read', () => read(at))
+    },
     current(at) {
-      const usable = published(at).filter((key) => key.signsFrom <= at)
-      const newest = usable.sort((a, b) => b.signsFrom - a.signsFrom)[0]
-      if (!newest) throw new Error('There is no signing key that may sign now')
-      return newest
+      const newestFirst = published(at).sort((a, b) => b.signsFrom - a.signsFrom)
+      // The clock of whoever made the only key may be a little ahead of ours.
+      const key = newestFirst.find(({ signsFrom }) => signsFrom <= at) ?? newestFirst.at(-1)
+      if (!key) throw new Error('There is no signing key that may sign now')
+      return key
     },
     publicKey: (kid, at) => published(at).find((key) => key.kid === kid)?.publicKey,
     jwks: (at) => ({ keys: published(at).map((key) => key.publicJwk) }),

@@ -52,8 +52,9 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
 
-  function sign(claims: JWTPayload, audience: string): Promise<string> {
+  async function sign(claims: JWTPayload, audience: string): Promise<string> {
     const at = now()
+    await keys.refresh(at)
     const { kid, privateKey } = keys.current(at)
     const issuedAt = Math.floor(at / 1000)
     return new SignJWT(claims)
@@ -87,7 +88,8 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
     }
   }
 
-  function publishedKey(kid: string | undefined, at: number) {
+  async function publishedKey(kid: string | undefined, at: number) {
+    await keys.refresh(at, kid)
     const key = kid === undefined ? undefined : keys.publicKey(kid, at)
     if (!key) throw new errors.JWKSNoMatchingKey()
     return key

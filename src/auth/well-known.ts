@@ -2,11 +2,9 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { SCOPES } from '../agents/agent.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
-import type { SigningKeys } from './keys.ts'
+import { JWKS_MAX_AGE_SECONDS, type SigningKeys } from './keys.ts'
 
-/** Seconds; also how long before it signs a new key has to be published. */
-const MAX_AGE_SECONDS = 300
-const CACHE_CONTROL = `public, max-age=${MAX_AGE_SECONDS}`
+const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
 /** Parsing drops every other member, so that no private one can ever get out. */
 const PublicJwk = z.object({
@@ -62,9 +60,11 @@ export interface WellKnownDeps {
 /** What others need in order to trust our tokens. */
 export function wellKnownRoutes({ keys, publicUrl, now }: WellKnownDeps) {
   return createRouter()
-    .openapi(jwksRoute, (c) => {
+    .openapi(jwksRoute, async (c) => {
+      const at = now()
+      await keys.refresh(at)
       c.header('Cache-Control', CACHE_CONTROL)
-      return c.json(Jwks.parse(keys.jwks(now())), 200)
+      return c.json(Jwks.parse(keys.jwks(at)), 200)
     })
     .openapi(metadataRoute, (c) => {
       c.header('Cache-Control', CACHE_CONTROL)

@@ -87,5 +87,5 @@ function open(databaseUrl: string): ReadOnlyStore | string {
 
 async function storeOf(opened: ReadOnlyStore | string) {
   if (typeof opened === 'string') return opened
-  return { keys: await readSigningKeys(opened.keys), agents: opened.agents }
+  return { keys: await readSigningKeys(opened.keys, Date.now()), agents: opened.agents }
 }

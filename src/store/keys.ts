@@ -1,4 +1,4 @@
-import { asc, eq } from 'drizzle-orm'
+import { asc, eq, sql } from 'drizzle-orm'
 import type { KeyStore, StoredKey } from '../auth/key-store.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
@@ -19,6 +19,15 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
       expiresAt: param('expiresAt'),
     })
     .prepare()
+  const changeKey = db
+    .update(signingKeys)
+    .set({ signsFrom: sql`${param('signsFrom')}`, expiresAt: sql`${param('expiresAt')}` })
+    .where(eq(signingKeys.kid, param('kid')))
+    .prepare()
+  const deleteKey = db
+    .delete(signingKeys)
+    .where(eq(signingKeys.kid, param('kid')))
+    .prepare()
   const findSecret = db
     .select({ value: storeSecrets.value })
     .from(storeSecrets)
@@ -36,6 +45,14 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
     addFirstSigningKey: (key) =>
       write(() => {
         if (all.all().length === 0) insertKey.run({ ...key })
+      }),
+    changeSigningKeys: (change) =>
+      write(() => {
+        const before = all.all().map(storedKey)
+        const after = change(before)
+        const has = (keys: StoredKey[], kid: string) => keys.some((key) => key.kid === kid)
+        for (const { kid } of before) if (!has(after, kid)) deleteKey.run({ kid })
+        for (const key of after) (has(before, key.kid) ? changeKey : insertKey).run({ ...key })
       }),
     async secret(name, create, now) {
       const known = await reading(() => findSecret.get({ name }))

@@ -1,0 +1,181 @@
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import Database from 'better-sqlite3'
+import { lockStore } from './lock.ts'
+import { filePath } from './sqlite.ts'
+
+/** What is wrong with a file, told to the operator. */
+export class MaintenanceError extends Error {}
+
+const MAX_PROBLEMS = 20
+/** Tables that every store has had from the first version on. */
+const OURS = ['__drizzle_migrations', 'events', 'sessions', 'signing_keys', 'users']
+
+/**
+ * Reads all of the store, beside a running service; every line is something that is wrong.
+ * @throws MaintenanceError when there is no file
+ */
+export function check(url: string): string[] {
+  return problemsOf(existing(url))
+}
+
+/**
+ * Copies the store while the service goes on, checks the copy, and gives it its name only then. One file, mode 0600: it
+ * holds the signing keys.
+ * @throws MaintenanceError when there is no store, `target` exists, or the copy is not sound
+ */
+export async function backup(url: string, target: string): Promise<void> {
+  const path = existing(url)
+  if (existsSync(target)) throw new MaintenanceError(`${target} exists already: name a new file.`)
+  const partial = `${target}.partial-${process.pid}`
+  try {
+    closeSync(openSync(partial, 'w', 0o600))
+    await copyStore(path, partial)
+    mustBeSound(partial, 'The backup')
+    sync(partial)
+    renameSync(partial, target)
+    sync(dirname(resolve(target)))
+  } finally {
+    rmSync(partial, { force: true })
+  }
+}
+
+/**
+ * Puts a checked copy of the backup in the store's place.
+ * @returns where the old file is kept; null when there was none
+ * @throws StoreInUse while a service runs; MaintenanceError when the backup is not sound. Then nothing has changed.
+ */
+export function restore(url: string, file: string, now: number): string | null {
+  const named = filePath(url)
+  if (named === null) throw inMemory()
+  const path = existsSync(named) ? realpathSync(named) : named
+  if (!existsSync(file)) throw new MaintenanceError(`There is no file ${file}.`)
+  if (existsSync(`${file}-wal`) && statSync(`${file}-wal`).size > 0) {
+    throw new MaintenanceError(`${file}-wal shows that ${file} is no finished backup: make one with "store -- backup".`)
+  }
+  const lock = lockStore(url)
+  const incoming = `${path}.incoming-${process.pid}`
+  try {
+    copyFileSync(file, incoming)
+    chmodSync(incoming, 0o600)
+    mustBeSound(incoming, file)
+    inOneFile(incoming)
+    sync(incoming)
+    const kept = existsSync(path) ? keepAside(path, now) : null
+    renameSync(incoming, path)
+    sync(dirname(resolve(path)))
+    return kept
+  } finally {
+    for (const suffix of ['', '-wal', '-shm']) rmSync(incoming + suffix, { force: true })
+    lock.release()
+  }
+}
+
+function existing(url: string): string {
+  const path = filePath(url)
+  if (path === null) throw inMemory()
+  if (!existsSync(path)) throw new MaintenanceError(`There is no store at ${path}.`)
+  return path
+}
+
+const inMemory = () => new MaintenanceError('A database in memory has no file.')
+
+async function copyStore(path: string, target: string): Promise<void> {
+  const source = new Database(path, { readonly: true, fileMustExist: true })
+  try {
+    // All pages in one step: a copy in several begins again whenever the service has written in between.
+    await source.backup(target, { progress: () => 0x7fffffff })
+  } finally {
+    source.close()
+  }
+  inOneFile(target)
+}
+
+function inOneFile(path: string): void {
+  const raw = new Database(path, { fileMustExist: true })
+  try {
+    raw.pragma('journal_mode = DELETE')
+  } finally {
+    raw.close()
+  }
+}
+
+function mustBeSound(path: string, name: string): void {
+  const [problem] = problemsOf(path)
+  if (problem !== undefined) throw new MaintenanceError(`${name} is not sound: ${problem}. Nothing was changed.`)
+}
+
+function problemsOf(path: string): string[] {
+  let raw: Database.Database | undefined
+  try {
+    raw = new Database(path, { readonly: true, fileMustExist: true })
+    const integrity = raw.prepare<[], string>(`pragma integrity_check(${MAX_PROBLEMS})`).pluck().all()
+    const broken = raw.prepare<[], { table: string; rowid: number; parent: string }>('pragma foreign_key_check').all()
+    const tables = raw.prepare<[], string>("select name from sqlite_master where type = 'table'").pluck().all()
+    return [
+      ...integrity.filter((line) => line !== 'ok'),
+      ...broken.map(({ table, rowid, parent }) => `row ${rowid} of ${table} refers to a missing row of ${parent}`),
+      ...OURS.filter((table) => !tables.includes(table)).map((table) => `the table ${table} is missing`),
+    ].slice(0, MAX_PROBLEMS)
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)]
+  } finally {
+    raw?.close()
+  }
+}
+
+/** The old file under a name beside it, whole or damaged as it is. It keeps its own name too, until another takes its place. */
+function keepAside(path: string, now: number): string {
+  const aside = `${path}.before-restore-${new Date(now).toISOString().replace(/[:.]/g, '-')}`
+  // Opening a damaged file can delete its write-ahead log, which may hold what is still to be saved.
+  if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${aside}-wal`)
+  if (foldWal(path)) {
+    rmSync(`${aside}-wal`, { force: true })
+    if (existsSync(`${path}-wal`)) {
+      throw new MaintenanceError(`Another process has ${path} open: wait for it, or stop it. Nothing was changed.`)
+    }
+  }
+  for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true })
+  try {
+    linkSync(path, aside)
+  } catch {
+    copyFileSync(path, aside)
+    chmodSync(aside, 0o600)
+  }
+  return aside
+}
+
+/** The last connection to close folds the write-ahead log into the file and deletes it. False for a damaged file. */
+function foldWal(path: string): boolean {
+  let raw: Database.Database | undefined
+  try {
+    raw = new Database(path, { timeout: 1000 })
+    raw.pragma('wal_checkpoint(TRUNCATE)')
+    return true
+  } catch {
+    return false
+  } finally {
+    raw?.close()
+  }
+}
+
+function sync(path: string): void {
+  const file = openSync(path, 'r')
+  try {
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
