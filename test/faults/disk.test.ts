@@ -1,0 +1,95 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFailed, onTestFinished, test } from 'vitest'
+import { apiAt } from '../e2e/api.ts'
+import { REPOSITORY } from '../e2e/binaries.ts'
+import { freeTcpPort, run, until } from '../e2e/processes.ts'
+import { service } from '../e2e/service.ts'
+import { startSfu } from '../sfu.ts'
+import { hashOf, nothingYet, refreshTokenOf, seqOf } from './load.ts'
+import { report } from './size.ts'
+import { expectStored } from './stored.ts'
+import { strace } from './strace.ts'
+
+const ENV = { LOG_LEVEL: 'silent', GUESTS_PER_ADDRESS_PER_HOUR: '100000' }
+/** More writes than are needed to get to the failing system calls, and past them. */
+const MOST_WRITES = 400
+
+/** The built service whose writes begin to fail at some system call and go well again after some more of them. */
+async function failingDisk(inject: string) {
+  const folder = await mkdtemp(join(tmpdir(), 'behalf-disk-'))
+  const sfu = await startSfu()
+  const port = await freeTcpPort()
+  const behalf = service({ folder, port, livekitUrl: sfu.url, env: ENV })
+  onTestFinished(async () => {
+    await behalf.stop('SIGKILL')
+    await rm(folder, { recursive: true, force: true })
+  })
+  // The first start makes the file, so that the one that is traced begins like any other.
+  await behalf.start()
+  const api = apiAt(behalf)
+  const [user, agent] = await Promise.all([api.guest(), api.agent('tutor')])
+  const ticket = await api.mint(user)
+  sfu.join(ticket.participant_token)
+  const pair = { userId: user.id, sessionId: ticket.session_id }
+  const family = refreshTokenOf((await api.request('POST', '/auth/guest', { body: {} })).body)
+  await behalf.stop()
+
+  const wal = `${behalf.databaseUrl.slice('file:'.length)}-wal`
+  const args = ['-f', '-qq', '-o', '/dev/null', '-P', wal, '-e', `inject=${inject}`]
+  const traced = run('strace', [...args, process.execPath, join(REPOSITORY, 'dist/server.js')], {
+    cwd: folder,
+    env: { HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: behalf.databaseUrl, LIVEKIT_URL: sfu.url, ...ENV },
+  })
+  onTestFinished(() => traced.stop('SIGKILL'))
+  onTestFailed(() => console.log(traced.log().slice(-4000)))
+  await until('it is ready', async () => traced.isRunning() && (await fetch(`${behalf.url}/health/ready`)).ok)
+  return { api, user, agent, pair, family, databaseUrl: behalf.databaseUrl, isRunning: traced.isRunning }
+}
+
+test.skipIf(!strace()).each([
+  ['fsync fails (EIO)', 'fsync,fdatasync:error=EIO:when=30..50'],
+  ['the disk is full (ENOSPC)', 'pwrite64:error=ENOSPC:when=120..160'],
+])('while %s writes are refused whole, reads go on, and then all is well again', async (what, inject) => {
+  const { api, user, agent, pair, family, databaseUrl, isRunning } = await failingDisk(inject)
+  const done = nothingYet()
+  const seen = { rotations: 0, progress: 0, refused: 0, reads: 0 }
+  let token = family
+
+  async function write(i: number): Promise<boolean> {
+    const refresh = await api.request('POST', '/auth/refresh', { body: { refresh_token: token } })
+    if (refresh.status === 200) {
+      const child = refreshTokenOf(refresh.body)
+      done.rotations.push({ parent: hashOf(token), child: hashOf(child) })
+      token = child
+    }
+    const key = `key-${i}`
+    const progress = await api.progress(agent, { ...pair, data: { i }, key })
+    if (progress.status === 201) done.progress.push({ sessionId: pair.sessionId, key, seq: seqOf(progress.body) })
+    const refused = [refresh, progress].filter(({ status }) => status >= 400)
+    for (const { status, code, headers } of refused) {
+      expect({ status, code }).toEqual({ status: 503, code: 'store_unavailable' })
+      expect(headers.get('Retry-After')).toBe('1')
+    }
+    seen.refused += refused.length
+    if (refused.length > 0) {
+      expect((await api.request('GET', '/auth/me', { bearer: user.bearer })).status).toBe(200)
+      expect((await api.request('GET', `/sessions/${pair.sessionId}/events`, { bearer: user.bearer })).status).toBe(200)
+      seen.reads += 2
+    }
+    return refused.length === 0
+  }
+
+  let recovered = 0
+  for (let i = 0; i < MOST_WRITES && recovered < 20; i++) {
+    if ((await write(i)) && seen.refused > 0) recovered++
+  }
+  expect(seen.refused, 'refused writes').toBeGreaterThan(0)
+  expect(recovered, 'writes in a row after the disk was well again').toBe(20)
+  expect(isRunning()).toBe(true)
+  expectStored(databaseUrl, done)
+  seen.rotations = done.rotations.length
+  seen.progress = done.progress.length
+  report(what, seen)
+})
