@@ -101,6 +101,28 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
   })
 
+  it('gives a second secret for a while, beside the one that workers still have', async () => {
+    const { app, test, cli } = await workplaceWithApp()
+    const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
+    const ask = guardedRoute(test, 'progress:write')
+    const token = await agentToken(app, old)
+
+    const { code, stdout } = await cli('rekey', 'tutor', '--overlap', '30', '--json')
+    const renewed = JSON.parse(stdout)
+    expect(code).toBe(0)
+    const until = Date.parse(renewed.oldSecretUntil) - Date.now()
+    expect(until).toBeGreaterThan(25 * 60_000)
+    expect(until).toBeLessThanOrEqual(30 * 60_000)
+    expect(await ask(token)).toMatchObject({ status: 200 })
+    for (const { id, secret } of [old, renewed]) {
+      expect((await requestToken(app, GRANT, basic(id, secret))).status).toBe(200)
+    }
+    expect((await cli('list')).stdout).toContain(`old secret until ${renewed.oldSecretUntil}`)
+    test.clock.advance(31 * 60)
+    expect((await requestToken(app, GRANT, basic(old.id, old.secret))).status).toBe(401)
+    expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
+  })
+
   it('lists the agents without any hash', async () => {
     const { cli } = workplace()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
@@ -115,8 +137,9 @@ describe('npm run agent', { timeout: 30_000 }, () => {
         scopes: ['progress:write', 'context:read', 'session:end', 'rooms:join'],
         createdAt: time,
         disabledAt: null,
+        oldSecretUntil: null,
       },
-      { id: 'coach', scopes: ['rooms:join'], createdAt: time, disabledAt: time },
+      { id: 'coach', scopes: ['rooms:join'], createdAt: time, disabledAt: time, oldSecretUntil: null },
     ])
     expect((await cli('list')).stdout).toMatch(/^tutor {2}enabled .*\ncoach {2}disabled .*rooms:join\n$/)
   })
@@ -156,6 +179,10 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['create', 'tutor', '--scope', 'everything'], /^There is no scope everything.*$/],
     [2, ['create', 'tutor', '--secret', 'x'], /^Unknown option '--secret'.*$/],
     [2, ['disable', 'tutor', '--json'], /^disable does not take --json\.$/],
+    [2, ['rekey', 'tutor', '--overlap', '0'], /^--overlap takes whole minutes.*$/],
+    [2, ['rekey', 'tutor', '--overlap', '1.5'], /^--overlap takes whole minutes.*$/],
+    [2, ['rekey', 'tutor', '--overlap', '10081'], /^--overlap takes whole minutes.*$/],
+    [2, ['create', 'tutor', '--overlap', '5'], /^create does not take --overlap\.$/],
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^There is no command toString.*$/],
   ])('answers %d and one error for %j', async (code, args, line) => {

@@ -11,6 +11,7 @@ import { agentToken, basic, fieldsOf, GRANT, guardedRoute, requestToken, tokenAn
 import { makeApp } from './support.ts'
 
 const FORM = { 'Content-Type': 'application/x-www-form-urlencoded' }
+const MINUTE_MS = 60_000
 const INVALID_CLIENT = { error: 'invalid_client', error_description: 'Client authentication failed.' }
 
 /** An app with one agent account. */
@@ -269,11 +270,56 @@ describe('agent accounts', () => {
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, agent)
     const renewed = await accounts.rekey(agent.id)
-    expect(renewed).toEqual({ id: agent.id, secret: expect.any(String), scopes: ['progress:write'] })
+    const secret = expect.any(String)
+    expect(renewed).toEqual({ id: agent.id, secret, scopes: ['progress:write'], oldSecretUntil: null })
     expect(renewed.secret).not.toBe(agent.secret)
     expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
     expect((await requestToken(app, GRANT, basic(agent.id, agent.secret))).status).toBe(401)
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
+  })
+
+  it('that are rekeyed with an overlap take both secrets for so long, and tokens until they expire', async () => {
+    const { test, app, agent, accounts, clock } = await appWithAgent(['progress:write'])
+    const ask = guardedRoute(test, 'progress:write')
+    const signIn = async ({ id, secret }: AgentCredentials) =>
+      (await requestToken(app, GRANT, basic(id, secret))).status
+    const token = await agentToken(app, agent)
+    const renewed = await accounts.rekey(agent.id, 10 * MINUTE_MS)
+    expect(renewed.oldSecretUntil).toBe(clock.now() + 10 * MINUTE_MS)
+    expect(await accounts.list()).toMatchObject([{ oldSecretUntil: renewed.oldSecretUntil }])
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([200, 200])
+    expect(await ask(token)).toMatchObject({ status: 200 })
+    clock.advance(10 * 60 - 1)
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([200, 200])
+    clock.advance(1)
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([401, 200])
+    expect(await ask(token)).toMatchObject({ status: 200 })
+    expect(await accounts.list()).toMatchObject([{ oldSecretUntil: null }])
+    clock.advance(5 * 60 + 6)
+    expect(await ask(token)).toMatchObject({ status: 401 })
+  })
+
+  it('never have more than two secrets, and one again after a rekey without overlap', async () => {
+    const { test, app, agent: first, accounts } = await appWithAgent(['progress:write'])
+    const ask = guardedRoute(test, 'progress:write')
+    const signIn = async ({ id, secret }: AgentCredentials) =>
+      (await requestToken(app, GRANT, basic(id, secret))).status
+    const second = await accounts.rekey(first.id, 10 * MINUTE_MS)
+    const third = await accounts.rekey(first.id, 10 * MINUTE_MS)
+    expect([await signIn(first), await signIn(second), await signIn(third)]).toEqual([401, 200, 200])
+    const token = await agentToken(app, second)
+    const last = await accounts.rekey(first.id)
+    expect([await signIn(second), await signIn(third), await signIn(last)]).toEqual([401, 401, 200])
+    expect(await ask(token)).toMatchObject({ status: 401 })
+  })
+
+  it('that are disabled take neither of two secrets, nor a secret that nobody has', async () => {
+    const { app, agent, accounts } = await appWithAgent()
+    const renewed = await accounts.rekey(agent.id, 10 * MINUTE_MS)
+    await accounts.disable(agent.id)
+    for (const { secret } of [agent, renewed, { secret: '' }]) {
+      expect((await requestToken(app, GRANT, basic(agent.id, secret))).status).toBe(401)
+    }
   })
 
   it('are held to the scope of their token', async () => {

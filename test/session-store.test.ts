@@ -206,6 +206,8 @@ describe('writes at once', () => {
     await store.agents.insertAgent({
       id: 'tutor',
       secretHash: '0'.repeat(64),
+      oldSecretHash: null,
+      oldSecretUntil: null,
       scopes: [],
       generation: 1,
       createdAt: 1,

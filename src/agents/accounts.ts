@@ -13,7 +13,16 @@ export interface AgentCredentials {
 }
 
 /** An account as it may be shown: no secret, no hash. */
-export type AgentSummary = Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'>
+export interface AgentSummary extends Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'> {
+  /** Until when a second secret, the one before, is valid; null when there is one only. */
+  oldSecretUntil: number | null
+}
+
+/** What a change of secrets with an overlap gives. */
+export interface NewSecret extends AgentCredentials {
+  /** Until when the secret before is valid too; null for not any more. */
+  oldSecretUntil: number | null
+}
 
 export interface AgentAccounts {
   /** @throws AppError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
@@ -26,8 +35,11 @@ export interface AgentAccounts {
   disable(id: string): Promise<void>
   /** @throws AppError `agent_not_found` */
   enable(id: string): Promise<void>
-  /** A new secret; the old one and all access tokens issued before are refused at once. @throws AppError `agent_not_found` */
-  rekey(id: string): Promise<AgentCredentials>
+  /**
+   * A new secret. Without an overlap all older secrets and access tokens are refused at once. With one, in milliseconds,
+   * the secret before stays valid for so long, and access tokens until they expire. @throws AppError `agent_not_found`
+   */
+  rekey(id: string, overlapMs?: number): Promise<NewSecret>
   /** Null alike for an unknown agent, a wrong secret and a disabled agent. */
   authenticate(id: string, secret: string): Promise<Agent | null>
 }
@@ -51,7 +63,16 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
     const granted = SCOPES.filter((scope) => scopes.includes(scope))
     const id = checkAgentName(name)
     return {
-      agent: { id, secretHash: hashOf(secret), scopes: granted, generation: 1, createdAt: now(), disabledAt: null },
+      agent: {
+        id,
+        secretHash: hashOf(secret),
+        oldSecretHash: null,
+        oldSecretUntil: null,
+        scopes: granted,
+        generation: 1,
+        createdAt: now(),
+        disabledAt: null,
+      },
       credentials: { id, secret, scopes: granted },
     }
   }
@@ -69,8 +90,12 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
       return (await agents.insertFirstAgent(agent)) ? credentials : null
     },
     async list() {
+      const at = now()
       const all = await agents.listAgents()
-      return all.map(({ id, scopes, createdAt, disabledAt }) => ({ id, scopes, createdAt, disabledAt }))
+      return all.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => {
+        const hasOld = oldSecretUntil !== null && oldSecretUntil > at
+        return { id, scopes, createdAt, disabledAt, oldSecretUntil: hasOld ? oldSecretUntil : null }
+      })
     },
     async disable(id) {
       found(id, await agents.disableAgent(id, now()))
@@ -78,15 +103,24 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
     async enable(id) {
       found(id, await agents.enableAgent(id))
     },
-    async rekey(id) {
+    async rekey(id, overlapMs) {
       const secret = newSecret()
-      const { scopes } = found(id, await agents.replaceSecret(id, hashOf(secret)))
-      return { id, secret, scopes }
+      const hash = hashOf(secret)
+      const agent =
+        overlapMs === undefined
+          ? await agents.replaceSecret(id, hash)
+          : await agents.addSecret(id, hash, now() + overlapMs)
+      const { scopes, oldSecretUntil } = found(id, agent)
+      return { id, secret, scopes, oldSecretUntil }
     },
     async authenticate(id, secret) {
       const agent = await agents.findAgent(id)
-      const isRight = timingSafeEqual(sha256(secret), Buffer.from(agent?.secretHash ?? NO_HASH, 'hex'))
-      return agent && isRight && agent.disabledAt === null ? agent : null
+      const hash = sha256(secret)
+      const matches = (stored: string | null | undefined) =>
+        timingSafeEqual(hash, Buffer.from(stored ?? NO_HASH, 'hex'))
+      const isNew = matches(agent?.secretHash)
+      const isOld = matches(agent?.oldSecretHash) && (agent?.oldSecretUntil ?? 0) > now()
+      return agent && (isNew || isOld) && agent.disabledAt === null ? agent : null
     },
   }
 }

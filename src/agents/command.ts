@@ -1,8 +1,13 @@
-import { parseArgs } from 'node:util'
-import { type Environment, oneLine, type Print, UsageError } from '../command-line.ts'
+import { type Environment, oneLine, type Print, readArguments, UsageError } from '../command-line.ts'
 import { loadConfig } from '../config.ts'
 import { openStore } from '../store/open.ts'
-import { type AgentAccounts, type AgentCredentials, type AgentSummary, agentAccounts } from './accounts.ts'
+import {
+  type AgentAccounts,
+  type AgentCredentials,
+  type AgentSummary,
+  agentAccounts,
+  type NewSecret,
+} from './accounts.ts'
 import { isScope, SCOPES, type Scope } from './agent.ts'
 
 const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside the running service; changes hold at once.
@@ -11,7 +16,9 @@ const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside
   npm run agent -- list [--json]                                 all agents
   npm run agent -- disable <name>                                refuse its secret and its tokens
   npm run agent -- enable <name>                                 undo that
-  npm run agent -- rekey <name> [--json]                         a new secret; the old one and old tokens are refused
+  npm run agent -- rekey <name> [--overlap <minutes>] [--json]   a new secret; the old one and old tokens are refused. With
+                                                                 an overlap the old one is valid for so long, and old
+                                                                 tokens until they expire
 
 Scopes, all of them by default: ${SCOPES.join(' ')}
 With --json use npm run --silent, so that only JSON is printed.`
@@ -21,7 +28,7 @@ const TAKES = {
   list: { name: false, options: ['json'] },
   disable: { name: true, options: [] },
   enable: { name: true, options: [] },
-  rekey: { name: true, options: ['json'] },
+  rekey: { name: true, options: ['overlap', 'json'] },
 } as const satisfies Record<string, { name: boolean; options: string[] }>
 
 type CommandName = keyof typeof TAKES
@@ -31,8 +38,11 @@ interface Command {
   /** Empty for a command that takes none. */
   name: string
   scopes: readonly Scope[]
+  overlapMs: number | undefined
   json: boolean
 }
+
+const MAX_OVERLAP_MINUTES = 7 * 24 * 60
 
 /**
  * The command `npm run agent`: results go to `out`, errors as one line to `err`.
@@ -59,7 +69,16 @@ export async function run(argv: string[], env: Environment, out: Print, err: Pri
 }
 
 function parse(argv: string[]): Command | 'help' {
-  const { values, positionals } = readArguments(argv)
+  const { values, positionals } = readArguments({
+    args: argv,
+    allowPositionals: true,
+    options: {
+      scope: { type: 'string', multiple: true },
+      overlap: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
   if (values.help) return 'help'
   const [command, name = '', ...rest] = positionals
   if (command === undefined) throw new UsageError('Say which command; --help shows them.')
@@ -74,34 +93,27 @@ function parse(argv: string[]): Command | 'help' {
     if (!isScope(scope)) throw new UsageError(`There is no scope ${scope}; there are ${SCOPES.join(', ')}.`)
     return scope
   })
-  return { command, name, scopes, json: values.json ?? false }
+  return { command, name, scopes, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
 }
 
-function readArguments(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        scope: { type: 'string', multiple: true },
-        json: { type: 'boolean' },
-        help: { type: 'boolean', short: 'h' },
-      },
-    })
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
+function overlapMs(minutes: string | undefined): number | undefined {
+  if (minutes === undefined) return undefined
+  const count = Number(minutes)
+  if (!/^\d+$/.test(minutes) || count < 1 || count > MAX_OVERLAP_MINUTES) {
+    throw new UsageError(`--overlap takes whole minutes, 1 to ${MAX_OVERLAP_MINUTES} (a week).`)
   }
+  return count * 60_000
 }
 
 const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
 
 /** @returns what there is to print. */
-async function execute({ command, name, scopes, json }: Command, accounts: AgentAccounts): Promise<string> {
+async function execute({ command, name, scopes, overlapMs, json }: Command, accounts: AgentAccounts): Promise<string> {
   switch (command) {
     case 'create':
       return showCredentials(await accounts.create(name, scopes), json)
     case 'rekey':
-      return showCredentials(await accounts.rekey(name), json)
+      return showCredentials(await accounts.rekey(name, overlapMs), json)
     case 'list':
       return showAgents(await accounts.list(), json)
     case 'disable':
@@ -113,27 +125,33 @@ async function execute({ command, name, scopes, json }: Command, accounts: Agent
   }
 }
 
-function showCredentials({ id, secret, scopes }: AgentCredentials, json: boolean): string {
-  if (json) return JSON.stringify({ id, secret, scopes })
+function showCredentials(credentials: AgentCredentials & Partial<NewSecret>, json: boolean): string {
+  const { id, secret, scopes } = credentials
+  const oldSecretUntil = iso(credentials.oldSecretUntil ?? null)
+  if (json) return JSON.stringify({ id, secret, scopes, ...(oldSecretUntil === null ? {} : { oldSecretUntil }) })
   return `client_id:     ${id}
 client_secret: ${secret}
 scope:         ${scopes.join(' ')}
-The secret is not shown again.`
+The secret is not shown again.${oldSecretUntil === null ? '' : ` The old one is valid until ${oldSecretUntil}.`}`
 }
 
+const iso = (at: number | null) => (at === null ? null : new Date(at).toISOString())
+
 function showAgents(agents: AgentSummary[], json: boolean): string {
-  const shown = agents.map(({ id, scopes, createdAt, disabledAt }) => ({
+  const shown = agents.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => ({
     id,
     scopes,
-    createdAt: new Date(createdAt).toISOString(),
-    disabledAt: disabledAt === null ? null : new Date(disabledAt).toISOString(),
+    createdAt: iso(createdAt),
+    disabledAt: iso(disabledAt),
+    oldSecretUntil: iso(oldSecretUntil),
   }))
   if (json) return JSON.stringify(shown)
   if (shown.length === 0) return 'There are no agents yet.'
   return shown
     .map((agent) => {
       const state = agent.disabledAt === null ? 'enabled' : `disabled ${agent.disabledAt}`
-      return `${agent.id}  ${state}  created ${agent.createdAt}  ${agent.scopes.join(' ')}`
+      const old = agent.oldSecretUntil === null ? '' : `  old secret until ${agent.oldSecretUntil}`
+      return `${agent.id}  ${state}  created ${agent.createdAt}${old}  ${agent.scopes.join(' ')}`
     })
     .join('\n')
 }

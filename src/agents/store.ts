@@ -4,6 +4,9 @@ export interface Agent {
   id: string
   /** SHA-256 of the secret, hex. */
   secretHash: string
+  /** The secret before it, valid until then (milliseconds); null without one. */
+  oldSecretHash: string | null
+  oldSecretUntil: number | null
   scopes: Scope[]
   /** Tokens carry it; one of an older generation than the stored one is refused. */
   generation: number
@@ -22,6 +25,8 @@ export interface AgentStore {
   /** Null for an unknown agent. Disabling a disabled one keeps its first time. */
   disableAgent(id: string, now: number): Promise<Agent | null>
   enableAgent(id: string): Promise<Agent | null>
-  /** A new secret and the next generation, in one write; null for an unknown agent. */
+  /** A new secret and the next generation, in one write, and no old secret; null for an unknown agent. */
   replaceSecret(id: string, secretHash: string): Promise<Agent | null>
+  /** A new secret beside the one that was, which is valid until `oldUntil`; one still older is not. */
+  addSecret(id: string, secretHash: string, oldUntil: number): Promise<Agent | null>
 }

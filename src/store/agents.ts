@@ -23,6 +23,8 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .values({
       id: param('id'),
       secretHash: param('secretHash'),
+      oldSecretHash: param('oldSecretHash'),
+      oldSecretUntil: param('oldSecretUntil'),
       scopes: param('scopes'),
       generation: param('generation'),
       createdAt: param('createdAt'),
@@ -40,7 +42,23 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
   const enable = db.update(agents).set({ disabledAt: null }).where(withId).returning().prepare()
   const replaceSecret = db
     .update(agents)
-    .set({ secretHash: sql`${param('secretHash')}`, generation: sql`${agents.generation} + 1` })
+    .set({
+      secretHash: sql`${param('secretHash')}`,
+      oldSecretHash: null,
+      oldSecretUntil: null,
+      generation: sql`${agents.generation} + 1`,
+    })
+    .where(withId)
+    .returning()
+    .prepare()
+  const addSecret = db
+    .update(agents)
+    .set({
+      secretHash: sql`${param('secretHash')}`,
+      // SQLite reads the row as it was before this update.
+      oldSecretHash: sql`${agents.secretHash}`,
+      oldSecretUntil: sql`${param('oldUntil')}`,
+    })
     .where(withId)
     .returning()
     .prepare()
@@ -56,5 +74,6 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     disableAgent: (id, now) => write(() => orNull(disable.get({ id, now }))),
     enableAgent: (id) => write(() => orNull(enable.get({ id }))),
     replaceSecret: (id, secretHash) => write(() => orNull(replaceSecret.get({ id, secretHash }))),
+    addSecret: (id, secretHash, oldUntil) => write(() => orNull(addSecret.get({ id, secretHash, oldUntil }))),
   }
 }

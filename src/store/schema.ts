@@ -76,7 +76,10 @@ export const agents = sqliteTable('agents', {
   secretHash: text('secret_hash').notNull(),
   /** Space-separated, RFC 6749 §3.3. */
   scopes: text().notNull(),
-  /** Rises when the agent gets a new secret; tokens of an older generation are refused. */
+  /** The secret before this one, as long as both are valid. */
+  oldSecretHash: text('old_secret_hash'),
+  oldSecretUntil: integer('old_secret_until'),
+  /** Rises when a new secret replaces the old one at once; tokens of an older generation are refused. */
   generation: integer().notNull().default(1),
   createdAt: integer('created_at').notNull(),
   disabledAt: integer('disabled_at'),
@@ -124,6 +127,7 @@ export const sessions = sqliteTable(
     index('sessions_user').on(t.userId, t.id),
     index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
     index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
+    index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
     index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),
   ],
 )
