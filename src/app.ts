@@ -121,7 +121,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     health,
     background,
     streams,
-    prune: pruner({ accounts, keys: store.keys, rooms, sessions, events, now }),
+    prune: pruner({ accounts, keys: store.keys, rooms, sessions, events, config, now }),
   }
 }
 

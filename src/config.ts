@@ -29,6 +29,8 @@ export interface Config {
   livenessSeconds: number
   reconnectSeconds: number
   reconcileSeconds: number
+  /** Days that an ended session is kept with its events. */
+  eventRetentionDays: number
   maxSessionMinutes: number
   wrapUpSeconds: number
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -90,6 +92,7 @@ const Environment = z.object({
   LIVENESS_SECONDS: whole(1, 60).default(10),
   RECONNECT_SECONDS: whole(1, 3600).default(60),
   RECONCILE_SECONDS: whole(1, 300).default(20),
+  EVENT_RETENTION_DAYS: whole(1, 36_500).default(90),
   MAX_SESSION_MINUTES: whole(1, 10_080).default(1440),
   WRAP_UP_SECONDS: whole(0, 600).default(0),
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -138,6 +141,7 @@ export function loadConfig(env: Record<string, string | undefined>): LoadedConfi
       livenessSeconds: e.LIVENESS_SECONDS,
       reconnectSeconds: e.RECONNECT_SECONDS,
       reconcileSeconds: e.RECONCILE_SECONDS,
+      eventRetentionDays: e.EVENT_RETENTION_DAYS,
       maxSessionMinutes: e.MAX_SESSION_MINUTES,
       wrapUpSeconds: e.WRAP_UP_SECONDS,
       logLevel: e.LOG_LEVEL,

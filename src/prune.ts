@@ -1,5 +1,6 @@
 import type { Accounts } from './auth/accounts.ts'
 import type { KeyStore, StoredKey } from './auth/key-store.ts'
+import type { Config } from './config.ts'
 import type { RoomStore } from './rooms/store.ts'
 import type { EventStore } from './sessions/event-store.ts'
 import type { SessionStore } from './sessions/store.ts'
@@ -10,6 +11,7 @@ export interface PruneDeps {
   rooms: RoomStore
   sessions: SessionStore
   events: EventStore
+  config: Pick<Config, 'eventRetentionDays'>
   now: () => number
 }
 
@@ -25,7 +27,7 @@ const DEAD_KEY_DAYS = 1
 const BATCH = 500
 
 /** Deletes what has lost its meaning, in small batches. */
-export function pruner({ accounts, keys, rooms, sessions, events, now }: PruneDeps): () => Promise<void> {
+export function pruner({ accounts, keys, rooms, sessions, events, config, now }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }
@@ -36,6 +38,7 @@ export function pruner({ accounts, keys, rooms, sessions, events, now }: PruneDe
     await keys.changeSigningKeys((all) => all.filter(isKept))
     await untilDone(() => sessions.prune(ago(WEBHOOK_DAYS), BATCH))
     await untilDone(() => events.pruneKeys(ago(IDEMPOTENCY_DAYS), BATCH))
+    await untilDone(() => sessions.pruneEnded(ago(config.eventRetentionDays), BATCH))
     await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
   }
 }

@@ -90,6 +90,11 @@ export interface SessionStore {
   listToRemove(): Promise<Session[]>
   markRemoved(id: string, at: number): Promise<void>
   markDispatched(id: string, sid: string): Promise<void>
+  /**
+   * Deletes sessions that ended before and that LiveKit confirmed to be out of their room, with all that is known of them;
+   * at most `limit` rows. Returns how many.
+   */
+  pruneEnded(endedBefore: number, limit: number): Promise<number>
   /** Forgets webhook ids and finished rooms that are older; at most `limit` of each. Returns how many. */
   prune(before: number, limit: number): Promise<number>
 }

@@ -4,6 +4,7 @@ import type { Opened, Session, SessionStore } from '../sessions/store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
+import { endedSessionPruner } from './retention.ts'
 import { rooms, sessions, webhookEvents } from './schema.ts'
 import { sessionFacts } from './session-facts.ts'
 import { type Db, param } from './sqlite.ts'
@@ -101,6 +102,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .from(webhookEvents)
     .prepare()
   const facts = sessionFacts(db, hints)
+  const pruneEnded = endedSessionPruner(db)
 
   const load = (id: string): { session: Session; facts: SessionFacts } | null => {
     const session = find.get({ id }) as Session | undefined
@@ -173,6 +175,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
       write(() => {
         db.update(sessions).set({ dispatchedSid: sid }).where(eq(sessions.id, id)).run()
       }),
+    pruneEnded: (endedBefore, limit) => write(() => pruneEnded(endedBefore, limit)),
     prune: (before, limit) =>
       write(() => {
         const oldWebhooks = sql`select id from webhook_events where received_at < ${before} limit ${limit}`

@@ -1,0 +1,145 @@
+import { expect, test } from 'vitest'
+import { makeApp, type TestApp } from './support.ts'
+
+const DAY_SECONDS = 24 * 60 * 60
+const RULES = { reconnectMs: 60_000, maxSessionMs: 60_000_000 }
+const NO_LIMITS = { maxSessions: 1000, maxPending: 1000 }
+
+/** An app with a user that is no guest, and ways to make sessions and what they leave behind. */
+async function setUp(env: Record<string, string> = {}) {
+  const t = await makeApp({ env })
+  const { sessions, events, users, agents } = t.store
+  const at = t.clock.now
+  const user = { id: 'user_1', email: 'ada@example.com', name: null, passwordHash: 'x', createdAt: at() }
+  await users.insertUser(user)
+  const noSecret = { secretHash: '0'.repeat(64), oldSecretHash: null, oldSecretUntil: null }
+  await agents.insertAgent({ id: 'tutor', ...noSecret, scopes: [], generation: 1, createdAt: 0, disabledAt: null })
+  let count = 0
+  async function live(): Promise<string> {
+    const id = `sess_${String(++count).padStart(4, '0')}`
+    const session = { id, userId: user.id, room: `room-${count}`, createdAt: at(), tokenExpiresAt: at() + 900_000 }
+    await sessions.open({ ...session, agentName: null, agentData: null }, NO_LIMITS)
+    await sessions.record(id, { kind: 'joined', sid: `PA_${count}`, roomSid: `RM_${count}`, at: at() }, RULES)
+    return id
+  }
+  async function ended(): Promise<string> {
+    const id = await live()
+    await sessions.end(id, { reason: 'user', at: at() })
+    await sessions.markRemoved(id, at())
+    return id
+  }
+  const append = (sessionId: string, key?: string) =>
+    events.append({
+      sessionId,
+      agentId: 'tutor',
+      type: 'progress',
+      data: {},
+      createdAt: at(),
+      idempotency: key === undefined ? null : { key, payloadHash: 'hash' },
+    })
+  return { ...t, live, ended, append }
+}
+
+/** Counts what one pruning deletes of ended sessions, write by write. */
+function counted({ store }: Pick<TestApp, 'store'>): number[] {
+  const rows: number[] = []
+  const { pruneEnded } = store.sessions
+  store.sessions.pruneEnded = async (...args) => {
+    const deleted = await pruneEnded(...args)
+    rows.push(deleted)
+    return deleted
+  }
+  return rows
+}
+
+test('an ended session goes with its events after EVENT_RETENTION_DAYS, and not before', async () => {
+  const t = await setUp({ EVENT_RETENTION_DAYS: '2' })
+  const id = await t.ended()
+  await t.store.audit.record({ sessionId: id, agentId: 'tutor', route: 'x', outcome: 'allowed', at: t.clock.now() })
+  t.clock.advance(2 * DAY_SECONDS)
+  await t.prune()
+  expect(await t.store.sessions.find(id)).not.toBeNull()
+  expect(await t.store.events.page(id, 0, 10)).toHaveLength(2)
+  expect(await t.store.audit.ofSession(id, 10)).toHaveLength(1)
+  t.clock.advance(1)
+  await t.prune()
+  expect(await t.store.sessions.find(id)).toBeNull()
+  expect(await t.store.events.page(id, 0, 10)).toEqual([])
+  expect(await t.store.audit.ofSession(id, 10)).toEqual([])
+})
+
+test('it is 90 days by default', async () => {
+  const t = await setUp()
+  const id = await t.ended()
+  t.clock.advance(90 * DAY_SECONDS)
+  await t.prune()
+  expect(await t.store.sessions.find(id)).not.toBeNull()
+  t.clock.advance(1)
+  await t.prune()
+  expect(await t.store.sessions.find(id)).toBeNull()
+})
+
+test('a session that has not ended stays, and one whose participant may still be in the room', async () => {
+  const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
+  const running = await t.live()
+  const inRoom = await t.live()
+  await t.store.sessions.end(inRoom, { reason: 'agent', at: t.clock.now() })
+  t.clock.advance(10 * DAY_SECONDS)
+  const recent = await t.ended()
+  await t.prune()
+  for (const id of [running, inRoom, recent]) {
+    expect(await t.store.sessions.find(id)).not.toBeNull()
+    expect(await t.store.events.page(id, 0, 10)).not.toEqual([])
+  }
+})
+
+test('one with very many events, and very many with few, go in writes of at most 500 rows', async () => {
+  const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
+  const long = await t.live()
+  await Promise.all(Array.from({ length: 1200 }, () => t.append(long)))
+  await t.store.sessions.end(long, { reason: 'user', at: t.clock.now() })
+  await t.store.sessions.markRemoved(long, t.clock.now())
+  const short: string[] = []
+  for (let i = 0; i < 300; i++) short.push(await t.ended())
+  t.clock.advance(DAY_SECONDS + 1)
+  const rows = counted(t)
+  await t.prune()
+  expect(Math.max(...rows)).toBe(500)
+  // Each session has a presence and two status events; the long one 1200 more.
+  expect(rows.reduce((sum, count) => sum + count)).toBe(301 * 4 + 1200)
+  for (const id of [long, ...short]) expect(await t.store.sessions.find(id)).toBeNull()
+})
+
+test('an Idempotency-Key is forgotten after a day, and its event stays', async () => {
+  const t = await setUp()
+  const id = await t.live()
+  expect(await t.append(id, 'key-1')).toMatchObject({ outcome: 'stored' })
+  const replay = () => t.store.events.findReplay('tutor', id, { key: 'key-1', payloadHash: 'hash' })
+  t.clock.advance(DAY_SECONDS)
+  await t.prune()
+  expect(await replay()).toMatchObject({ outcome: 'replayed' })
+  t.clock.advance(1)
+  await t.prune()
+  expect(await replay()).toBeNull()
+  expect(await t.store.events.page(id, 0, 10)).toHaveLength(2)
+})
+
+test('webhook ids and finished rooms are forgotten after a day', async () => {
+  const t = await setUp()
+  const receive = (eventId: string) => {
+    const fact = { kind: 'room_finished', roomSid: 'RM_1', at: t.clock.now() } as const
+    return t.store.sessions.recordWebhook(
+      { eventId, receivedAt: t.clock.now(), about: { room: 'room-1' }, fact },
+      RULES,
+    )
+  }
+  await t.live()
+  expect(await receive('EV_1')).toHaveLength(1)
+  t.clock.advance(DAY_SECONDS)
+  await t.prune()
+  expect(await receive('EV_1')).toHaveLength(0)
+  t.clock.advance(1)
+  await t.prune()
+  expect(await t.store.sessions.lastWebhookAt()).toBeNull()
+  expect(await receive('EV_1')).toHaveLength(1)
+})
