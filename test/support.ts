@@ -22,17 +22,25 @@ export function testClock(start = Date.now()) {
   }
 }
 
+export type TestClock = ReturnType<typeof testClock>
+
 export interface TestAppOptions {
   /** Settings as environment variables. */
   env?: Record<string, string>
   databaseUrl?: string
   /** The fake LiveKit that the app asks; without it LiveKit cannot be reached. */
   sfu?: Pick<Sfu, 'url'>
+  /** Goes on where another app's clock is: for a restart. */
+  clock?: TestClock
 }
 
 /** The real app on its own in-memory SQLite, with a clock to move. */
-export async function makeApp({ env = {}, databaseUrl = 'file::memory:', sfu }: TestAppOptions = {}) {
-  const clock = testClock()
+export async function makeApp({
+  env = {},
+  databaseUrl = 'file::memory:',
+  sfu,
+  clock = testClock(),
+}: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
     LOG_LEVEL: 'silent',
     DATABASE_URL: databaseUrl,
