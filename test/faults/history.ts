@@ -58,7 +58,7 @@ const fate: fc.Arbitrary<Fate> = fc.oneof(
 
 export const history: fc.Arbitrary<History> = fc.record({
   shared: fc.boolean(),
-  ops: fc.array(op, { minLength: 1, maxLength: 30, size: 'max' }),
+  ops: fc.array(op, { minLength: 1, maxLength: 24, size: 'max' }),
   fates: fc.array(fate, { minLength: 12, maxLength: 12 }),
   leftOver: fc.nat(50),
 })
