@@ -145,6 +145,7 @@ export async function runHistory(service: Restartable, { shared, ops, fates, lef
       : await post(service.app().app, '/agent/session/end', body, agent)
     await service.app().background.idle()
     if (!(answer instanceof Response) || answer.status === 200) session.ended = true
+    else session.refusedAt = clock.now()
   }
 
   for (const op of ops) {
