@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { hasNoControlCharacters } from '../http/text.ts'
+import { isCommonPassword } from './common-passwords.ts'
 import { MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
 /** RFC 5321 §4.5.3.1.3, less the angle brackets. */
@@ -32,9 +33,12 @@ const Password = z
     `must be at most ${MAX_PASSWORD_BYTES} bytes`,
   )
 
-export const RegisterBody = z
-  .object({ email: Email, password: Password.min(MIN_PASSWORD_LENGTH), name: Name.optional() })
-  .openapi('Register')
+const NewPassword = Password.min(MIN_PASSWORD_LENGTH).refine(
+  (password) => !isCommonPassword(password),
+  'is one of the most used passwords: choose another',
+)
+
+export const RegisterBody = z.object({ email: Email, password: NewPassword, name: Name.optional() }).openapi('Register')
 export const LoginBody = z.object({ email: Email, password: Password }).openapi('Login')
 export const GuestBody = z.object({ name: Name.optional() }).openapi('Guest')
 export const RefreshTokenBody = z
