@@ -1,9 +1,10 @@
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
-import { agentTokenRoutes } from './agents/routes.ts'
+import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agents/routes.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { accounts as accountsOf } from './auth/accounts.ts'
+import { attemptLimit } from './auth/attempts.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
@@ -19,10 +20,14 @@ import { docRoutes } from './docs/routes.ts'
 import { AppError } from './errors.ts'
 import { health as healthOf } from './health/health.ts'
 import { healthRoutes } from './health/routes.ts'
+import { clientAddresses } from './http/address.ts'
 import { allowOrigins } from './http/cors.ts'
+import { memoryCounters } from './http/counters.ts'
 import { renderProblem } from './http/problem.ts'
+import { rateLimits } from './http/rate-limit.ts'
 import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
+import { securityHeaders } from './http/security-headers.ts'
 import { joinTokenMinter } from './livekit/join-token.ts'
 import type { LiveKit } from './livekit/livekit.ts'
 import { webhookRoutes } from './livekit/routes.ts'
@@ -57,6 +62,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const { users, agents, rooms, sessions, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
+  const address = clientAddresses(config.trustedProxies)
+  const counters = memoryCounters()
+  const limits = rateLimits(config, counters)
+
   const background = backgroundOf(log)
   const removal = removalOf({ sessions, livekit, now })
   const followUp = followUpOf({ removal, dispatcher: dispatcher({ sessions, livekit }), background })
@@ -67,7 +76,16 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const roomPolicy = roomRules({ rooms, livekit, config, now })
   const livenessMs = config.livenessSeconds * 1000
   const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now })
-  const guard = callbackGuard({ tokens, agents, sessions, audit, liveness, wrapUpMs: config.wrapUpSeconds * 1000, now })
+  const guard = callbackGuard({
+    limits,
+    tokens,
+    agents,
+    sessions,
+    audit,
+    liveness,
+    wrapUpMs: config.wrapUpSeconds * 1000,
+    now,
+  })
   const mint = joinTokens({
     users,
     agents,
@@ -87,7 +105,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))
   router.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
-  router.use(requestId(), requestLog(log), allowOrigins(config.corsOrigins))
+  router.use(requestId(), requestLog(log, address), securityHeaders(config), allowOrigins(config.corsOrigins))
   router.use(
     methodNotAllowed({
       app: router,
@@ -101,12 +119,12 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const app = router
     .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, now }))
-    .route('/', authRoutes({ accounts, tokens, config }))
-    .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, livekitUrl: config.livekitUrl }))
-    .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, now }))
+    .route('/', authRoutes({ accounts, tokens, limits, attempt: attemptLimit(counters), address, config }))
+    .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
+    .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now }))
     .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp, now }))
     .route('/', auditRoutes({ tokens, sessions, audit }))
-    .route('/', agentTokenRoutes({ agents, tokens, now }))
+    .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
     .route(

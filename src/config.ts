@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { proxyList } from './http/address.ts'
 
 /** LiveKit's well-known development pair: anybody can mint tokens with it. */
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
@@ -21,6 +22,14 @@ export interface Config {
   corsOrigins: readonly string[] | 'localhost'
   guests: boolean
   guestsPerAddressPerHour: number
+  /** Register and login, and the same number of agents' token requests; 0 is no limit, here and below. */
+  signInsPerAddressPerMinute: number
+  refreshesPerAddressPerMinute: number
+  /** Join tokens and rooms. */
+  requestsPerUserPerMinute: number
+  requestsPerAgentPerMinute: number
+  /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
+  trustedProxies: readonly string[]
   /** Serves the demo page at /demo. */
   demo: boolean
   roomPolicy: 'owner' | 'open'
@@ -65,6 +74,25 @@ const url = (...protocols: string[]) =>
     message: `must be a URL starting with ${protocols.map((p) => `${p}//`).join(' or ')}`,
   })
 
+const list = () =>
+  z.string().transform((value) =>
+    value
+      .split(',')
+      .map((entry) => entry.trim())
+      .filter(Boolean),
+  )
+
+function areProxies(entries: readonly string[]): boolean {
+  try {
+    proxyList(entries)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const MAX_RATE = 100_000_000
+
 const Environment = z.object({
   // A misspelt production would be served with development's defaults.
   NODE_ENV: z
@@ -85,6 +113,11 @@ const Environment = z.object({
   CORS_ORIGINS: z.string().optional(),
   GUESTS: z.enum(['on', 'off'], 'must be on or off').optional(),
   GUESTS_PER_ADDRESS_PER_HOUR: whole(1, 1_000_000).default(60),
+  SIGN_INS_PER_ADDRESS_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  REFRESHES_PER_ADDRESS_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  REQUESTS_PER_USER_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  REQUESTS_PER_AGENT_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  TRUSTED_PROXIES: list().refine(areProxies, 'must be addresses or CIDR ranges, separated by commas').default([]),
   DEMO: z.enum(['on', 'off'], 'must be on or off').optional(),
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
@@ -134,6 +167,11 @@ export function loadConfig(env: Record<string, string | undefined>): LoadedConfi
       corsOrigins: corsOrigins(e.CORS_ORIGINS, production),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
+      signInsPerAddressPerMinute: e.SIGN_INS_PER_ADDRESS_PER_MINUTE ?? (production ? 60 : 0),
+      refreshesPerAddressPerMinute: e.REFRESHES_PER_ADDRESS_PER_MINUTE ?? (production ? 600 : 0),
+      requestsPerUserPerMinute: e.REQUESTS_PER_USER_PER_MINUTE ?? (production ? 60 : 0),
+      requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
+      trustedProxies: e.TRUSTED_PROXIES,
       demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,

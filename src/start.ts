@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
-import { serve } from '@hono/node-server'
-import { type Logger, pino } from 'pino'
+import type { Logger } from 'pino'
 import { agentAccounts } from './agents/accounts.ts'
 import { createApp, type Service } from './app.ts'
 import { loadSigningKeys } from './auth/keys.ts'
 import { type Config, ConfigError, loadConfig } from './config.ts'
+import { listen } from './http/server.ts'
 import { liveKitClient } from './livekit/client.ts'
+import { createLog } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore, StoreInUse } from './store/lock.ts'
 import { openStore, type Store } from './store/open.ts'
@@ -27,7 +27,7 @@ export function startService({ extend }: StartOptions = {}): void {
 async function start(extend?: (service: Service) => void): Promise<void> {
   if (process.env.NODE_ENV !== 'production') loadDotEnv()
   const { config, secrets, warnings } = loadConfig(process.env)
-  const log = pino({ level: config.logLevel })
+  const log = createLog(config.logLevel)
   exitOnUncaught(log)
   for (const warning of warnings)
     banner(`WARNING: ${warning}`, 'Fine for development on this machine, never beyond it.')
@@ -47,7 +47,7 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   const service = createApp({ config, secrets, store, keys, livekit, version, log, now: Date.now })
   extend?.(service)
 
-  const server = serve({ fetch: service.app.fetch, hostname: config.host, port: config.port }) as Server
+  const server = listen(service.app.fetch, config)
   server.once('error', fail)
   server.once('listening', () => log.info(`serving on http://${config.host}:${config.port}`))
   if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)

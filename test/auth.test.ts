@@ -4,7 +4,6 @@ import { accounts } from '../src/auth/accounts.ts'
 import { passwords } from '../src/auth/passwords.ts'
 import { MeAnswer, SignedInAnswer } from '../src/auth/schemas.ts'
 import { accessTokens } from '../src/auth/tokens.ts'
-import { addressKey } from '../src/http/address.ts'
 import { Problem } from '../src/http/problem.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
@@ -235,17 +234,6 @@ describe('guest', () => {
     expect(Number(third.headers.get('Retry-After'))).toBeGreaterThan(3500)
     expect(await codeOf(third)).toBe('rate_limited')
     expect((await from('2001:db8:0:1::1')).status).toBe(201)
-  })
-
-  test.each([
-    ['192.0.2.1', '192.0.2.1'],
-    ['::ffff:192.0.2.1', '192.0.2.1'],
-    ['2001:DB8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
-    ['2001:0db8:1::', '2001:db8:1:0::/64'],
-    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
-    ['1::2:3:4:192.0.2.1', '1:0:0:2::/64'],
-  ])('counts %s as %s', (address, key) => {
-    expect(addressKey(address)).toBe(key)
   })
 })
 

@@ -68,7 +68,7 @@ export function checkerOf(document: ApiDocument) {
     const declared = route?.operation.responses?.[response.status]
     if (!route) return checkUnrouted(response)
     if (!declared || '$ref' in declared) return ['the status is not documented']
-    const surprising = ['Retry-After', 'WWW-Authenticate'].filter(
+    const surprising = ['Retry-After', 'WWW-Authenticate', 'RateLimit', 'RateLimit-Policy'].filter(
       (name) => response.headers.has(name) && !(name in (declared.headers ?? {})),
     )
     return [

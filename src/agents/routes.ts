@@ -1,12 +1,21 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
+import type { ClientAddress } from '../http/address.ts'
 import { limitBody } from '../http/body.ts'
+import type { Counter, Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
+import { countRequest, limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { agentAccounts } from './accounts.ts'
 import { SCOPES } from './agent.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
 import type { AgentStore } from './store.ts'
+
+/**
+ * Wrong secrets for one account from one address. A right secret is taken all the same: it cannot be guessed, and one
+ * worker with an old secret must not stop the others behind its address.
+ */
+export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
 
 const MAX_FORM_BYTES = 8 * 1024
 /** RFC 6749 §5.1 asks for both. */
@@ -65,22 +74,28 @@ const tokenRoute = createRoute({
       headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
       content: { 'application/json': { schema: TokenErrorAnswer } },
     },
-    ...problems('body_too_large', 'store_unavailable'),
+    ...problems('body_too_large', 'rate_limited', 'store_unavailable'),
   },
 })
 
 export interface AgentTokenRoutesDeps {
   agents: AgentStore
   tokens: AccessTokens
+  limits: Pick<RateLimits, 'agentSignIns'>
+  /** Counts wrong secrets per account and address. */
+  failures: Counter
+  address: ClientAddress
   /** Milliseconds. */
   now: () => number
 }
 
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
-export function agentTokenRoutes({ agents, tokens, now }: AgentTokenRoutesDeps) {
+export function agentTokenRoutes({ agents, tokens, limits, failures, address, now }: AgentTokenRoutesDeps) {
   const accounts = agentAccounts({ agents, now })
+  const router = createRouter()
+  router.use('/agent/token', limitRate(limits.agentSignIns, address))
 
-  return createRouter().openapi(tokenRoute, async (c) => {
+  return router.openapi(tokenRoute, async (c) => {
     try {
       const request = readTokenRequest({
         url: c.req.url,
@@ -89,7 +104,13 @@ export function agentTokenRoutes({ agents, tokens, now }: AgentTokenRoutesDeps) 
         body: await c.req.text(),
       })
       const agent = await accounts.authenticate(request.clientId, request.secret)
-      if (!agent) throw invalidClient()
+      if (!agent) {
+        // Only a name that exists is logged: people put secrets into the wrong field.
+        if (await agents.findAgent(request.clientId)) c.set('who', { agent: request.clientId })
+        await countRequest(c, failures, `${request.clientId} ${address(c)}`)
+        throw invalidClient()
+      }
+      c.set('who', { agent: agent.id })
       const scopes = grantScopes(agent.scopes, request.scope)
       const token = await tokens.issueAgentToken({ agentId: agent.id, scopes, generation: agent.generation })
       const answer = { access_token: token, token_type: 'Bearer' as const, expires_in: ACCESS_TOKEN_SECONDS }

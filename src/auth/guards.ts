@@ -3,7 +3,7 @@ import type { Scope } from '../agents/agent.ts'
 import type { Agent, AgentStore } from '../agents/store.ts'
 import { AppError } from '../errors.ts'
 import { bearerToken } from '../http/bearer.ts'
-import type { AppEnv } from '../http/router.ts'
+import type { AppEnv, Who } from '../http/router.ts'
 import type { AccessTokens, VerifiedUserToken } from './tokens.ts'
 
 export interface UserEnv extends AppEnv {
@@ -14,28 +14,43 @@ export interface AgentEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { agent: Agent }
 }
 
+/** The part of a request that keeps who is asking, for the log. */
+interface NotesWho {
+  set(key: 'who', who: Who): void
+}
+
 /** Lets only a user's access token through, as `c.var.user`. */
 export const userGuard = (tokens: AccessTokens) =>
   createMiddleware<UserEnv>(async function userGuard(c, next) {
-    c.set('user', await tokens.verifyUserToken(bearerToken(c)))
+    c.set('user', await authenticateUser(c, tokens, bearerToken(c)))
     await next()
   })
 
 /** Lets only an agent's access token of that scope through, as `c.var.agent`; the account is read at every request. */
 export const agentGuard = (tokens: AccessTokens, agents: AgentStore, scope: Scope) =>
   createMiddleware<AgentEnv>(async function agentGuard(c, next) {
-    c.set('agent', await authenticateAgent(tokens, agents, bearerToken(c), scope))
+    c.set('agent', await authenticateAgent(c, tokens, agents, bearerToken(c), scope))
     await next()
   })
 
+/** @throws AppError `invalid_token` */
+export async function authenticateUser(c: NotesWho, tokens: AccessTokens, token: string): Promise<VerifiedUserToken> {
+  const user = await tokens.verifyUserToken(token)
+  c.set('who', { user: user.userId })
+  return user
+}
+
 /** @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
 export async function authenticateAgent(
+  c: NotesWho,
   tokens: AccessTokens,
   agents: AgentStore,
   token: string,
   scope: Scope,
 ): Promise<Agent> {
   const claims = await tokens.verifyAgentToken(token)
+  // Before the checks, so that the log names whom they refuse.
+  c.set('who', { agent: claims.agentId })
   const agent = await agents.findAgent(claims.agentId)
   if (!agent || agent.generation !== claims.generation) {
     throw new AppError('invalid_token', 'The agent has a new secret since: ask for a new token.')

@@ -1,21 +1,24 @@
+import { createHmac, randomBytes } from 'node:crypto'
 import { createRoute, type z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { clientAddress } from '../http/address.ts'
+import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/rate-limit.ts'
+import { type AppEnv, createRouter } from '../http/router.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
-import { userGuard } from './guards.ts'
-import { guestLimit } from './guest-limit.ts'
+import type { Attempt, AttemptLimit } from './attempts.ts'
+import { authenticateUser, userGuard } from './guards.ts'
 import { GuestBody, LoginBody, MeAnswer, RefreshTokenBody, RegisterBody, SignedInAnswer } from './schemas.ts'
 import type { User } from './store.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
-const signedIn = { description: 'Signed in', content: json(SignedInAnswer) }
+const success = { description: 'Signed in', content: json(SignedInAnswer) }
 const badBody = ['malformed_json', 'body_too_large', 'unsupported_media_type', 'validation_failed'] as const
 const depends = ['store_unavailable'] as const
 
@@ -28,9 +31,9 @@ const registerRoute = createRoute({
   summary: 'Makes an account; with the bearer of a guest, upgrades that guest',
   request: requestBody(RegisterBody),
   responses: {
-    201: signedIn,
+    201: success,
     ...problems(...badBody, 'invalid_request', 'missing_token', 'invalid_token'),
-    ...problems('email_taken', 'already_registered', 'busy', ...depends),
+    ...problems('email_taken', 'already_registered', 'rate_limited', 'busy', ...depends),
   },
 })
 
@@ -42,7 +45,7 @@ const loginRoute = createRoute({
   security: [],
   summary: 'Signs in with e-mail and password',
   request: requestBody(LoginBody),
-  responses: { 200: signedIn, ...problems(...badBody, 'invalid_credentials', 'busy', ...depends) },
+  responses: { 200: success, ...problems(...badBody, 'invalid_credentials', 'rate_limited', 'busy', ...depends) },
 })
 
 const guestRoute = createRoute({
@@ -53,7 +56,7 @@ const guestRoute = createRoute({
   security: [],
   summary: 'Makes a guest: a user without e-mail and password',
   request: requestBody(GuestBody),
-  responses: { 201: signedIn, ...problems(...badBody, 'guests_disabled', 'rate_limited', ...depends) },
+  responses: { 201: success, ...problems(...badBody, 'guests_disabled', 'rate_limited', ...depends) },
 })
 
 const refreshRoute = createRoute({
@@ -64,7 +67,7 @@ const refreshRoute = createRoute({
   security: [],
   summary: 'Trades a refresh token for the next one and a new access token',
   request: requestBody(RefreshTokenBody),
-  responses: { 200: signedIn, ...problems(...badBody, 'invalid_refresh_token', ...depends) },
+  responses: { 200: success, ...problems(...badBody, 'invalid_refresh_token', 'rate_limited', ...depends) },
 })
 
 const logoutRoute = createRoute({
@@ -96,13 +99,19 @@ const meRoute = (tokens: AccessTokens) =>
 export interface AuthRoutesDeps {
   accounts: Accounts
   tokens: AccessTokens
-  config: Pick<Config, 'guests' | 'guestsPerAddressPerHour'>
+  limits: RateLimits
+  attempt: AttemptLimit
+  address: ClientAddress
+  config: Pick<Config, 'guests'>
 }
 
 /** Accounts over HTTP: sign-in, guests, refresh. */
-export function authRoutes({ accounts, tokens, config }: AuthRoutesDeps) {
-  const countGuest = guestLimit(config.guestsPerAddressPerHour)
+export function authRoutes({ accounts, tokens, limits, attempt, address, config }: AuthRoutesDeps) {
+  const label = accountLabels()
   const router = createRouter()
+  router.use('/auth/register', limitRate(limits.signIns, address))
+  router.use('/auth/login', limitRate(limits.signIns, address))
+  router.use('/auth/refresh', limitRate(limits.refreshes, address))
   router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody, async function noStore(c, next) {
     // RFC 6749 §5.1: answers with tokens are never cached.
     c.header('Cache-Control', 'no-store')
@@ -111,20 +120,24 @@ export function authRoutes({ accounts, tokens, config }: AuthRoutesDeps) {
   return router
     .openapi(registerRoute, async (c) => {
       const bearer = optionalBearerToken(c)
-      const guest = bearer === undefined ? undefined : await tokens.verifyUserToken(bearer)
-      return c.json(signedInAnswer(await accounts.register(c.req.valid('json'), guest)), 201)
+      const guest = bearer === undefined ? undefined : await authenticateUser(c, tokens, bearer)
+      const registration = c.req.valid('json')
+      if (!guest) c.set('who', { account: label(registration.email) })
+      return c.json(signedIn(c, await accounts.register(registration, guest)), 201)
     })
     .openapi(loginRoute, async (c) => {
       const { email, password } = c.req.valid('json')
-      return c.json(signedInAnswer(await accounts.login(email, password)), 200)
+      const by: Attempt = { account: email, address: address(c), tell: (...standing) => tellStanding(c, ...standing) }
+      c.set('who', { account: label(email) })
+      return c.json(signedIn(c, await attempt(by, () => accounts.login(email, password))), 200)
     })
     .openapi(guestRoute, async (c) => {
       if (!config.guests) throw new AppError('guests_disabled', 'There are no guests here: register or sign in.')
-      await countGuest(clientAddress(c))
-      return c.json(signedInAnswer(await accounts.guest(c.req.valid('json').name)), 201)
+      await countRequest(c, limits.guests, address(c))
+      return c.json(signedIn(c, await accounts.guest(c.req.valid('json').name)), 201)
     })
     .openapi(refreshRoute, async (c) =>
-      c.json(signedInAnswer(await accounts.refresh(c.req.valid('json').refresh_token)), 200),
+      c.json(signedIn(c, await accounts.refresh(c.req.valid('json').refresh_token)), 200),
     )
     .openapi(logoutRoute, async (c) => {
       await accounts.logout(c.req.valid('json').refresh_token)
@@ -142,10 +155,19 @@ const userAnswer = ({ id, email, name }: User) => ({
   ...(name === null ? {} : { name }),
 })
 
-const signedInAnswer = ({ user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInAnswer> => ({
-  user: userAnswer(user),
-  access_token: accessToken,
-  token_type: 'Bearer',
-  expires_in: ACCESS_TOKEN_SECONDS,
-  refresh_token: refreshToken,
-})
+function signedIn(c: Context<AppEnv>, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInAnswer> {
+  c.set('who', { user: user.id })
+  return {
+    user: userAnswer(user),
+    access_token: accessToken,
+    token_type: 'Bearer',
+    expires_in: ACCESS_TOKEN_SECONDS,
+    refresh_token: refreshToken,
+  }
+}
+
+/** Names for accounts in the log: the same e-mail, the same name while the process lives, and no way back. */
+function accountLabels() {
+  const key = randomBytes(32)
+  return (email: string) => createHmac('sha256', key).update(email).digest('base64url').slice(0, 12)
+}

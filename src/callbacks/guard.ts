@@ -10,6 +10,7 @@ import { type AgentEnv, agentGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { validationFailed } from '../http/router.ts'
 import { leftSince } from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
@@ -27,6 +28,7 @@ export interface CallbackEnv extends AgentEnv {
 }
 
 export interface CallbackGuardDeps {
+  limits: Pick<RateLimits, 'agentRequests'>
   tokens: AccessTokens
   agents: AgentStore
   sessions: SessionStore
@@ -57,7 +59,7 @@ const RETRY_SECONDS = 2
  * The guard of `/agent/*`: a trusted agent, a pair that belongs together, and a user whom LiveKit confirms to be in the
  * session's room. Fails closed; gives the handler `c.var.agent` and `c.var.session`.
  */
-export function callbackGuard({ tokens, agents, sessions, audit, liveness, wrapUpMs, now }: CallbackGuardDeps) {
+export function callbackGuard({ limits, tokens, agents, sessions, audit, liveness, wrapUpMs, now }: CallbackGuardDeps) {
   async function isWrapUp(sessionId: string, outcome: Liveness): Promise<boolean> {
     if (wrapUpMs === 0 || outcome === 'unknown') return false
     const known = await sessions.findWithFacts(sessionId)
@@ -95,7 +97,8 @@ export function callbackGuard({ tokens, agents, sessions, audit, liveness, wrapU
       if (c.error instanceof AppError) await decided(c.error.code)
       return undefined
     })
-    return every(agentGuard(tokens, agents, scope), limitBody(MAX_BODY_BYTES), jsonBody, livePair)
+    const limit = limitRate<AgentEnv>(limits.agentRequests, (c) => c.var.agent.id)
+    return every(agentGuard(tokens, agents, scope), limit, limitBody(MAX_BODY_BYTES), jsonBody, livePair)
   }
 }
 

@@ -61,6 +61,7 @@ const refusals = [
   'invalid_request',
   'insufficient_scope',
   'agent_disabled',
+  'rate_limited',
   'validation_failed',
   'session_mismatch',
   'session_not_live',

@@ -64,6 +64,14 @@ const HEADERS = {
     description: 'Seconds until asking again makes sense.',
     schema: { type: 'integer', minimum: 0 },
   },
+  'RateLimit-Policy': {
+    description: 'The limits: how many requests (q) in how many seconds (w); absent where there is none.',
+    schema: { type: 'string', example: '"sign-ins";q=60;w=60' },
+  },
+  RateLimit: {
+    description: 'What is left of each (r), and the seconds until it is renewed (t).',
+    schema: { type: 'string', example: '"sign-ins";r=59;t=42' },
+  },
   'WWW-Authenticate': { description: 'How to authenticate (RFC 6750 §3, RFC 7617).', schema: { type: 'string' } },
 } as const
 
@@ -97,8 +105,13 @@ export function describeApi(
   document.components = { ...document.components, securitySchemes: { ...SECURITY_SCHEMES }, headers: { ...HEADERS } }
   for (const { operation } of operationsOf(document)) {
     if (operation.requestBody && 'content' in operation.requestBody) addExamples(operation.requestBody.content)
+    const limited = isRateLimited(operation) ? RATE_LIMIT_REFERENCES : {}
     for (const response of responsesOf(operation)) {
-      response.headers = { 'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' }, ...response.headers }
+      response.headers = {
+        'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' },
+        ...limited,
+        ...response.headers,
+      }
       addExamples(response.content ?? {})
     }
   }
@@ -120,6 +133,16 @@ export function responsesOf(operation: Operation) {
   const responses: Responses = operation.responses ?? {}
   return Object.values(responses).filter((response) => !('$ref' in response))
 }
+
+const RATE_LIMIT_REFERENCES = {
+  'RateLimit-Policy': { $ref: '#/components/headers/RateLimit-Policy' },
+  RateLimit: { $ref: '#/components/headers/RateLimit' },
+}
+
+const isRateLimited = (operation: Operation) =>
+  responsesOf(operation).some(({ content = {} }) =>
+    Object.values<{ schema?: unknown }>(content).some(({ schema }) => problemCodes(schema)?.includes('rate_limited')),
+  )
 
 function addExamples(content: Record<string, { schema?: unknown; example?: unknown; examples?: unknown }>): void {
   for (const media of Object.values(content)) {

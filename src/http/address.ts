@@ -1,21 +1,62 @@
-import { isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Context } from 'hono'
 import type { AppEnv } from './router.ts'
 
+/** What stands for the client of a request in limits and in the log. */
+export type ClientAddress = (c: Context<AppEnv>) => string
+
 /**
- * What stands for the client in limits: its IPv4 address, or the /64 of its IPv6 address, since one client has all of a /64.
- * It is the peer of the connection; X-Forwarded-For is never read, because clients write into it.
+ * The client is the peer of the connection. Only when that is a trusted proxy does `X-Forwarded-For` count, read from
+ * the right: the first address that is no trusted proxy. What stands further left was written by the client.
  */
-export function clientAddress(c: Context<AppEnv>): string {
-  return addressKey(c.env?.incoming?.socket.remoteAddress ?? 'unknown')
+export function clientAddresses(trustedProxies: readonly string[]): ClientAddress {
+  const trusted = proxyList(trustedProxies)
+  const isTrusted = (address: string) => trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+  return (c) => {
+    let address = plainAddress(c.env?.incoming?.socket.remoteAddress ?? '')
+    if (address === undefined) return 'unknown'
+    if (trustedProxies.length === 0 || !isTrusted(address)) return addressKey(address)
+    const hops = c.req.header('X-Forwarded-For')?.split(',') ?? []
+    while (isTrusted(address)) {
+      const hop = plainAddress(hops.pop()?.trim() ?? '')
+      if (hop === undefined) break
+      address = hop
+    }
+    return addressKey(address)
+  }
 }
 
-export function addressKey(address: string): string {
-  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(address)?.[1]
-  if (mapped) return mapped
-  const [plain = ''] = address.split('%')
-  if (!isIPv6(plain)) return address
-  const [head = '', tail] = plain.toLowerCase().split('::')
+/**
+ * Addresses and CIDR ranges to look peers up in.
+ * @throws Error for an entry that is neither, or a range that takes in everybody
+ */
+export function proxyList(entries: readonly string[]): BlockList {
+  const list = new BlockList()
+  for (const entry of entries) {
+    const [address = '', prefix, ...rest] = entry.split('/')
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4'
+    const isPrefix = prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) > 0)
+    if (isIP(address) === 0 || !isPrefix || rest.length > 0) throw new Error(`${entry} is no address and no CIDR range`)
+    if (prefix === undefined) list.addAddress(address, family)
+    else list.addSubnet(address, Number(prefix), family)
+  }
+  return list
+}
+
+/** Without the port, brackets and zone that some proxies and sockets add; IPv4 in IPv6 becomes IPv4. */
+function plainAddress(text: string): string | undefined {
+  const [, bracketed] = /^\[([^\]]*)\](?::\d+)?$/.exec(text) ?? []
+  const [, withoutPort] = /^(\d+(?:\.\d+){3}):\d+$/.exec(text) ?? []
+  const [address = ''] = (bracketed ?? withoutPort ?? text).split('%')
+  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(address)?.[1] ?? address
+  return isIP(mapped) === 0 ? undefined : mapped
+}
+
+/** The IPv4 address, or the /64 of the IPv6 address, since one client has all of a /64. */
+export function addressKey(text: string): string {
+  const address = plainAddress(text) ?? text
+  if (!isIPv6(address)) return address
+  const [head = '', tail] = address.toLowerCase().split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {
     const after = tail === '' ? [] : tail.split(':')

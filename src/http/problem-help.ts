@@ -30,7 +30,10 @@ export const PROBLEM_HELP: Readonly<Record<ErrorCode, ProblemHelp>> = {
     todo: 'Use one that the `Allow` header names.',
     where: 'anywhere',
   },
-  rate_limited: { means: 'Too many guests were made from this address.', todo: 'Wait for `Retry-After`, or register.' },
+  rate_limited: {
+    means: 'Too many requests from this address, for this account, or of this user or agent.',
+    todo: 'Wait for `Retry-After`; `RateLimit` says which limit it is and what is left.',
+  },
   missing_token: { means: 'There is no access token.', todo: 'Sign in, then send `Authorization: Bearer <token>`.' },
   invalid_token: {
     means: 'The token has expired, is not ours, or is of another kind.',

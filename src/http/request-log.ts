@@ -1,14 +1,29 @@
 import { createMiddleware } from 'hono/factory'
 import type { Logger } from 'pino'
+import type { ClientAddress } from './address.ts'
 import type { AppEnv } from './router.ts'
 
-/** One line per request: what, how it ended and why. Never a header, a query or a body: tokens are in those. */
-export const requestLog = (log: Logger) =>
+/** A longer path is no path of ours. */
+const MAX_PATH = 256
+
+/**
+ * One line per request: who asked from where, for what, how it ended and why. Never a header, a query or a body: tokens
+ * are in those.
+ */
+export const requestLog = (log: Logger, address: ClientAddress) =>
   createMiddleware<AppEnv>(async function requestLog(c, next) {
     const startedAt = performance.now()
     await next()
-    const { requestId, problemCode } = c.var
+    const { requestId, problemCode, who } = c.var
     const milliseconds = Math.round((performance.now() - startedAt) * 10) / 10
-    const line = { requestId, method: c.req.method, path: c.req.path, status: c.res.status, milliseconds }
-    log.info(problemCode === undefined ? line : { ...line, code: problemCode })
+    log.info({
+      requestId,
+      method: c.req.method,
+      path: c.req.path.slice(0, MAX_PATH),
+      status: c.res.status,
+      milliseconds,
+      client: address(c),
+      ...who,
+      ...(problemCode === undefined ? {} : { code: problemCode }),
+    })
   })

@@ -4,10 +4,13 @@ import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Env } from 'hono'
 import { AppError, type ErrorCode } from '../errors.ts'
 
+/** Who is asking, as the log names them; `account` stands for an e-mail. */
+export type Who = { user: string } | { agent: string } | { account: string }
+
 /** What every request knows about itself; guards add `user`, `agent` or `session` in their own types. */
 export interface AppEnv extends Env {
   Bindings: Partial<HttpBindings>
-  Variables: { requestId: string; problemCode?: ErrorCode }
+  Variables: { requestId: string; problemCode?: ErrorCode; who?: Who }
 }
 
 /** A router whose validation failures are thrown, to be rendered once. */

@@ -3,6 +3,7 @@ import { type UserEnv, userGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
+import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
 import { RoomName, same } from '../tokens/request.ts'
@@ -13,6 +14,7 @@ export interface RoomRoutesDeps {
   tokens: AccessTokens
   rules: Rooms
   rooms: RoomStore
+  limits: Pick<RateLimits, 'userRequests'>
   now: () => number
 }
 
@@ -20,9 +22,10 @@ const CreateRoom = z.object({ room: RoomName, room_name: RoomName }).openapi('Cr
 const Created = z.object({ room: z.string(), room_name: z.string() }).openapi('Room')
 
 /** Rooms made ahead of their first participant. */
-export function roomRoutes({ tokens, rules, rooms, now }: RoomRoutesDeps) {
+export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
   const router = createRouter<UserEnv>()
-  router.use('/rooms', userGuard(tokens), limitBody(MAX_BODY_BYTES), jsonBody)
+  const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)
+  router.use('/rooms', userGuard(tokens), limit, limitBody(MAX_BODY_BYTES), jsonBody)
   const created = { content: { 'application/json': { schema: Created } } }
   return router.openapi(
     createRoute({
@@ -44,6 +47,7 @@ export function roomRoutes({ tokens, rules, rooms, now }: RoomRoutesDeps) {
           'unsupported_media_type',
           'body_too_large',
           'validation_failed',
+          'rate_limited',
           'room_forbidden',
           'livekit_unavailable',
           'store_unavailable',

@@ -1,11 +1,12 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { createMiddleware } from 'hono/factory'
 import type { AgentStore } from '../agents/store.ts'
-import { authenticateAgent } from '../auth/guards.ts'
+import { authenticateAgent, authenticateUser } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { bearerToken } from '../http/bearer.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
+import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { JoinTokens, Minted } from './mint.ts'
 import { joinRequest, TokenRequest } from './request.ts'
@@ -14,6 +15,7 @@ export interface TokenRoutesDeps {
   tokens: AccessTokens
   agents: AgentStore
   joinTokens: JoinTokens
+  limits: Pick<RateLimits, 'userRequests' | 'agentRequests'>
   livekitUrl: string
 }
 
@@ -38,16 +40,23 @@ const TokenResponse = z
   .openapi('TokenResponse')
 
 /** LiveKit's standard token endpoint, which is the token guide's as well. */
-export function tokenRoutes({ tokens, agents, joinTokens, livekitUrl }: TokenRoutesDeps) {
+export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: TokenRoutesDeps) {
   const caller = createMiddleware<TokenEnv>(async function tokenCaller(c, next) {
     const token = bearerToken(c)
     if (tokens.isForAgents(token)) {
-      c.set('caller', { agentId: (await authenticateAgent(tokens, agents, token, 'rooms:join')).id })
-    } else c.set('caller', await tokens.verifyUserToken(token))
+      c.set('caller', { agentId: (await authenticateAgent(c, tokens, agents, token, 'rooms:join')).id })
+    } else c.set('caller', await authenticateUser(c, tokens, token))
+    await next()
+  })
+  const limit = createMiddleware<TokenEnv>(async function tokenLimit(c, next) {
+    const { caller } = c.var
+    const [counter, id] =
+      'userId' in caller ? [limits.userRequests, caller.userId] : [limits.agentRequests, caller.agentId]
+    if (counter) await countRequest(c, counter, id)
     await next()
   })
   const router = createRouter<TokenEnv>()
-  router.use('/token', caller, limitBody(MAX_BODY_BYTES), jsonBody)
+  router.use('/token', caller, limit, limitBody(MAX_BODY_BYTES), jsonBody)
   return router.openapi(
     createRoute({
       method: 'post',
@@ -77,6 +86,7 @@ export function tokenRoutes({ tokens, agents, joinTokens, livekitUrl }: TokenRou
           'room_config_forbidden',
           'agent_not_registered',
           'room_required',
+          'rate_limited',
           'room_forbidden',
           'room_not_found',
           'session_not_found',
