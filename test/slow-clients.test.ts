@@ -1,0 +1,232 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { listen, SERVER_LIMITS } from '../src/http/server.ts'
+import { freeTcpPort, run, until } from './e2e/processes.ts'
+import { report, sized } from './faults/size.ts'
+import { callingScene } from './scene.ts'
+import { makeApp, type TestApp } from './support.ts'
+
+/** The service's own server, with no patience. */
+const HASTY = {
+  ...SERVER_LIMITS,
+  headersTimeout: 300,
+  requestTimeout: 900,
+  keepAliveTimeout: 300,
+  connectionsCheckingInterval: 50,
+}
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const clean of cleanups.splice(0).reverse()) await clean()
+})
+
+async function served({ app }: Pick<TestApp, 'app'>, limits = HASTY) {
+  const server = listen(app.fetch, { host: '127.0.0.1', port: 0 }, limits)
+  cleanups.push(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  await vi.waitFor(() => expect(server.listening).toBe(true))
+  const { port } = server.address() as AddressInfo
+  return { port, url: `http://127.0.0.1:${port}` }
+}
+
+const lines = (...head: string[]) => `${head.join('\r\n')}\r\n`
+
+function dial(port: number): Socket {
+  const socket = connect(port, '127.0.0.1').on('error', () => {})
+  cleanups.push(() => socket.destroy())
+  return socket
+}
+
+/** What the server says on a connection until it closes it. */
+async function said(socket: Socket, bytes: string) {
+  socket.write(bytes)
+  const answer = await text(socket).catch(() => 'reset')
+  return { status: Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 0), answer }
+}
+
+/** Goes on writing while the connection stands: time passes, and never enough of it without a byte. */
+function drip(socket: Socket, bytes: string) {
+  const timer = setInterval(() => socket.writable && socket.write(bytes), 40)
+  socket.once('close', () => clearInterval(timer))
+}
+
+const isUp = async (url: string) => expect((await fetch(`${url}/health/live`)).status).toBe(200)
+
+describe('a client is cut off', () => {
+  test('that sends its header one line after another', async () => {
+    const { port, url } = await served(await makeApp())
+    const slow = dial(port)
+    drip(slow, 'X-More: 1\r\n')
+    expect((await said(slow, lines('GET /health/live HTTP/1.1', 'Host: x'))).status).toBe(408)
+    await isUp(url)
+  })
+
+  test('that sends nothing at all', async () => {
+    const { port } = await served(await makeApp())
+    expect((await said(dial(port), '')).status).toBe(408)
+  })
+
+  test('that sends its body byte by byte', async () => {
+    const { port, url } = await served(await makeApp())
+    const slow = dial(port)
+    const head = ['POST /auth/login HTTP/1.1', 'Host: x', 'Content-Type: application/json', 'Content-Length: 5000', '']
+    slow.write(lines(...head, '{'))
+    drip(slow, ' ')
+    const { status } = await said(slow, ' ')
+    // 400 when the service sees its body break off before Node answers for it.
+    expect([400, 408]).toContain(status)
+    await isUp(url)
+  })
+
+  test('that has no further request', async () => {
+    const { port } = await served(await makeApp())
+    const { status, answer } = await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))
+    expect(status).toBe(200)
+    expect(answer).toMatch(/keep-alive/i)
+  })
+
+  test('but not while it reads events, however long', async () => {
+    const scene = await callingScene()
+    const { s, user, agent, pair } = scene
+    const { port, url } = await served(s)
+    const stream = await fetch(`${url}/sessions/${pair.sessionId}/events`, {
+      headers: { Authorization: `Bearer ${user.bearer}`, Accept: 'text/event-stream' },
+    })
+    const reader = stream.body?.pipeThrough(new TextDecoderStream()).getReader()
+    if (!reader) throw new Error('no stream')
+    // As long as a whole request may take, and the time to find out.
+    const slow = dial(port)
+    slow.write(lines('POST /auth/login HTTP/1.1', 'Host: x', 'Content-Length: 9', ''))
+    await said(slow, '')
+    expect((await s.progress(agent.bearer, pair, {}, { after: 'all that time' })).status).toBe(201)
+    let seen = ''
+    while (!seen.includes('all that time')) {
+      const { done, value } = await reader.read()
+      expect(done).toBe(false)
+      seen += value
+    }
+    await reader.cancel()
+  })
+})
+
+describe('on a real connection', () => {
+  const authorized = (...values: string[]) =>
+    lines('GET /auth/me HTTP/1.1', 'Host: x', 'Connection: close', ...values.map((v) => `Authorization: ${v}`), '')
+
+  test('two Authorization headers are refused, the same token or not (A27)', async () => {
+    const { s, user } = await callingScene()
+    const { port } = await served(s)
+    const bearer = `Bearer ${user.bearer}`
+    expect((await said(dial(port), authorized(bearer))).status).toBe(200)
+    for (const two of [
+      [bearer, bearer],
+      [bearer, 'Bearer x'],
+      ['Bearer x', bearer],
+    ]) {
+      const { status, answer } = await said(dial(port), authorized(...two))
+      expect(status).toBe(400)
+      expect(answer).toContain('"invalid_request"')
+    }
+    for (const two of [
+      ['Basic dTpw', bearer],
+      [bearer, 'Basic dTpw'],
+    ]) {
+      expect([400, 401]).toContain((await said(dial(port), authorized(...two))).status)
+    }
+  })
+
+  test('headers of 16 KiB are too long (A37)', async () => {
+    const { port, url } = await served(await makeApp())
+    const padded = (bytes: number) =>
+      lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', `X: ${'x'.repeat(bytes)}`, '')
+    expect((await said(dial(port), padded(15 * 1024))).status).toBe(200)
+    expect((await said(dial(port), padded(16 * 1024))).status).toBe(431)
+    await isUp(url)
+  })
+
+  test('a body that is announced in two ways is refused, and nothing behind it is read', async () => {
+    const { port } = await served(await makeApp())
+    const smuggled = lines('GET /health/live HTTP/1.1', 'Host: x', '')
+    const head = ['POST /auth/guest HTTP/1.1', 'Host: x', 'Content-Length: 4', 'Transfer-Encoding: chunked', '']
+    const { answer } = await said(dial(port), `${lines(...head)}0\r\n\r\n${smuggled}`)
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 400'])
+  })
+
+  test('a body beyond the limit is refused before it is sent', async () => {
+    const { port, url } = await served(await makeApp())
+    const head = [
+      'POST /auth/guest HTTP/1.1',
+      'Host: x',
+      'Content-Type: application/json',
+      'Content-Length: 999999999',
+      '',
+    ]
+    const { status } = await said(dial(port), lines(...head))
+    expect(status).toBe(413)
+    await isUp(url)
+  })
+
+  test('connections beyond the limit are closed, and those within it served', async () => {
+    const { port } = await served(await makeApp(), { ...SERVER_LIMITS, maxConnections: 5 })
+    const first = dial(port)
+    const held = [first, ...Array.from({ length: 4 }, () => dial(port))]
+    await Promise.all(held.map((socket) => new Promise((resolve) => socket.once('connect', resolve))))
+    expect((await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))).status).toBe(0)
+    const close = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
+    expect((await said(first, close)).status).toBe(200)
+  })
+})
+
+describe('the service as a process', () => {
+  test('serves while a thousand sockets say nothing, and then gets rid of them', { timeout: 120_000 }, async () => {
+    const count = sized(1000, 10_000)
+    const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
+    const port = await freeTcpPort()
+    const url = `http://127.0.0.1:${port}`
+    const server = run(process.execPath, [fileURLToPath(new URL('../dist/server.js', import.meta.url))], {
+      cwd: folder,
+      env: {
+        PORT: String(port),
+        DATABASE_URL: `file:${join(folder, 'x.db')}`,
+        LIVEKIT_URL: 'ws://127.0.0.1:2',
+        LOG_LEVEL: 'warn',
+      },
+    })
+    cleanups.push(() => server.stop('SIGKILL'))
+    await until('it is ready', async () => (await fetch(`${url}/health/ready`)).ok)
+
+    const closed: Promise<unknown>[] = []
+    // A few at a time, so that none waits in the queue for accept.
+    for (let opened = 0; opened < count; opened += 100) {
+      const some = Array.from({ length: 100 }, () => dial(port).resume())
+      await Promise.all(some.map((socket) => new Promise((resolve) => socket.once('connect', resolve))))
+      closed.push(...some.map((socket) => new Promise((resolve) => socket.once('close', resolve))))
+    }
+    const durations: number[] = []
+    for (let i = 0; i < 200; i++) {
+      const startedAt = performance.now()
+      const answer = await fetch(`${url}/auth/guest`, {
+        method: 'POST',
+        headers: { 'X-Forwarded-For': `192.0.2.${i}` },
+      })
+      durations.push(performance.now() - startedAt)
+      // The limit of guests per address counts here too: 60 in an hour.
+      expect(answer.status).toBe(i < 60 ? 201 : 429)
+      await answer.arrayBuffer()
+    }
+    durations.sort((a, b) => a - b)
+    const slowest = durations.at(-2) ?? 0
+    report(`${count} idle sockets`, { 'p50 ms': (durations[100] ?? 0).toFixed(1), 'p99 ms': slowest.toFixed(1) })
+    expect(slowest).toBeLessThan(1000)
+    await Promise.all(closed)
+    await isUp(url)
+  })
+})
