@@ -71,6 +71,16 @@ describe('a join that only a webhook told of', () => {
     expect(asked()).toBe(2)
   })
 
+  test('is absent as soon as its leaving is told, also while LiveKit is being asked', async () => {
+    const { s, report, leg, asked } = await joinedByWebhook()
+    s.sfu.leave(leg)
+    const refused = refusal(report())
+    await vi.waitFor(() => expect(asked()).toBe(1), { interval: 5 })
+    await postWebhook(s, webhookEvent('participant_left', leg))
+    expect(await refused).toEqual(NOT_LIVE)
+    expect(asked()).toBeLessThan(4)
+  })
+
   test('is absent when LiveKit still does not list it ten seconds later', async () => {
     const { s, report, leg, asked } = await joinedByWebhook()
     s.sfu.leave(leg)

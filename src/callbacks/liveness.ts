@@ -52,7 +52,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     if (isConfirmed(known.facts, now() - livenessMs, now())) return 'live'
     const negative = negatives.get(id)
     if (negative && stillHolds(negative, known.facts)) return negative.liveness
-    return (await oncePerSession(id, () => ask(known.session, known.facts))).liveness
+    return (await oncePerSession(id, () => ask(known.session))).liveness
   }
 
   function stillHolds({ askedAt }: Answer, facts: SessionFacts): boolean {
@@ -65,11 +65,11 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     return askedAt <= now() && now() - askedAt < NEGATIVE_MS
   }
 
-  async function ask(session: Session, facts: SessionFacts): Promise<Answer> {
+  async function ask(session: Session): Promise<Answer> {
     if (questions >= MAX_QUESTIONS) return { liveness: 'unknown', askedAt: now() }
     questions++
     try {
-      return await askUntilConsistent(session, facts)
+      return await askUntilConsistent(session)
     } catch (error) {
       if (error instanceof AppError && error.code === 'livekit_unavailable') {
         return { liveness: 'unknown', askedAt: now() }
@@ -80,12 +80,14 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     }
   }
 
-  async function askUntilConsistent(session: Session, facts: SessionFacts): Promise<Answer> {
+  async function askUntilConsistent(session: Session): Promise<Answer> {
     const startedAt = performance.now()
     for (const pause of [...RETRY_PAUSES_MS, null]) {
       const askedAt = now()
       const participant = await livekit.getParticipant(session.room, session.userId)
-      if (participant || !isFreshlyJoined(facts, askedAt)) {
+      // Read after the answer: a webhook may have told meanwhile why nobody is there.
+      const known = await sessions.findWithFacts(session.id)
+      if (participant || !known || !isFreshlyJoined(known.facts, askedAt)) {
         const fact = answerFor(session, participant ? [participant] : [], askedAt)
         const change = await sessions.record(session.id, fact, rules)
         if (change) followUp(change)
