@@ -69,6 +69,7 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
 
   async function verify(token: string, audience: string): Promise<JWTPayload> {
     const at = now()
+    if (!COMPACT.test(token)) throw notValid()
     try {
       const { payload } = await jwtVerify(token, ({ kid }) => publishedKey(kid, at), {
         algorithms: [ALG],
@@ -80,6 +81,8 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
         maxTokenAge: ACCESS_TOKEN_SECONDS,
         currentDate: new Date(at),
       })
+      // No such token was ever issued, so whatever signed it was not this service.
+      if (Number(payload.exp) - Number(payload.iat) > ACCESS_TOKEN_SECONDS) throw notValid()
       return payload
     } catch (error) {
       if (error instanceof errors.JWTExpired) throw new AppError('invalid_token', 'The access token has expired.')
@@ -120,4 +123,6 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
   }
 }
 
+/** RFC 7515 §7.1: base64url without padding, which the library would let pass. */
+const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const notValid = () => new AppError('invalid_token', 'The access token is not valid here.')
