@@ -1,10 +1,11 @@
-import { pino } from 'pino'
 import { createApp } from '../src/app.ts'
 import { loadSigningKeys } from '../src/auth/keys.ts'
 import { loadConfig } from '../src/config.ts'
 import { liveKitClient } from '../src/livekit/client.ts'
+import { createLog } from '../src/log.ts'
 import { openStore } from '../src/store/open.ts'
 import { documented } from './documented.ts'
+import { logbook, noteSecrets } from './logged.ts'
 import type { Sfu } from './sfu.ts'
 
 /** Where nothing listens. */
@@ -42,11 +43,12 @@ export async function makeApp({
   clock = testClock(),
 }: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
-    LOG_LEVEL: 'silent',
+    LOG_LEVEL: 'debug',
     DATABASE_URL: databaseUrl,
     LIVEKIT_URL: sfu?.url ?? CLOSED_PORT,
     ...env,
   })
+  const { destination, logged } = logbook()
   const store = await openStore(config.databaseUrl)
   const keys = await loadSigningKeys(store.keys, clock.now())
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
@@ -57,11 +59,12 @@ export async function makeApp({
     keys,
     livekit,
     version: '0.0.0-test',
-    log: pino({ level: config.logLevel }),
+    log: createLog(config.logLevel, destination),
     now: clock.now,
   })
   documented(service.app)
-  return { ...service, config, secrets, store, keys, livekit, clock }
+  noteSecrets(service.app)
+  return { ...service, logged, config, secrets, store, keys, livekit, clock }
 }
 
 export type TestApp = Awaited<ReturnType<typeof makeApp>>

@@ -1,0 +1,158 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { describe, expect, test } from 'vitest'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { createLog } from '../src/log.ts'
+import { basic, GRANT, requestToken } from './agent-client.ts'
+import { FORGERIES, userClaims } from './forged.ts'
+import { callingScene } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+
+const ADA = { email: 'ada.lovelace@example.com', password: 'correct horse' }
+
+/** The line that one request wrote; fails when it wrote another number of them. */
+async function lineOf({ logged }: Pick<TestApp, 'logged'>, request: () => Response | Promise<Response>) {
+  const before = logged().length
+  const answer = await request()
+  const [line, ...more] = logged()
+    .slice(before)
+    .filter((one) => 'requestId' in one)
+  expect(more).toEqual([])
+  expect(line).toMatchObject({ requestId: answer.headers.get('X-Request-Id'), status: answer.status })
+  return line
+}
+
+describe('each request is one line that says who, what and why (A46)', () => {
+  test('of users', async () => {
+    const t = await makeApp()
+    const line = (path: string, body: object, bearer?: string) => lineOf(t, () => post(t.app, path, body, bearer))
+    const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/register', ADA)).json())
+    const ada = { user: signedIn.user.id }
+    const wrong = { ...ADA, password: 'wrong horse' }
+
+    const failed = await line('/auth/login', wrong)
+    expect(failed).toMatchObject({
+      method: 'POST',
+      path: '/auth/login',
+      code: 'invalid_credentials',
+      client: 'unknown',
+    })
+    expect(failed).toHaveProperty('account', expect.stringMatching(/^[\w-]{12}$/))
+    expect(failed).not.toHaveProperty('user')
+    expect(Date.parse(failed?.time ?? '')).toBeGreaterThan(Date.now() - 60_000)
+    // The same account, the same name; another one, another.
+    expect((await line('/auth/login', { ...wrong, email: 'ADA.Lovelace@example.com' }))?.account).toBe(failed?.account)
+    expect((await line('/auth/login', { ...wrong, email: 'bob@example.com' }))?.account).not.toBe(failed?.account)
+
+    expect(await line('/auth/login', ADA)).toMatchObject({ status: 200, ...ada })
+    expect(await line('/auth/register', ADA)).toMatchObject({ code: 'email_taken', account: failed?.account })
+    const { refresh_token } = signedIn
+    expect(await line('/auth/refresh', { refresh_token })).toMatchObject({ status: 200, ...ada })
+    expect(await line('/auth/refresh', { refresh_token: 'unknown-token' })).toMatchObject({
+      code: 'invalid_refresh_token',
+    })
+    expect(await line('/token', {}, signedIn.access_token)).toMatchObject({ status: 201, ...ada })
+    expect(await line('/token', { identity: 'another' }, signedIn.access_token)).toMatchObject({
+      code: 'identity_forbidden',
+      ...ada,
+    })
+    expect(await line('/token', {}, 'no.such.token')).toMatchObject({ code: 'invalid_token', client: 'unknown' })
+    expect(await line('/token', {})).toMatchObject({ code: 'missing_token' })
+  })
+
+  test('of agents', async () => {
+    const { s, agent, pair, user } = await callingScene()
+    const tutor = { agent: agent.id }
+    const secret = (id: string, value: string) => lineOf(s, () => requestToken(s.app, GRANT, basic(id, value)))
+    expect(await secret(agent.id, agent.secret)).toMatchObject({ path: '/agent/token', status: 200, ...tutor })
+    expect(await secret(agent.id, 'a-wrong-secret')).toMatchObject({ status: 401, ...tutor })
+    // Somebody may have put the secret where the name goes.
+    expect(await secret(agent.secret, agent.secret)).not.toHaveProperty('agent')
+
+    const progress = (bearer: string, about = pair) => lineOf(s, () => s.progress(bearer, about))
+    expect(await progress(agent.bearer)).toMatchObject({ status: 201, ...tutor })
+    const another = { ...pair, userId: 'user_another' }
+    expect(await progress(agent.bearer, another)).toMatchObject({ code: 'session_mismatch', ...tutor })
+    expect(await progress(user.bearer)).toMatchObject({ code: 'invalid_token' })
+    const narrow = await s.newAgent('narrow', ['context:read'])
+    expect(await progress(narrow.bearer)).toMatchObject({ code: 'insufficient_scope', agent: 'narrow' })
+    await s.accounts.disable(agent.id)
+    expect(await progress(agent.bearer)).toMatchObject({ code: 'agent_disabled', ...tutor })
+  })
+})
+
+describe('no secret is in the log', () => {
+  test('of a whole day’s work, in whatever place it was sent', async () => {
+    const { s, agent, user, pair, joinToken, leg, report } = await callingScene()
+    await report()
+    await postWebhook(s, webhookEvent('participant_left', leg))
+    const send = (path: string, init: RequestInit = {}) => s.app.request(path, init)
+    const secrets = [user.bearer, user.refreshToken, agent.bearer, agent.secret, joinToken, ADA.password]
+    for (const forge of Object.values(FORGERIES)) {
+      secrets.push(await forge(s, userClaims(s, user.id)))
+    }
+    for (const secret of secrets.filter(({ length }) => length < 8000)) {
+      await send(`/auth/me?access_token=${secret}`)
+      await send('/auth/me', { headers: { Authorization: `Bearer ${secret}` } })
+      await send('/auth/me', { headers: { Authorization: secret.trim() } })
+      await post(s.app, '/auth/refresh', { refresh_token: secret })
+      await post(s.app, '/auth/login', { email: 'ada.lovelace@example.com', password: secret })
+      await send('/auth/login', {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: `{"${secret}`,
+      })
+      await requestToken(s.app, GRANT, basic(agent.id, secret))
+      await requestToken(s.app, { ...GRANT, client_id: secret, client_secret: secret })
+      await post(s.app, '/token', { participant_metadata: secret, identity: secret }, user.bearer)
+      await post(s.app, '/agent/progress', { ...pair, data: { secret } }, agent.bearer)
+      await post(s.app, '/livekit/webhook', { secret }, secret)
+    }
+    const log = JSON.stringify(s.logged())
+    expect(s.logged().length).toBeGreaterThan(200)
+    for (const secret of secrets) expect(log).not.toContain(secret)
+    expect(log).not.toMatch(/ada\.lovelace|@example/)
+  })
+
+  test('when the store fails, whose errors repeat what was to be written', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'behalf-log-'))
+    const file = join(folder, 'x.db')
+    const t = await makeApp({ databaseUrl: `file:${file}` })
+    try {
+      new Database(file).exec('drop table refresh_tokens; drop table users').close()
+      const answers = [
+        await post(t.app, '/auth/register', ADA),
+        await post(t.app, '/auth/login', ADA),
+        await post(t.app, '/auth/refresh', { refresh_token: 'a-refresh-token' }),
+      ]
+      expect(answers.map(({ status }) => status)).toEqual([503, 503, 503])
+      expect(t.logged().filter(({ level }) => level >= 50)).toHaveLength(3)
+      expect(JSON.stringify(t.logged())).not.toMatch(/ada\.lovelace|a-refresh-token/)
+    } finally {
+      await t.store.close()
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
+
+  test('even if somebody logs one by its name', () => {
+    const lines: string[] = []
+    const log = createLog('info', { write: (line: string) => void lines.push(line) })
+    const cause = new Error('Failed query: insert into users\nparams: hidden-1,hidden-2')
+    const err = Object.assign(new Error('the store', { cause }), {
+      params: ['hidden-3'],
+      body: { password: 'hidden-4' },
+    })
+    log.error(
+      { err, headers: { Authorization: 'hidden-5', host: 'shown-1' }, token: 'hidden-6', email: 'hidden-7' },
+      'x',
+    )
+    log.info({ a: { b: { c: { d: { e: { password: 'hidden-8' } } } } }, user: 'shown-2' })
+    const text = lines.join('')
+    expect(text).not.toContain('hidden')
+    expect(text.match(/shown-\d/g)).toEqual(['shown-1', 'shown-2'])
+    expect(text).toContain('Failed query: insert into users')
+  })
+})
