@@ -10,8 +10,11 @@ type App = Parameters<typeof describeApi>[0] & {
 
 const violations: string[] = []
 afterEach(() => {
-  expect(violations.splice(0), 'answers that /openapi.json does not describe').toEqual([])
+  expect(takeViolations(), 'answers that /openapi.json does not describe').toEqual([])
 })
+
+/** What was answered against the document since somebody asked last; nobody else will hear of it. */
+export const takeViolations = () => violations.splice(0)
 
 /** Holds every answer of the app to its own document: status, headers, content type, body. The app itself is changed. */
 export function documented<A extends App>(app: A): A {
