@@ -1,13 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { listen, SERVER_LIMITS } from '../src/http/server.ts'
-import { freeTcpPort, run, until } from './e2e/processes.ts'
-import { report, sized } from './faults/size.ts'
 import { callingScene } from './scene.ts'
 import { makeApp, type TestApp } from './support.ts'
 
@@ -181,52 +175,5 @@ describe('on a real connection', () => {
     expect((await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))).status).toBe(0)
     const close = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
     expect((await said(first, close)).status).toBe(200)
-  })
-})
-
-describe('the service as a process', () => {
-  test('serves while a thousand sockets say nothing, and then gets rid of them', { timeout: 120_000 }, async () => {
-    const count = sized(1000, 10_000)
-    const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
-    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
-    const port = await freeTcpPort()
-    const url = `http://127.0.0.1:${port}`
-    const server = run(process.execPath, [fileURLToPath(new URL('../dist/server.js', import.meta.url))], {
-      cwd: folder,
-      env: {
-        PORT: String(port),
-        DATABASE_URL: `file:${join(folder, 'x.db')}`,
-        LIVEKIT_URL: 'ws://127.0.0.1:2',
-        LOG_LEVEL: 'warn',
-      },
-    })
-    cleanups.push(() => server.stop('SIGKILL'))
-    await until('it is ready', async () => (await fetch(`${url}/health/ready`)).ok)
-
-    const closed: Promise<unknown>[] = []
-    // A few at a time, so that none waits in the queue for accept.
-    for (let opened = 0; opened < count; opened += 100) {
-      const some = Array.from({ length: 100 }, () => dial(port).resume())
-      await Promise.all(some.map((socket) => new Promise((resolve) => socket.once('connect', resolve))))
-      closed.push(...some.map((socket) => new Promise((resolve) => socket.once('close', resolve))))
-    }
-    const durations: number[] = []
-    for (let i = 0; i < 200; i++) {
-      const startedAt = performance.now()
-      const answer = await fetch(`${url}/auth/guest`, {
-        method: 'POST',
-        headers: { 'X-Forwarded-For': `192.0.2.${i}` },
-      })
-      durations.push(performance.now() - startedAt)
-      // The limit of guests per address counts here too: 60 in an hour.
-      expect(answer.status).toBe(i < 60 ? 201 : 429)
-      await answer.arrayBuffer()
-    }
-    durations.sort((a, b) => a - b)
-    const slowest = durations.at(-2) ?? 0
-    report(`${count} idle sockets`, { 'p50 ms': (durations[100] ?? 0).toFixed(1), 'p99 ms': slowest.toFixed(1) })
-    expect(slowest).toBeLessThan(1000)
-    await Promise.all(closed)
-    await isUp(url)
   })
 })
