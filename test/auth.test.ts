@@ -88,6 +88,20 @@ describe('register', () => {
     expect((await post(app, '/auth/login', { ...ADA, password: `${'é'.repeat(511)}ac` })).status).toBe(401)
   })
 
+  test('refuses the 3,000 most used passwords, and takes others', async () => {
+    const { app } = await makeApp()
+    for (const password of ['password', '12345678', 'Password1', 'QWERTYUIOP', 'usmc0311', 'monique1']) {
+      const answer = await post(app, '/auth/register', { ...ADA, password })
+      expect(Problem.parse(await answer.json())).toMatchObject({
+        code: 'validation_failed',
+        errors: [{ field: 'password', message: 'is one of the most used passwords: choose another' }],
+      })
+    }
+    // Which of the two is wrong is for whoever signs in to find out.
+    expect(await codeOf(post(app, '/auth/login', { ...ADA, password: 'password' }))).toBe('invalid_credentials')
+    expect((await post(app, '/auth/register', { ...ADA, password: 'password1 of mine' })).status).toBe(201)
+  })
+
   test('refuses what is not a small JSON body', async () => {
     const { app } = await makeApp()
     const send = (body: string, type = 'application/json') =>
