@@ -55,14 +55,13 @@ export function noteSecrets(app: App): void {
   const inner = app.fetch
   app.fetch = async (request, ...rest: never[]) => {
     const authorization = request.headers.get('Authorization')
-    const sent = request
+    if (authorization) noteAuthorization(authorization)
+    // Not waited for: a client may be refused before it has sent everything.
+    request
       .clone()
       .text()
-      .catch(() => '')
+      .then(noteBody, () => {})
     const response = await inner(request, ...rest)
-    if (secrets.size >= MAX_SECRETS) return response
-    if (authorization) noteAuthorization(authorization)
-    noteBody(await sent)
     if (response.headers.get('Content-Type')?.endsWith('json')) noteBody(await response.clone().text())
     return response
   }
@@ -87,5 +86,5 @@ function noteBody(text: string): void {
 }
 
 function note(secret: string): void {
-  if (secret.length >= MIN_LENGTH) secrets.add(secret)
+  if (secret.length >= MIN_LENGTH && secrets.size < MAX_SECRETS) secrets.add(secret)
 }
