@@ -64,6 +64,8 @@ export function checkerOf(document: ApiDocument) {
   return async function check(method: string, path: string, response: Response): Promise<string[]> {
     if (method === 'OPTIONS') return []
     if (!response.headers.has('X-Request-Id')) return ['no X-Request-Id']
+    // RFC 9110 §15.5.2.
+    if (response.status === 401 && !response.headers.has('WWW-Authenticate')) return ['a 401 without a challenge']
     // Routes with fixed paths win, as they do in the app.
     const matching = routes.filter(({ pattern }) => pattern.test(path))
     const verb = method === 'HEAD' ? 'get' : method.toLowerCase()

@@ -104,7 +104,13 @@ function problemResponse(status: ProblemStatus, codes: ErrorCode[]) {
 
 /** Which codes come with a header; `describeApi` describes the headers. */
 const SENT_WITH: Record<string, ErrorCode[]> = {
-  'WWW-Authenticate': ['missing_token', 'invalid_token', 'insufficient_scope'],
+  'WWW-Authenticate': [
+    'missing_token',
+    'invalid_token',
+    'insufficient_scope',
+    'invalid_credentials',
+    'invalid_refresh_token',
+  ],
   'Retry-After': [
     'rate_limited',
     'too_many_streams',
@@ -144,10 +150,12 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
   return c.body(JSON.stringify(body), status, headers)
 }
 
-/** RFC 6750 §3: no credentials, no error code; a bad one is named. */
+/** RFC 6750 §3: no credentials, no error code; a bad one is named. RFC 9110 §15.5.2: no 401 without a challenge. */
 function bearerChallenge({ code, details }: AppError): string | undefined {
   switch (code) {
     case 'missing_token':
+    case 'invalid_credentials':
+    case 'invalid_refresh_token':
       return 'Bearer'
     case 'invalid_token':
       return 'Bearer error="invalid_token"'
