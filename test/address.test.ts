@@ -29,14 +29,14 @@ async function addressOf(proxies: string[], peer: string | undefined, forwarded?
   return answer.text()
 }
 
-describe('X-Forwarded-For (A36)', () => {
+describe('X-Forwarded-For', () => {
   const PROXIES = ['10.0.0.0/8', '192.168.1.1', '2001:db8:cafe::/48']
 
   test.each([
     ['nobody is trusted', [], '10.0.0.1', '203.0.113.1', '10.0.0.1'],
     ['the peer is no proxy', PROXIES, '198.51.100.1', '203.0.113.1', '198.51.100.1'],
     ['the peer only looks like one', PROXIES, '192.168.1.10', '203.0.113.1', '192.168.1.10'],
-  ])('changes nothing when %s', async (_, proxies, peer, forwarded, expected) => {
+  ])('changes nothing when %s (A36)', async (_, proxies, peer, forwarded, expected) => {
     expect(await addressOf(proxies, peer, forwarded)).toBe(expected)
   })
 
@@ -61,7 +61,7 @@ describe('X-Forwarded-For (A36)', () => {
     expect(await addressOf(PROXIES, undefined, '203.0.113.1')).toBe('unknown')
   })
 
-  test('decides whose limit a request counts for, in the app', async () => {
+  test('decides whose limit a request counts for, in the app (A36)', async () => {
     const env = { TRUSTED_PROXIES: '10.0.0.1, 10.0.0.2', GUESTS_PER_ADDRESS_PER_HOUR: '1' }
     const { app } = await makeApp({ env })
     const guest = (remoteAddress: string, forwarded: string) =>

@@ -31,7 +31,7 @@ async function refusal(answer: Response) {
 }
 
 describe('POST /agent/token', () => {
-  it('gives a token to a secret in HTTP Basic, with no refresh token and nothing to be stored', async () => {
+  it('gives a token to a secret in HTTP Basic, with no refresh token and nothing to be stored (A11)', async () => {
     const { app, agent } = await appWithAgent()
     const answer = await requestToken(app, GRANT, basic(agent.id, agent.secret))
     expect(answer.status).toBe(200)
@@ -89,13 +89,13 @@ describe('POST /agent/token', () => {
     'everything',
     'progress:write  progress:write',
     'PROGRESS:WRITE',
-  ])('refuses the scope "%s" of an agent that has only progress:write', async (scope) => {
+  ])('refuses the scope "%s" of an agent that has only progress:write (A22)', async (scope) => {
     const { app, agent } = await appWithAgent(['progress:write'])
     const answer = await requestToken(app, { ...GRANT, ...inForm(agent), scope })
     expect(await refusal(answer)).toMatchObject({ status: 400, error: 'invalid_scope' })
   })
 
-  it('ignores unknown parameters and treats one without a value as left out', async () => {
+  it('ignores unknown parameters and treats one without a value as left out (A14)', async () => {
     const { app, agent } = await appWithAgent()
     const form = { ...GRANT, ...inForm(agent), audience: 'x', scope: '' }
     const answer = await requestToken(app, form)
@@ -107,7 +107,7 @@ describe('POST /agent/token', () => {
     ['multipart', 'multipart/form-data; boundary=x', '--x--'],
     ['a look-alike', 'application/x-www-form-urlencodedx', 'grant_type=client_credentials'],
     ['no content type', '', 'grant_type=client_credentials'],
-  ])('refuses %s as invalid_request', async (_, type, body) => {
+  ])('refuses %s as invalid_request (A11)', async (_, type, body) => {
     const { app, agent } = await appWithAgent()
     const headers = new Headers(basic(agent.id, agent.secret))
     if (type) headers.set('Content-Type', type)
@@ -125,7 +125,7 @@ describe('POST /agent/token', () => {
     ['an empty body', '', 'invalid_request'],
     ['another grant', 'grant_type=password&username=a&password=b', 'unsupported_grant_type'],
     ['the grant of another case', 'grant_type=Client_Credentials', 'unsupported_grant_type'],
-  ])('refuses %s', async (_, form, error) => {
+  ])('refuses %s (A13, A14, A21)', async (_, form, error) => {
     const { app, agent } = await appWithAgent()
     const answer = await requestToken(app, form, basic(agent.id, agent.secret))
     expect(await refusal(answer)).toMatchObject({ status: 400, error, error_description: expect.any(String) })
@@ -139,7 +139,7 @@ describe('POST /agent/token', () => {
     expect(await refusal(other)).toMatchObject({ status: 400, error: 'invalid_request' })
   })
 
-  it('refuses credentials in the URL', async () => {
+  it('refuses credentials in the URL (A14)', async () => {
     const { app, agent } = await appWithAgent()
     const query = new URLSearchParams({ ...GRANT, ...inForm(agent) })
     const init = { method: 'POST', headers: FORM, body: 'grant_type=client_credentials' }
@@ -147,7 +147,7 @@ describe('POST /agent/token', () => {
     expect(await refusal(answer)).toMatchObject({ status: 400, error: 'invalid_request' })
   })
 
-  it('answers an unknown agent, a wrong secret, a disabled agent and a missing secret all the same', async () => {
+  it('answers an unknown agent, a wrong secret, a disabled agent and a missing secret all the same (A13)', async () => {
     const { app, agent, accounts } = await appWithAgent()
     const disabled = await accounts.create('retired', SCOPES)
     await accounts.disable(disabled.id)

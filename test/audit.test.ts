@@ -80,7 +80,7 @@ test('a pair that does not belong together leaves nothing', async () => {
   expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([])
 })
 
-test('another user reads nothing of it', async () => {
+test('another user reads nothing of it (A38)', async () => {
   const { s, pair } = await callingScene()
   const stranger = await s.newUser()
   const answer = s.get(`/sessions/${pair.sessionId}/audit`, stranger.bearer)

@@ -23,7 +23,7 @@ const verbs = ({ store, keys, config, clock }: TestApp) =>
   })
 
 describe('register', () => {
-  test('makes an account and signs in, with an answer that nobody caches', async () => {
+  test('makes an account and signs in, with an answer that nobody caches (A12)', async () => {
     const t = await makeApp()
     const answer = await post(t.app, '/auth/register', ADA)
     expect(answer.status).toBe(201)
@@ -80,7 +80,7 @@ describe('register', () => {
     expect(problem.errors?.map((e) => e.field)).toContain(field)
   })
 
-  test('takes a password of 1024 bytes and uses all of it', async () => {
+  test('takes a password of 1024 bytes and uses all of it (A44)', async () => {
     const { app } = await makeApp()
     const password = `${'é'.repeat(511)}ab`
     expect((await post(app, '/auth/register', { ...ADA, password })).status).toBe(201)
@@ -88,7 +88,7 @@ describe('register', () => {
     expect((await post(app, '/auth/login', { ...ADA, password: `${'é'.repeat(511)}ac` })).status).toBe(401)
   })
 
-  test('refuses the 3,000 most used passwords, and takes others', async () => {
+  test('refuses the 3,000 most used passwords, and takes others (A44)', async () => {
     const { app } = await makeApp()
     for (const password of ['password', '12345678', 'Password1', 'QWERTYUIOP', 'usmc0311', 'monique1']) {
       const answer = await post(app, '/auth/register', { ...ADA, password })
@@ -171,7 +171,7 @@ describe('login', () => {
     expect(body.refresh_token).not.toBe(registered.refresh_token)
   })
 
-  test('answers the same to an unknown user and to a wrong password', async () => {
+  test('answers the same to an unknown user and to a wrong password (A27, A45)', async () => {
     const { app } = await makeApp()
     await post(app, '/auth/register', ADA)
     const attempt = async (email: string) => {
@@ -185,7 +185,7 @@ describe('login', () => {
     expect(await attempt('nobody@example.com')).toEqual(wrongPassword)
   })
 
-  test('works as long for an unknown user as for a wrong password', async () => {
+  test('works as long for an unknown user as for a wrong password (A45)', async () => {
     const { hash, check } = passwords()
     const stored = await hash('correct horse')
     const shortest = async (against: string | null) => {
@@ -270,7 +270,7 @@ describe('me', () => {
 })
 
 describe('logout', () => {
-  test('ends that sign-in and no other', async () => {
+  test('ends that sign-in and no other (A43)', async () => {
     const { app } = await makeApp()
     const first = await signedIn(post(app, '/auth/register', ADA))
     const second = await signedIn(post(app, '/auth/login', ADA))
@@ -281,7 +281,7 @@ describe('logout', () => {
     expect((await post(app, '/auth/refresh', { refresh_token: second.refresh_token })).status).toBe(200)
   })
 
-  test('is fine with a token that is unknown or logged out already', async () => {
+  test('is fine with a token that is unknown or logged out already (A29)', async () => {
     const { app } = await makeApp()
     const { refresh_token } = await signedIn(post(app, '/auth/guest', {}))
     expect((await post(app, '/auth/logout', { refresh_token: 'unknown' })).status).toBe(204)

@@ -33,7 +33,7 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
     expect(await s.eventsOf(user, pair)).toEqual(events)
   })
 
-  test('between the guard and the write of progress, nothing is written', async () => {
+  test('between the guard and the write of progress, nothing is written (A41)', async () => {
     const c = await callingScene()
     const { s, user, pair, report } = c
     const { append } = s.store.events

@@ -187,7 +187,7 @@ describe('POST /agent/session/end', () => {
     expect(await refusal(s.end(agent.bearer, pair))).toEqual({ status: 409, code: 'session_ended' })
   })
 
-  test('removes who comes back with an old token', async () => {
+  test('removes who comes back with an old token (A50)', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { pair, room, joinToken } = await s.present()

@@ -84,7 +84,7 @@ describe('every problem', () => {
     for (const problem of problems) expect(message).toContain(`\n  - ${problem}`)
   })
 
-  test('of production is named at once: nothing that protects anything has a default', () => {
+  test('of production is named at once: nothing that protects anything has a default (A48)', () => {
     const problems = problemsOf({ NODE_ENV: 'production' }).join('\n')
     for (const name of ['PUBLIC_URL', 'LIVEKIT_URL', 'LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET']) {
       expect(problems).toContain(name)
@@ -128,13 +128,13 @@ describe('production', () => {
       { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'short' },
       'LIVEKIT_WEBHOOK_API_SECRET',
     ],
-  ])('refuses %s', (_, change, name) => {
+  ])('refuses %s (A09)', (_, change, name) => {
     const problems = problemsOf({ ...PRODUCTION, ...change })
     expect(problems).toHaveLength(1)
     expect(problems[0]).toContain(name)
   })
 
-  test('takes the shortest secret that it may have', () => {
+  test('takes the shortest secret that it may have (A09)', () => {
     expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: 's'.repeat(32) })).toEqual([])
   })
 
@@ -145,7 +145,7 @@ describe('production', () => {
 })
 
 describe('secrets', () => {
-  test('are never in what may be logged', () => {
+  test('are never in what may be logged (A46)', () => {
     const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'w'.repeat(32) }
     const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
     expect(secrets).toEqual({

@@ -113,7 +113,7 @@ describe('what is not there', () => {
     return { status: answer.status, code: problem.code, allow: answer.headers.get('Allow'), at: problem.instance }
   }
 
-  test('is a problem that says so', async () => {
+  test('is a problem that says so (A32)', async () => {
     const t = await makeApp()
     const missing = { status: 404, code: 'not_found', allow: null }
     expect(await problemAt(t, '/nothing', 'GET')).toEqual({ ...missing, at: '/nothing' })

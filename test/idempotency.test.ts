@@ -13,7 +13,7 @@ async function ready() {
   return { s, agent, user, pair, leg, reported }
 }
 
-test('the same key and body get the same answer and one event', async () => {
+test('the same key and body get the same answer and one event (A33)', async () => {
   const { s, agent, pair, reported } = await ready()
   const first = await s.progress(agent.bearer, pair, KEY)
   expect(first.status).toBe(201)
@@ -40,7 +40,7 @@ test('without a key every callback is an event', async () => {
   expect(await reported()).toHaveLength(2)
 })
 
-test('the same key with another body is refused, and nothing is stored', async () => {
+test('the same key with another body is refused, and nothing is stored (A33)', async () => {
   const { s, agent, pair, reported } = await ready()
   await s.progress(agent.bearer, pair, KEY)
   const other = s.progress(agent.bearer, pair, KEY, { status: 'other' })

@@ -48,7 +48,7 @@ describe('a rotation', () => {
     expect(await me(t, await signIn(t))).toBe(200)
   })
 
-  test('keeps the old key published until its last token is dead', async () => {
+  test('keeps the old key published until its last token is dead (A10)', async () => {
     const t = await makeApp()
     const first = await signIn(t)
     await rotateIn(t)
@@ -98,7 +98,7 @@ describe('a rotation', () => {
 })
 
 describe('a removed key', () => {
-  test('has its tokens refused, and the others go on', async () => {
+  test('has its tokens refused, and the others go on (A10)', async () => {
     const t = await makeApp()
     const old = await signIn(t)
     await rotateIn(t)

@@ -5,7 +5,7 @@ import { postWebhook, type SfuMode, webhookEvent } from './sfu.ts'
 describe('unknown', () => {
   const MODES: Array<Exclude<SfuMode, 'ok'>> = ['error500', 'hang', 'html404', 'reset']
 
-  test.each(MODES)('is a 503, never live and never absent: %s', async (mode) => {
+  test.each(MODES)('is a 503, never live and never absent: %s (A47)', async (mode) => {
     const { s, report, user, pair } = await callingScene()
     s.sfu.mode = mode
     const startedAt = performance.now()

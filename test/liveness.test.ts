@@ -18,7 +18,7 @@ describe('a confirmation', () => {
     expect(asked()).toBe(2)
   })
 
-  test('keeps a user who left silently for LIVENESS_SECONDS at the most', async () => {
+  test('keeps a user who left silently for LIVENESS_SECONDS at the most (A40)', async () => {
     const { s, report, leg } = await callingScene({ env: { LIVENESS_SECONDS: '3' } })
     await report()
     s.sfu.leave(leg)
@@ -28,7 +28,7 @@ describe('a confirmation', () => {
     expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
-  test('is worth nothing from the moment LiveKit tells of the leaving', async () => {
+  test('is worth nothing from the moment LiveKit tells of the leaving (A40)', async () => {
     const { s, report, leg } = await callingScene()
     await report()
     s.sfu.leave(leg)

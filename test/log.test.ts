@@ -25,8 +25,8 @@ async function lineOf({ logged }: Pick<TestApp, 'logged'>, request: () => Respon
   return line
 }
 
-describe('each request is one line that says who, what and why (A46)', () => {
-  test('of users', async () => {
+describe('each request is one line that says who, what and why', () => {
+  test('of users (A46)', async () => {
     const t = await makeApp()
     const line = (path: string, body: object, bearer?: string) => lineOf(t, () => post(t.app, path, body, bearer))
     const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/register', ADA)).json())
@@ -63,7 +63,7 @@ describe('each request is one line that says who, what and why (A46)', () => {
     expect(await line('/token', {})).toMatchObject({ code: 'missing_token' })
   })
 
-  test('of agents', async () => {
+  test('of agents (A46)', async () => {
     const { s, agent, pair, user } = await callingScene()
     const tutor = { agent: agent.id }
     const secret = (id: string, value: string) => lineOf(s, () => requestToken(s.app, GRANT, basic(id, value)))
@@ -85,7 +85,7 @@ describe('each request is one line that says who, what and why (A46)', () => {
 })
 
 describe('no secret is in the log', () => {
-  test('of a whole day’s work, in whatever place it was sent', async () => {
+  test('of a whole day’s work, in whatever place it was sent (A46)', async () => {
     const { s, agent, user, pair, joinToken, leg, report } = await callingScene()
     await report()
     await postWebhook(s, webhookEvent('participant_left', leg))
@@ -117,7 +117,7 @@ describe('no secret is in the log', () => {
     expect(log).not.toMatch(/ada\.lovelace|@example/)
   })
 
-  test('when the store fails, whose errors repeat what was to be written', async () => {
+  test('when the store fails, whose errors repeat what was to be written (A46)', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'behalf-log-'))
     const file = join(folder, 'x.db')
     const t = await makeApp({ databaseUrl: `file:${file}` })

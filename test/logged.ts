@@ -57,15 +57,15 @@ export function noteSecrets(app: App): void {
     const authorization = request.headers.get('Authorization')
     if (authorization) noteAuthorization(authorization)
     // Not waited for: a client may be refused before it has sent everything.
-    request
-      .clone()
-      .text()
-      .then(noteBody, () => {})
+    textOf(request).then(noteBody, () => {})
     const response = await inner(request, ...rest)
     if (response.headers.get('Content-Type')?.endsWith('json')) noteBody(await response.clone().text())
     return response
   }
 }
+
+/** Rejects for what is no request at all; that is the app's to answer. */
+const textOf = async (request: Request) => request.clone().text()
 
 function noteAuthorization(value: string): void {
   const [scheme = '', credentials = ''] = value.split(' ')

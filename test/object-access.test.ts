@@ -85,6 +85,8 @@ async function adaAndEve() {
     // Behind which the other session is to be found.
     cursor: (await s.newSession(user)).pair.sessionId,
   })
+  // Ids of one moment are in no order.
+  s.clock.advance(1)
   return {
     s,
     ada: await thingsOf(ada),
@@ -131,7 +133,7 @@ describe.each(places)('$method $path, $name in the $in', (place) => {
     const { text, outcome } = await ask(s, place, ada[kind], eve)
     if (kind === 'cursor') {
       expect(outcome).toBe('200')
-      for (const { id } of JSON.parse(text).sessions) expect(id).toBe(eve.session)
+      for (const { id } of JSON.parse(text).sessions) expect([eve.session, eve.cursor]).toContain(id)
     } else if (kind === 'room') expect(outcome).toBe('403 room_forbidden')
     else expect(outcome).toBe((await ask(s, place, `${kind}_of_nobody`, eve)).outcome)
     if (kind !== 'cursor' && kind !== 'room') expect(outcome).toMatch(REFUSED)

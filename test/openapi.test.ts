@@ -113,7 +113,7 @@ describe('the check of every answer in these tests', () => {
     ['a code of the route', 'POST /token', 409, problem, []],
     ['a code of another route', 'POST /token', 409, { ...problem, code: 'email_taken' }, [/allowed values/]],
     ['a path of its own', 'GET /nowhere', 200, {}, [/no such operation/]],
-  ])('judges %s', async (_, request, status, body, expected) => {
+  ])('judges %s (A32)', async (_, request, status, body, expected) => {
     const check = checkerOf(describeApi((await newApp()).app, { publicUrl: PUBLIC_URL, version: '1' }))
     const [method = '', path = ''] = request.split(' ')
     const type = 'code' in body ? 'application/problem+json' : 'application/json'

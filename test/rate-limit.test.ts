@@ -175,7 +175,7 @@ describe('guessing a password', () => {
 describe('requests', () => {
   const SIGN_INS = { SIGN_INS_PER_ADDRESS_PER_MINUTE: '2' }
 
-  test('say what is left and when it comes back', async () => {
+  test('say what is left and when it comes back (A34)', async () => {
     const t = await makeApp({ env: SIGN_INS })
     const nobody = { email: 'nobody@example.com', password: 'x' }
     const first = await from(t, '192.0.2.1', '/auth/register', ADA)

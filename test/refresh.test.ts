@@ -38,7 +38,7 @@ async function expectRefused(t: Pick<TestApp, 'app'>, token: string): Promise<vo
   expect(Problem.parse(await answer.json()).code).toBe('invalid_refresh_token')
 }
 
-test('gives a new pair, for the same user', async () => {
+test('gives a new pair, for the same user (A17)', async () => {
   const t = await makeApp()
   const { user, refresh_token } = await guest(t)
   t.clock.advance(1)
@@ -52,7 +52,7 @@ test('gives a new pair, for the same user', async () => {
   expect(me.status).toBe(200)
 })
 
-test('gives the very same child again within 10 seconds, for an answer that was lost', async () => {
+test('gives the very same child again within 10 seconds, for an answer that was lost (A19)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -61,7 +61,7 @@ test('gives the very same child again within 10 seconds, for an answer that was 
   await refreshed(t, child)
 })
 
-test('revokes the whole family on reuse after 10 seconds', async () => {
+test('revokes the whole family on reuse after 10 seconds (A18)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -70,7 +70,7 @@ test('revokes the whole family on reuse after 10 seconds', async () => {
   await expectRefused(t, child)
 })
 
-test('revokes the whole family on reuse once the child has been used, however soon', async () => {
+test('revokes the whole family on reuse once the child has been used, however soon (A18)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -91,7 +91,7 @@ test('leaves other families of the user alone on reuse', async () => {
   await refreshed(t, second.refresh_token)
 })
 
-test('stores no refresh token in clear, neither in a table nor anywhere in the files', async () => {
+test('stores no refresh token in clear, neither in a table nor anywhere in the files (A42)', async () => {
   const t = await makeAppOnFile()
   const { refresh_token } = await guest(t)
   const issued = [refresh_token]
@@ -118,7 +118,7 @@ test('remembers families and their children over a restart', async () => {
   await refreshed(after, child)
 })
 
-test('lets an unused token die after 30 days', async () => {
+test('lets an unused token die after 30 days (A20)', async () => {
   const t = await makeApp()
   const kept = await guest(t)
   const idle = await guest(t)
@@ -128,7 +128,7 @@ test('lets an unused token die after 30 days', async () => {
   await expectRefused(t, idle.refresh_token)
 })
 
-test('ends a sign-in after 90 days, however often it is refreshed', async () => {
+test('ends a sign-in after 90 days, however often it is refreshed (A20)', async () => {
   const t = await makeAppOnFile()
   let { refresh_token } = await guest(t)
   for (let day = 0; day < 80; day += 20) {

@@ -76,7 +76,7 @@ describe.each(guarded)('%s', (route) => {
     expect(answer.status).toBeLessThan(300)
   })
 
-  test('refuses a caller without a token', async () => {
+  test('refuses a caller without a token (A27)', async () => {
     const { request } = await requester()
     const answer = await request(route)
     expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer')
@@ -84,7 +84,7 @@ describe.each(guarded)('%s', (route) => {
     expect(await refusal(request(route, 'Basic dHV0b3I6c2VjcmV0'))).toEqual(codes.missing)
   })
 
-  test.each(Object.keys(FORGERIES) as Forgery[])('refuses a token %s', async (name) => {
+  test.each(Object.keys(FORGERIES) as Forgery[])('refuses a token %s (A07)', async (name) => {
     const { s, request, rightClaims } = await requester()
     // Each forgery carries a payload on; which of the two kinds it is makes no difference to it.
     const token = await FORGERIES[name](s, rightClaims(route))
@@ -93,7 +93,7 @@ describe.each(guarded)('%s', (route) => {
     expect(await refusal(answer)).toEqual(codes.invalid)
   })
 
-  test('refuses every real token of another kind', async () => {
+  test('refuses every real token of another kind (A07, A39)', async () => {
     const { request, joinToken, user, agent } = await requester()
     const others = [joinToken, user.refreshToken, agent.secret]
     if (isAgents(route)) others.push(user.bearer)

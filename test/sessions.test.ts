@@ -140,7 +140,7 @@ describe('deleting', () => {
 })
 
 describe('another user’s session', () => {
-  test('is as unknown as one that never was', async () => {
+  test('is as unknown as one that never was (A38)', async () => {
     const s = await scene()
     const { user, pair } = await s.present()
     await s.reconcile()

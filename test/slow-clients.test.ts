@@ -67,7 +67,7 @@ describe('a client is cut off', () => {
     expect((await said(dial(port), '')).status).toBe(408)
   })
 
-  test('that sends its body byte by byte', async () => {
+  test('that sends its body byte by byte (A37)', async () => {
     const { port, url } = await served(await makeApp())
     const slow = dial(port)
     const head = ['POST /auth/login HTTP/1.1', 'Host: x', 'Content-Type: application/json', 'Content-Length: 5000', '']

@@ -40,7 +40,7 @@ test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the 
   expect(s.rows()).not.toEqual(before)
 })
 
-describe('who asks', () => {
+describe('who asks (A27)', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Promise<string | null> | string | null]>([
     ['nobody', MISSING, () => null],
     ['a Basic credential', MISSING, (s) => `Basic ${btoa(`${s.agent.id}:${s.agent.secret}`)}`],
@@ -103,13 +103,13 @@ describe('who asks', () => {
     await expectRefused(s, INVALID, { authorization: `Bearer ${token}` })
   })
 
-  test('an agent whose token is in the query', async () => {
+  test('an agent whose token is in the query (A28)', async () => {
     const s = await spoofScene()
     await expectRefused(s, MISSING, { authorization: null, query: { access_token: s.agent.bearer } })
   })
 })
 
-describe('an agent on a user’s route', () => {
+describe('an agent on a user’s route (A39)', () => {
   test.each([
     ['GET', '/auth/me'],
     ['POST', '/rooms'],

@@ -136,7 +136,7 @@ describe('an agent’s own join token', () => {
     expect(await refusedFields(post(s.app, '/token', { room, ...extra }, agent.bearer))).toEqual(refused)
   })
 
-  test('needs the scope rooms:join and an enabled account', async () => {
+  test('needs the scope rooms:join and an enabled account (A43)', async () => {
     const { s, room, agent } = await inARoom()
     const other = await s.newAgent('writer', ['progress:write', 'context:read', 'session:end'])
     const refused = await post(s.app, '/token', { room }, other.bearer)

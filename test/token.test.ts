@@ -107,7 +107,7 @@ describe('the answer', () => {
 })
 
 describe('the join token', () => {
-  test('carries the pair, joins that room and may do nothing else', async () => {
+  test('carries the pair, joins that room and may do nothing else (A49)', async () => {
     const { t, userId, bearer } = await setUp({ RECONNECT_SECONDS: '45' })
     const { token, session_id, room, expires_at } = await mint(t, bearer, {
       participant_metadata: JSON.stringify({ theme: 'dark', nested: { sessionId: 'of something else' } }),
@@ -140,7 +140,7 @@ describe('the join token', () => {
     expect(expires_at).toBe(claims.exp)
   })
 
-  test('names no e-mail', async () => {
+  test('names no e-mail (A51)', async () => {
     const { app } = await makeApp()
     const account = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
     const { access_token } = SignedInAnswer.parse(await (await post(app, '/auth/register', account)).json())

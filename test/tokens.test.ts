@@ -54,7 +54,7 @@ describe('a user access token', () => {
     expect((await me(t, await sign())).status).toBe(200)
   })
 
-  test('lives for 15 minutes and 5 seconds of leeway', async () => {
+  test('lives for 15 minutes and 5 seconds of leeway (A08)', async () => {
     const { t, access_token } = await setUp()
     t.clock.advance(900)
     expect((await me(t, access_token)).status).toBe(200)
@@ -64,7 +64,7 @@ describe('a user access token', () => {
     expect(Problem.parse(await answer.json()).detail).toMatch(/expired/)
   })
 
-  test.each(['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'])('without %s is refused', async (claim) => {
+  test.each(['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'])('without %s is refused (A05)', async (claim) => {
     const { t, sign } = await setUp()
     await expectRefused(t, await sign({ [claim]: undefined }))
   })
@@ -80,19 +80,19 @@ describe('a user access token', () => {
     await expectRefused(t, await sign(changes))
   })
 
-  test('from the future, or of a longer life than ours, is refused', async () => {
+  test('from the future, or of a longer life than ours, is refused (A08)', async () => {
     const { t, sign, issuedAt } = await setUp()
     await expectRefused(t, await sign({ iat: issuedAt + 60, exp: issuedAt + 960 }))
     await expectRefused(t, await sign({ nbf: issuedAt + 60 }))
     await expectRefused(t, await sign({ iat: issuedAt - 1000, exp: issuedAt + 1_000_000 }))
   })
 
-  test.each(['JWT', 'jwt', 'logout+jwt', 'dpop+jwt', ''])('of type "%s" is refused', async (typ) => {
+  test.each(['JWT', 'jwt', 'logout+jwt', 'dpop+jwt', ''])('of type "%s" is refused (A04)', async (typ) => {
     const { t, sign } = await setUp()
     await expectRefused(t, await sign({}, { typ }))
   })
 
-  test('with an unknown kid or none is refused', async () => {
+  test('with an unknown kid or none is refused (A02)', async () => {
     const { t, header, claims, sign } = await setUp()
     await expectRefused(t, await sign({}, { kid: 'unknown' }))
     const { privateKey } = t.keys.current(t.clock.now())
@@ -100,7 +100,7 @@ describe('a user access token', () => {
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader(withoutKid).sign(privateKey))
   })
 
-  test('signed by another key under our kid, or bringing its own key, is refused', async () => {
+  test('signed by another key under our kid, or bringing its own key, is refused (A02)', async () => {
     const { t, header, claims } = await setUp()
     const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader(header).sign(privateKey))
@@ -108,7 +108,7 @@ describe('a user access token', () => {
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader({ ...header, jwk }).sign(privateKey))
   })
 
-  test('signed as HS256 with our public key as the secret is refused', async () => {
+  test('signed as HS256 with our public key as the secret is refused (A01)', async () => {
     const { t, kid, header, claims } = await setUp()
     const publicKey = t.keys.publicKey(kid, t.clock.now())
     if (!publicKey) throw new Error('there is no public key')
@@ -125,14 +125,14 @@ describe('a user access token', () => {
     await expectRefused(t, await forged.sign(Buffer.from(t.secrets.livekit.secret)))
   })
 
-  test.each(['none', 'None', 'NONE'])('with alg %s is refused', async (alg) => {
+  test.each(['none', 'None', 'NONE'])('with alg %s is refused (A01)', async (alg) => {
     const { t, header, claims, access_token } = await setUp()
     const unsigned = `${base64url({ ...header, alg })}.${base64url(claims)}.`
     await expectRefused(t, unsigned)
     await expectRefused(t, unsigned + access_token.split('.')[2])
   })
 
-  test('signed with another algorithm is refused', async () => {
+  test('signed with another algorithm is refused (A01)', async () => {
     const { t, header, claims } = await setUp()
     for (const alg of ['ES384', 'RS256', 'PS256', 'EdDSA']) {
       const { privateKey } = await generateKeyPair(alg)
@@ -140,7 +140,7 @@ describe('a user access token', () => {
     }
   })
 
-  test('with a critical header that we do not know is refused', async () => {
+  test('with a critical header that we do not know is refused (A03)', async () => {
     const { t, header, claims } = await setUp()
     const { privateKey } = t.keys.current(t.clock.now())
     const token = new SignJWT(claims).setProtectedHeader({ ...header, crit: ['exp2'], exp2: 1 })
@@ -159,7 +159,7 @@ describe('a user access token', () => {
     await expectRefused(t, '...')
   })
 
-  test('is refused where agents are asked for, and theirs where users are', async () => {
+  test('is refused where agents are asked for, and theirs where users are (A06)', async () => {
     const { t, access_token } = await setUp()
     const tokens = accessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, now: t.clock.now })
     const agentToken = await tokens.issueAgentToken({ agentId: 'tutor', scopes: ['progress:write'], generation: 1 })
@@ -189,7 +189,7 @@ describe('the Authorization header', () => {
 })
 
 describe('the published documents', () => {
-  test('the keys are public halves only, and may be cached for five minutes', async () => {
+  test('the keys are public halves only, and may be cached for five minutes (A10)', async () => {
     const { app } = await makeApp()
     const answer = await app.request('/.well-known/jwks.json')
     expect(answer.status).toBe(200)
@@ -201,7 +201,7 @@ describe('the published documents', () => {
     expect(keys[0]).toMatchObject({ kty: 'EC', crv: 'P-256', alg: 'ES256', use: 'sig' })
   })
 
-  test('the metadata says where agents get their tokens', async () => {
+  test('the metadata says where agents get their tokens (A31)', async () => {
     const { app } = await makeApp({ env: { PUBLIC_URL: 'https://api.example.com/' } })
     const answer = await app.request('/.well-known/oauth-authorization-server')
     expect(answer.status).toBe(200)
