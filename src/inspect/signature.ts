@@ -1,4 +1,4 @@
-import { compactVerify, importJWK, type JWTPayload, type ProtectedHeaderParameters } from 'jose'
+import { compactVerify, type JWTPayload, type ProtectedHeaderParameters } from 'jose'
 import type { AgentStore } from '../agents/store.ts'
 import { ALG, type SigningKeys } from '../auth/keys.ts'
 import { accessTokens } from '../auth/tokens.ts'
@@ -88,8 +88,7 @@ export async function livekitSignature(
   return { signature: 'foreign', problems: [problem], hints: [] }
 }
 
-const isSignedWith = async (token: string, { secret }: KeyPair) =>
-  isSignedBy(token, await importJWK({ kty: 'oct', k: Buffer.from(secret).toString('base64url') }, 'HS256'), 'HS256')
+const isSignedWith = (token: string, { secret }: KeyPair) => isSignedBy(token, Buffer.from(secret), 'HS256')
 
 async function isSignedBy(token: string, key: Parameters<typeof compactVerify>[1], alg: string): Promise<boolean> {
   try {

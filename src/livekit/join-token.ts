@@ -1,6 +1,7 @@
-import { importJWK, SignJWT } from 'jose'
+import { SignJWT } from 'jose'
 import type { VideoGrant } from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
+import { hmacKey } from './hmac-key.ts'
 
 /** Seconds. It only matters at the first connect: LiveKit hands connected clients fresh tokens. */
 export const JOIN_TOKEN_SECONDS = 15 * 60
@@ -31,11 +32,11 @@ export type MintJoinToken = (request: JoinTokenRequest) => Promise<JoinToken>
 
 /**
  * Mints LiveKit join tokens: this room, this identity, publish and subscribe; no admin grant, and nobody may rewrite its
- * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`.
+ * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`; the SDK's AccessToken has no clock to give and
+ * does not tell the expiry it chose.
  */
 export function joinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
-  const k = Buffer.from(secret).toString('base64url')
-  const signingKey = importJWK({ kty: 'oct', k }, 'HS256')
+  const signingKey = hmacKey(secret, 'sign')
   return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
     const issuedAt = Math.floor(now() / 1000)
     const expiresAt = issuedAt + JOIN_TOKEN_SECONDS

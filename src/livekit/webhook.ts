@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { importJWK, jwtVerify } from 'jose'
+import { jwtVerify } from 'jose'
 import { WebhookEvent } from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { hmacKey } from './hmac-key.ts'
 
 /** What we read from a webhook; other kinds of event are `null` inside. */
 export interface Webhook {
@@ -28,7 +29,7 @@ const CLOCK_SKEW_SECONDS = 10
  * The header is the bare token (LiveKit docs, Webhooks). @throws AppError `invalid_token`, `malformed_json`
  */
 export function webhookReceiver({ key, secret }: KeyPair, now: () => number) {
-  const verifyingKey = importJWK({ kty: 'oct', k: Buffer.from(secret).toString('base64url') }, 'HS256')
+  const verifyingKey = hmacKey(secret, 'verify')
 
   return async function receive(body: string, authorization: string | undefined): Promise<Webhook> {
     const claimed = await claimedHash(authorization ?? '')
