@@ -62,7 +62,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const { users, agents, rooms, sessions, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
-  const address = clientAddresses(config.trustedProxies)
+  const address = clientAddresses(config.trustedProxies, () => {
+    const consequence = 'if that is your proxy, all its clients share one address and one limit'
+    if (config.production) log.warn(`X-Forwarded-For from a peer that TRUSTED_PROXIES does not name: ${consequence}`)
+  })
   const counters = memoryCounters()
   const limits = rateLimits(config, counters)
 

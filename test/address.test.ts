@@ -79,6 +79,26 @@ describe('X-Forwarded-For', () => {
   })
 })
 
+test('production says once that it does not believe a proxy that nobody named', async () => {
+  const env = {
+    NODE_ENV: 'production',
+    PUBLIC_URL: 'https://api.example.com',
+    LIVEKIT_URL: 'wss://livekit.example.com',
+    LIVEKIT_API_KEY: 'APIproduction',
+    LIVEKIT_API_SECRET: 'x'.repeat(32),
+    TRUSTED_PROXIES: '10.0.0.1',
+  }
+  const { app, logged } = await makeApp({ env })
+  const request = (remoteAddress: string, headers: Record<string, string>) =>
+    app.request('/health/live', { headers }, { incoming: { socket: { remoteAddress } } })
+  const warnings = () => logged().filter(({ msg }) => String(msg).includes('TRUSTED_PROXIES'))
+  await request('10.0.0.1', { 'X-Forwarded-For': '203.0.113.1' })
+  await request('10.0.0.2', {})
+  expect(warnings()).toHaveLength(0)
+  for (let i = 0; i < 3; i++) await request('10.0.0.2', { 'X-Forwarded-For': '203.0.113.1' })
+  expect(warnings()).toMatchObject([{ level: 40 }])
+})
+
 describe('TRUSTED_PROXIES', () => {
   test('is a list of addresses and CIDR ranges, none by default', () => {
     expect(loadConfig({}).config.trustedProxies).toEqual([])

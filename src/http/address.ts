@@ -8,14 +8,25 @@ export type ClientAddress = (c: Context<AppEnv>) => string
 /**
  * The client is the peer of the connection. Only when that is a trusted proxy does `X-Forwarded-For` count, read from
  * the right: the first address that is no trusted proxy. What stands further left was written by the client.
+ * `onDisbelieved` hears of the first such header of any other peer.
  */
-export function clientAddresses(trustedProxies: readonly string[]): ClientAddress {
+export function clientAddresses(
+  trustedProxies: readonly string[],
+  onDisbelieved: () => void = () => {},
+): ClientAddress {
   const trusted = proxyList(trustedProxies)
+  let isSilent = false
   const isTrusted = (address: string) => trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
   return (c) => {
     let address = plainAddress(c.env?.incoming?.socket.remoteAddress ?? '')
     if (address === undefined) return 'unknown'
-    if (trustedProxies.length === 0 || !isTrusted(address)) return addressKey(address)
+    if (trustedProxies.length === 0 || !isTrusted(address)) {
+      if (!isSilent && c.req.header('X-Forwarded-For') !== undefined) {
+        isSilent = true
+        onDisbelieved()
+      }
+      return addressKey(address)
+    }
     const hops = c.req.header('X-Forwarded-For')?.split(',') ?? []
     while (isTrusted(address)) {
       const hop = plainAddress(hops.pop()?.trim() ?? '')
