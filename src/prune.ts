@@ -21,7 +21,7 @@ const WEBHOOK_DAYS = 1
 const IDEMPOTENCY_DAYS = 1
 /** A room's name is its owner's this long after its last session. */
 const ROOM_CLAIM_DAYS = 30
-/** So long the command line can still say of a token that its key was ours. */
+/** For this long the command line can still recognise a token signed by a deleted key. */
 const DEAD_KEY_DAYS = 1
 /** Rows per write, so that no write holds up the others. */
 const BATCH = 500

@@ -3,9 +3,9 @@ import type { Logger } from 'pino'
 
 /** Milliseconds. */
 export interface ShutdownTiming {
-  /** Load balancers go on sending for so long after /health/ready has said no. */
+  /** How long load balancers may keep sending after /health/ready has said no. */
   notice: number
-  /** What is under way then has so long to finish; after that its connections are cut. */
+  /** How long requests under way may take before their connections are cut. */
   drain: number
   /** From the signal on; whatever still hangs then is left to the next start, which recovers as after a crash. */
   hardExit: number

@@ -86,7 +86,7 @@ function startTimers(service: Service, config: Config, log: Logger): () => Promi
   let isStopping = false
   let reconciling: Promise<unknown> = Promise.resolve()
   let pruning: Promise<unknown> = Promise.resolve()
-  // Jitter keeps several instances from asking LiveKit in step.
+  // Jitter keeps services that share a LiveKit from asking in step.
   const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
   const next = () => {
     if (isStopping) return

@@ -43,7 +43,7 @@ const tokenRoute = createRoute({
   summary: 'Get an access token for an agent',
   description:
     'RFC 6749 §4.4 client credentials. The secret comes by HTTP Basic or as `client_id` and `client_secret` in the form.',
-  // The empty one: the secret may come in the form instead.
+  // The empty requirement is there because the secret may be in the form.
   security: [{ agentSecret: [] }, {}],
   middleware: limitBody(MAX_FORM_BYTES),
   request: {

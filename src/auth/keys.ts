@@ -18,8 +18,8 @@ export const JWKS_MAX_AGE_SECONDS = 300
 /** As of the last `refresh`. Times are milliseconds. */
 export interface SigningKeys {
   /**
-   * Reads the store again when the last time is a second ago, or does not know that `kid`: what the command line or
-   * another instance changes holds from then on. @throws AppError `store_unavailable`
+   * Reads the store again when the last time is a second ago, or does not know that `kid`: what the command line
+   * changes holds from then on. @throws AppError `store_unavailable`
    */
   refresh(now: number, kid?: string): Promise<void>
   /** The newest key that may already sign. */

@@ -16,7 +16,7 @@ export interface Standing {
   resetSeconds: number
 }
 
-/** Counts per key. Several instances would share one by this interface over Redis or PostgreSQL. */
+/** Counts per key. */
 export interface Counter {
   readonly quota: Quota
   /** Counts one more. */

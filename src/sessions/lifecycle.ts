@@ -185,7 +185,7 @@ function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POS
   return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: { at, reason: 'limit' } }
 }
 
-/** Since when the user has been gone of its own accord; null while it is there, never was, or was ended otherwise. */
+/** When the user left by themselves; null if they are there, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {
   if (facts.end && facts.end.reason !== 'left') return null
   const joined = facts.presences.filter(({ joinedAt }) => joinedAt !== null)

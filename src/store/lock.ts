@@ -38,7 +38,7 @@ export function lockStore(url: string): StoreLock {
       if (side.inTransaction) side.exec('rollback')
       side.exec('begin immediate')
       side.pragma(`user_version = ${process.pid}`)
-      // Only what is committed can be read beside the lock. Who comes in between leaves its own id: then once more.
+      // Only committed data is readable beside the lock. If another process took it in between, its id is there: again.
       side.exec('commit; begin immediate')
     } while (holder(side) !== process.pid)
   } catch (error) {
