@@ -147,7 +147,8 @@ async function play(side: Side, room: string, act: (stage: Stage) => Promise<voi
     async untilGone({ identity, sid }) {
       await until(`${identity} is gone`, async () => (await held(identity))?.sid !== sid)
     },
-    reason: async (participant) => void answers.push(await participant.whenDisconnected),
+    reason: async ({ identity, disconnected }) =>
+      void answers.push(await until(`${identity} is disconnected`, disconnected)),
   })
   await until('the room is finished', () => side.received(room).some(({ event }) => event.event === 'room_finished'))
   await Promise.all(joined.map((participant) => participant.leave()))
