@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { callingScene, NOT_LIVE, refusal } from './scene.ts'
-import { postWebhook, type SfuParticipant, webhookEvent } from './sfu.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import type { SfuParticipant } from './sfu-rooms.ts'
 
 describe('a confirmation', () => {
   test('is reused for LIVENESS_SECONDS and no longer', async () => {

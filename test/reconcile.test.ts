@@ -1,7 +1,8 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
 import { type Pair, type Scene, type SignedIn, scene } from './scene.ts'
-import { postWebhook, type SfuParticipant, webhookEvent } from './sfu.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import type { SfuParticipant } from './sfu-rooms.ts'
 
 const OUTAGES = ['error500', 'html404', 'reset'] as const
 

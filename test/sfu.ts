@@ -1,36 +1,15 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
-import { decodeJwt, SignJWT } from 'jose'
+import { SignJWT } from 'jose'
 import { z } from 'zod'
 import type { KeyPair } from '../src/config.ts'
+import { newSid, sfuRooms, type Told } from './sfu-rooms.ts'
+import { dispatchAnswer, participantAnswer, participantTold, refusal, roomAnswer } from './sfu-wire.ts'
 import type { TestApp } from './support.ts'
 
 /** How every question is answered: as it should be, or not at all, in one of the ways seen in the wild. */
 export type SfuMode = 'ok' | 'error500' | 'hang' | 'html404' | 'reset'
-
-export interface SfuParticipant {
-  sid: string
-  identity: string
-  name: string
-  metadata: string
-  attributes: Record<string, string>
-  kind: 'STANDARD' | 'AGENT'
-  state: 'JOINING' | 'JOINED' | 'ACTIVE'
-}
-
-interface SfuRoom {
-  sid: string
-  name: string
-  participants: Map<string, SfuParticipant>
-  dispatches: Array<{ id: string; agent_name: string; room: string; metadata: string }>
-}
-
-/** One connection to one room, as webhooks name it. */
-export interface Leg {
-  room: { sid: string; name: string }
-  participant: SfuParticipant
-}
 
 /** Something that was asked of the fake. */
 export interface Question {
@@ -46,66 +25,49 @@ const Body = z.object({
   identity: z.string().default(''),
   agentName: z.string().default(''),
   metadata: z.string().default(''),
+  emptyTimeout: z.number().default(0),
+  departureTimeout: z.number().default(0),
 })
 type Body = z.infer<typeof Body>
 
-const JoinClaims = z.object({
-  sub: z.string(),
-  name: z.string().default(''),
-  metadata: z.string().default(''),
-  attributes: z.record(z.string(), z.string()).default({}),
-  kind: z.literal('agent').optional(),
-  video: z.object({ roomJoin: z.literal(true), room: z.string().min(1) }),
-  roomConfig: z
-    .object({ agents: z.array(z.object({ agentName: z.string(), metadata: z.string().default('') })).default([]) })
-    .default({ agents: [] }),
-})
-
-const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'EV') => `${prefix}_${randomBytes(8).toString('hex')}`
-const notFound = (msg: string) => ({ status: 404, body: { code: 'not_found', msg, meta: {} } })
 const ok = (body: unknown) => ({ status: 200, body })
+const unauthenticated = { status: 401, body: { code: 'unauthenticated', msg: 'permissions denied' } }
+const noParticipant = refusal(404, 'not_found', 'participant does not exist')
+const noRoom = refusal(404, 'not_found', 'requested room does not exist')
+// LiveKit asks whichever node has the room, and waits 3 s for it to answer.
+const noNode = refusal(503, 'unavailable', 'no response from servers')
 
 /**
  * A LiveKit server without media, for what the real one can't be made to do on demand: a true picture of rooms and
  * participants behind Twirp's JSON, which can stop answering. Needs no closing: it does not keep the process alive.
  */
 export async function startSfu() {
-  const rooms = new Map<string, SfuRoom>()
+  const { rooms, named, dispatch, ...acts } = sfuRooms()
   const questions: Question[] = []
   const interrupts = new Map<string, () => void>()
   let gate = Promise.resolve()
 
-  function roomNamed(name: string): SfuRoom {
-    const room = rooms.get(name) ?? { sid: newSid('RM'), name, participants: new Map(), dispatches: [] }
-    rooms.set(name, room)
-    return room
-  }
-
-  function dispatch(room: SfuRoom, agentName: string, metadata: string) {
-    const created = { id: newSid('AD'), agent_name: agentName, room: room.name, metadata }
-    room.dispatches.push(created)
-    return created
-  }
-
   const methods: Record<string, (body: Body) => { status: number; body: unknown }> = {
     'RoomService/ListRooms': ({ names }) => {
       const listed = [...rooms.values()].filter(({ name }) => names.length === 0 || names.includes(name))
-      return ok({ rooms: listed.map(({ sid, name }) => ({ sid, name })) })
+      return ok({ rooms: listed.map(roomAnswer) })
     },
-    'RoomService/CreateRoom': ({ name }) => ok({ sid: roomNamed(name).sid, name }),
-    'RoomService/DeleteRoom': ({ room }) => (rooms.delete(room) ? ok({}) : notFound('requested room does not exist')),
+    'RoomService/CreateRoom': ({ name, ...timeouts }) => ok(roomAnswer(named(name, timeouts))),
+    'RoomService/DeleteRoom': ({ room }) => (acts.finishRoom(room) ? ok({}) : noRoom),
     // An open-source server answers with an empty list for a room that it does not have.
     'RoomService/ListParticipants': ({ room }) =>
-      ok({ participants: [...(rooms.get(room)?.participants.values() ?? [])] }),
+      ok({ participants: [...(rooms.get(room)?.participants.values() ?? [])].map(participantAnswer) }),
     'RoomService/GetParticipant': ({ room, identity }) => {
       const participant = rooms.get(room)?.participants.get(identity)
-      return participant ? ok(participant) : notFound('participant does not exist')
+      return participant ? ok(participantAnswer(participant)) : noParticipant
     },
-    'RoomService/RemoveParticipant': ({ room, identity }) =>
-      rooms.get(room)?.participants.delete(identity) ? ok({}) : notFound('participant does not exist'),
-    'AgentDispatchService/ListDispatch': ({ room }) => ok({ agent_dispatches: rooms.get(room)?.dispatches ?? [] }),
+    'RoomService/RemoveParticipant': ({ room, identity }) => (acts.remove(room, identity) ? ok({}) : noParticipant),
+    'AgentDispatchService/ListDispatch': ({ room }) => {
+      const dispatches = rooms.get(room)?.dispatches
+      return dispatches ? ok({ agent_dispatches: dispatches.map(dispatchAnswer) }) : noNode
+    },
     'AgentDispatchService/CreateDispatch': ({ room, agentName, metadata }) =>
-      ok(dispatch(roomNamed(room), agentName, metadata)),
+      ok(dispatchAnswer(dispatch(named(room), agentName, metadata))),
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse) {
@@ -117,6 +79,7 @@ export async function startSfu() {
     interrupts.delete(asked)
     interrupt?.()
     await gate
+    if (!request.headers.authorization) return send(response, unauthenticated)
     switch (sfu.mode) {
       case 'hang':
         return
@@ -135,14 +98,16 @@ export async function startSfu() {
   }
 
   const server = createServer((request, response) => void answer(request, response))
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const listen = (port: number) => new Promise<void>((done) => server.listen(port, '127.0.0.1', done))
+  await listen(0)
   server.unref()
   const address = server.address()
   if (typeof address !== 'object' || address === null) throw new Error('The fake SFU has no port')
+  const { port } = address
 
   const sfu = {
     /** `LIVEKIT_URL` */
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${port}`,
     mode: 'ok' as SfuMode,
     rooms,
     questions,
@@ -158,31 +123,16 @@ export async function startSfu() {
       })
       return () => release()
     },
-    /** A participant comes in; whoever held its identity in that room goes. */
-    enter(room: string, { identity, ...given }: Partial<SfuParticipant> & Pick<SfuParticipant, 'identity'>): Leg {
-      const { sid, name, participants } = roomNamed(room)
-      const defaults = { sid: newSid('PA'), name: '', metadata: '', attributes: {} }
-      const participant: SfuParticipant = { ...defaults, kind: 'STANDARD', state: 'ACTIVE', ...given, identity }
-      participants.set(identity, participant)
-      return { room: { sid, name }, participant }
+    /** As a crash of the process: nobody is told, and its rooms are lost. */
+    async kill() {
+      const closed = new Promise((done) => server.close(done))
+      server.closeAllConnections()
+      rooms.clear()
+      await closed
     },
-    /** Joins with a join token as a client would; `given` is for what no well-behaved client does. */
-    join(token: string, given: Partial<SfuParticipant> = {}): Leg {
-      const { sub, name, metadata, attributes, kind, video, roomConfig } = JoinClaims.parse(decodeJwt(token))
-      // LiveKit reads the token's dispatch only at the join that creates the room.
-      if (!rooms.has(video.room)) {
-        for (const agent of roomConfig.agents) dispatch(roomNamed(video.room), agent.agentName, agent.metadata)
-      }
-      const asMinted = { identity: sub, name, metadata, attributes, kind: kind ? 'AGENT' : 'STANDARD' } as const
-      return sfu.enter(video.room, { ...asMinted, ...given })
-    },
-    /** That connection ends; a newer one of the same identity stays. */
-    leave({ room, participant: { identity, sid } }: Leg) {
-      const participants = rooms.get(room.name)?.participants
-      if (participants?.get(identity)?.sid === sid) participants.delete(identity)
-    },
-    /** The room is gone, with everybody in it. */
-    finishRoom: (name: string) => rooms.delete(name),
+    /** Once more after `kill`, on the same port. */
+    start: () => listen(port),
+    ...acts,
   }
   return sfu
 }
@@ -195,14 +145,13 @@ function send(response: ServerResponse, { status, body }: { status: number; body
 }
 
 /** LiveKit's event about a participant or a whole room, as protojson writes it: defaults are left out. */
-export function webhookEvent(event: string, leg: Pick<Leg, 'room'> & Partial<Leg>, more: Record<string, unknown> = {}) {
-  const { kind, ...participant } = leg.participant ?? {}
+export function webhookEvent(event: string, leg: Omit<Told, 'event'>, more: Record<string, unknown> = {}) {
   return {
     event,
     id: newSid('EV'),
     createdAt: String(Math.floor(Date.now() / 1000)),
     room: leg.room,
-    ...(leg.participant ? { participant: { ...participant, ...(kind === 'AGENT' ? { kind } : {}) } } : {}),
+    ...(leg.participant ? { participant: participantTold(leg.participant, leg.disconnectReason) } : {}),
     ...more,
   }
 }
@@ -216,6 +165,7 @@ export function webhookToken(
   return new SignJWT({ sha256: createHash('sha256').update(body).digest('base64') })
     .setProtectedHeader({ alg, typ: 'JWT' })
     .setIssuer(key)
+    .setIssuedAt(issuedAt)
     .setNotBefore(issuedAt)
     .setExpirationTime(issuedAt + 5 * 60)
     .sign(Buffer.from(secret))

@@ -148,7 +148,7 @@ describe('auto_create_room', () => {
     const unnamed = await mint(s, bearer, { auto_create_room: true })
     expect([...s.sfu.rooms.keys()]).toEqual([named.room, unnamed.room])
     expect(createRoom).toHaveBeenNthCalledWith(1, 'lesson', { emptySeconds: 300, departureSeconds: 60 })
-    expect(s.sfu.rooms.get('lesson')?.dispatches).toEqual([])
+    expect(s.sfu.rooms.get('lesson')?.dispatches.map(({ agentName }) => agentName)).toEqual([''])
   })
 
   test('false creates nothing', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { joinedScene } from './scene.ts'
-import { type Leg, postWebhook, type SfuParticipant, webhookEvent } from './sfu.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
+import type { Leg, SfuParticipant } from './sfu-rooms.ts'
 
 const LIVE = { status: 'live' }
 const DISCONNECTED = { status: 'disconnected' }

@@ -1,48 +1,40 @@
 import {
   AudioFrame,
   AudioSource,
-  type DisconnectReason,
+  DisconnectReason,
   LocalAudioTrack,
-  type RemoteParticipant,
   Room,
   RoomEvent,
   TrackPublishOptions,
   TrackSource,
 } from '@livekit/rtc-node'
+import type { JoinOptions, Participant } from '../scenarios/stack.ts'
+import { secondLeg } from './leg.ts'
 import { until } from './processes.ts'
 
 const SAMPLE_RATE = 48_000
 
 /** A participant that is really in the room, with media. */
-export interface Participant {
+export interface RtcParticipant extends Participant {
   room: Room
-  identity: string
-  sid: string
-  /** Undefined while it is connected. */
-  disconnected: () => DisconnectReason | undefined
-  whenDisconnected: Promise<DisconnectReason>
-  /** The other one of this identity, once it is seen. */
-  sees: (identity: string) => Promise<RemoteParticipant>
-  leave: () => Promise<void>
 }
 
-export interface JoinOptions {
-  /** Publishes a tone as microphone; default true. */
-  audio?: boolean
-  /** Another way into the same LiveKit. */
-  url?: string
-}
-
-export async function join(url: string, token: string, { audio = true }: JoinOptions = {}): Promise<Participant> {
+/** Joins LiveKit at this URL with a real client. */
+export async function join(
+  url: string,
+  token: string,
+  { audio = true, publish }: JoinOptions = {},
+): Promise<RtcParticipant> {
+  const door = publish === undefined ? undefined : await secondLeg(url, publish)
   const room = new Room()
-  let reason: DisconnectReason | undefined
-  const whenDisconnected = new Promise<DisconnectReason>((resolve) => {
+  let reason: string | undefined
+  const whenDisconnected = new Promise<string>((resolve) => {
     room.once(RoomEvent.Disconnected, (why) => {
-      reason = why
-      resolve(why)
+      reason = DisconnectReason[why]
+      resolve(reason)
     })
   })
-  await room.connect(url, token, { autoSubscribe: true, dynacast: false })
+  await room.connect(door?.url ?? url, token, { autoSubscribe: true, dynacast: false })
   const self = room.localParticipant
   if (!self) throw new Error('connected as nobody')
   const source = audio ? await publishTone(room) : undefined
@@ -56,6 +48,7 @@ export async function join(url: string, token: string, { audio = true }: JoinOpt
     async leave() {
       if (reason === undefined) await room.disconnect()
       await source?.close()
+      door?.close()
     },
   }
 }

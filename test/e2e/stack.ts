@@ -4,29 +4,23 @@ import { join } from 'node:path'
 import { dispose } from '@livekit/rtc-node'
 import { RoomServiceClient } from 'livekit-server-sdk'
 import { afterAll, afterEach, beforeAll, beforeEach, describe } from 'vitest'
-import { type Api, apiAt } from './api.ts'
+import type * as shared from '../scenarios/stack.ts'
+import { apiAt } from './api.ts'
 import { liveKitServer } from './binaries.ts'
 import { type LiveKitServer, liveKit } from './livekit-server.ts'
-import { type JoinOptions, join as joinRoom, type Participant } from './participant.ts'
+import { join as joinRoom, type RtcParticipant } from './participant.ts'
 import { type Service, service, servicePort } from './service.ts'
 
 /** A suite that needs a real livekit-server; global-setup.ts says when there is none. */
 export const describeWithLiveKit = describe.skipIf(!liveKitServer())
 
-export interface Stack {
+export interface Stack extends shared.Stack {
   livekit: LiveKitServer
   service: Service
-  api: Api
-  /** LiveKit's own view, with the server's key. */
-  rooms: RoomServiceClient
-  /** Joins with the token; whoever is still there after the test is made to leave. */
-  join: (token: string, options?: JoinOptions) => Promise<Participant>
+  join: (token: string, options?: shared.JoinOptions) => Promise<RtcParticipant>
 }
 
-export interface StackOptions {
-  webhooks?: boolean
-  /** Settings of the service. */
-  env?: Record<string, string>
+export interface StackOptions extends shared.StackOptions {
   /** What `node` runs as the service; the built one if not given. */
   program?: string[]
 }
@@ -38,7 +32,7 @@ export interface StackOptions {
 export function useStack({ webhooks = true, env = {}, program }: StackOptions = {}): () => Stack {
   let folder: string
   let stack: Stack | undefined
-  let participants: Participant[] = []
+  let participants: RtcParticipant[] = []
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'behalf-e2e-'))
@@ -51,8 +45,8 @@ export function useStack({ webhooks = true, env = {}, program }: StackOptions = 
       service: behalf,
       api: apiAt(behalf),
       rooms: new RoomServiceClient(server.url, 'devkey', 'secret'),
-      async join(token, options = {}) {
-        const participant = await joinRoom(options.url ?? server.url, token, options)
+      async join(token, options) {
+        const participant = await joinRoom(server.url, token, options)
         participants.push(participant)
         return participant
       },

@@ -2,12 +2,12 @@ import { createHash, randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { type Agent, type Api, apiAt, type Ticket, type User } from '../e2e/api.ts'
 import type { Service } from '../e2e/service.ts'
-import { type Leg, type Sfu, webhookEvent, webhookToken } from '../sfu.ts'
+import { type Sfu, webhookEvent, webhookToken } from '../sfu.ts'
+import type { Leg } from '../sfu-rooms.ts'
+import { DEV_KEY } from '../sfu-webhooks.ts'
 
 const Refreshed = z.object({ refresh_token: z.string() })
 const Stored = z.object({ seq: z.number() })
-/** LiveKit's development pair, which the service under test uses as well. */
-const DEV_KEY = { key: 'devkey', secret: 'secret' }
 
 export const refreshTokenOf = (answer: unknown) => Refreshed.parse(answer).refresh_token
 

@@ -1,4 +1,5 @@
-import { type Leg, type Sfu, type SfuParticipant, webhookEvent } from '../sfu.ts'
+import { type Sfu, webhookEvent } from '../sfu.ts'
+import type { Leg, SfuParticipant } from '../sfu-rooms.ts'
 import type { Fate } from './history.ts'
 
 const key = (leg: Leg) => `${leg.room.sid} ${leg.participant.sid}`

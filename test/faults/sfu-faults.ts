@@ -1,4 +1,5 @@
-import type { Sfu, SfuParticipant } from '../sfu.ts'
+import type { Sfu } from '../sfu.ts'
+import type { SfuParticipant } from '../sfu-rooms.ts'
 
 /** A session whose user is not in its room. */
 export interface Absent {

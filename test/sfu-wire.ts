@@ -1,0 +1,47 @@
+import { AgentDispatch, ParticipantInfo, Room } from 'livekit-server-sdk'
+import type { DisconnectReason, SfuDispatch, SfuParticipant, SfuRoom } from './sfu-rooms.ts'
+
+// LiveKit's messages in its two forms of JSON: Twirp answers name every field, webhooks leave defaults out.
+
+const TWIRP = { emitDefaultValues: true, useProtoFieldName: true } as const
+const seconds = (ms: number) => String(Math.floor(ms / 1000))
+
+/** livekit.Room as RoomService answers with it. */
+export const roomAnswer = ({ sid, name, emptyTimeout, departureTimeout, createdAtMs }: SfuRoom) =>
+  Room.fromJson({
+    ...{ sid, name, emptyTimeout, departureTimeout },
+    creationTime: seconds(createdAtMs),
+    creationTimeMs: String(createdAtMs),
+    turnPassword: 'unused',
+    enabledCodecs: [{ mime: 'audio/opus' }],
+  }).toJson(TWIRP)
+
+function participantInfo(participant: SfuParticipant, disconnectReason: DisconnectReason | 'UNKNOWN_REASON') {
+  const { joinedAtMs, ...fields } = participant
+  return ParticipantInfo.fromJson({
+    ...fields,
+    joinedAt: seconds(joinedAtMs),
+    joinedAtMs: String(joinedAtMs),
+    // A second leg may only publish.
+    permission: { canSubscribe: !fields.identity.includes('#'), canPublish: true, canPublishData: true },
+    disconnectReason,
+  })
+}
+
+/** livekit.ParticipantInfo as RoomService answers with it. */
+export const participantAnswer = (participant: SfuParticipant) =>
+  participantInfo(participant, 'UNKNOWN_REASON').toJson(TWIRP)
+
+/** livekit.ParticipantInfo as a webhook carries it. */
+export const participantTold = (participant: SfuParticipant, disconnectReason?: DisconnectReason) =>
+  participantInfo(participant, disconnectReason ?? 'UNKNOWN_REASON').toJson()
+
+/** livekit.AgentDispatch as AgentDispatchService answers with it. */
+export const dispatchAnswer = ({ createdAtMs, ...fields }: SfuDispatch) =>
+  AgentDispatch.fromJson({ ...fields, state: { createdAt: `${createdAtMs}000000` } }).toJson(TWIRP)
+
+/** How livekit-server words a refusal of its own, without Twirp's `meta`. */
+export const refusal = (status: number, code: 'not_found' | 'unavailable', what: string) => ({
+  status,
+  body: { code, msg: `twirp error unknown: ${what}` },
+})
