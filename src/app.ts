@@ -71,8 +71,20 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
 
   const background = backgroundOf(log)
   const removal = removalOf({ sessions, livekit, now })
-  const followUp = followUpOf({ removal, dispatcher: dispatcher({ sessions, livekit }), background })
-  const { reconcile } = reconciler({ sessions, rooms, livekit, removal, followUp, background, rules, now, log })
+  const dispatches = dispatcher({ sessions, livekit, now })
+  const followUp = followUpOf({ removal, dispatcher: dispatches, background })
+  const { reconcile } = reconciler({
+    sessions,
+    rooms,
+    livekit,
+    removal,
+    dispatcher: dispatches,
+    followUp,
+    background,
+    rules,
+    now,
+    log,
+  })
 
   const tokens = accessTokens({ keys, publicUrl: config.publicUrl, now })
   const accounts = accountsOf({ users, keys: store.keys, tokens, now })

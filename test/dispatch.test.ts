@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
+import { dispatcher } from '../src/sessions/dispatch.ts'
 import { type Scene, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { post } from './support.ts'
@@ -9,6 +10,7 @@ const TUTOR = { room_config: { agents: [{ agent_name: 'tutor', metadata: 'level 
 async function setUp() {
   const s = await scene()
   await s.accounts.create('tutor', [])
+  s.sfu.workers.add('tutor')
   return { s, user: await s.newUser() }
 }
 
@@ -109,6 +111,63 @@ describe('a session whose presence opens', () => {
     expect(s.sfu.asked('ListDispatch')).toBe(0)
   })
 })
+
+describe('a dispatch that no worker took', () => {
+  /** A user in the room, dispatched for while there is no worker. */
+  async function untaken() {
+    const { s, user } = await setUp()
+    s.sfu.workers.clear()
+    const session = await s.newSession(user, TUTOR)
+    const leg = s.sfu.join(session.joinToken)
+    await reconcileAfter(s, 0)
+    const jobs = () => s.sfu.rooms.get(session.room)?.dispatches.map((dispatch) => dispatch.jobs.length)
+    return { s, user, ...session, leg, jobs }
+  }
+
+  test('is made anew until a worker is there, and no more', async () => {
+    const { s, room, pair, jobs } = await untaken()
+    for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
+    expect(s.sfu.asked('CreateDispatch')).toBe(3)
+    expect(jobs()).toEqual([0])
+    s.sfu.workers.add('tutor')
+    for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
+    expect(s.sfu.asked('CreateDispatch')).toBe(4)
+    expect(jobs()).toEqual([1])
+    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+  })
+
+  test('has ten seconds to be taken', async () => {
+    const { s } = await untaken()
+    await reconcileAfter(s, 10)
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+    await reconcileAfter(s, 0.001)
+    expect(s.sfu.asked('CreateDispatch')).toBe(1)
+  })
+
+  test('is made anew by one of two instances', async () => {
+    const { s, jobs } = await untaken()
+    s.clock.advance(20)
+    const [stored] = await s.store.sessions.listUnfinished()
+    if (!stored) throw new Error('There is no session')
+    const instances = [dispatcher(deps(s)), dispatcher(deps(s))]
+    const renewed = await Promise.all(instances.map((instance) => instance.renew(stored)))
+    expect(renewed.sort()).toEqual([false, true])
+    expect(jobs()).toEqual([0])
+  })
+
+  test('is left alone when an agent is in the room, or its user is not', async () => {
+    const { s, user, room, leg } = await untaken()
+    s.sfu.enter(room, { identity: 'agent-AJ_1', kind: 'AGENT' })
+    await reconcileAfter(s, 20)
+    s.sfu.remove(room, 'agent-AJ_1')
+    s.sfu.leave(leg)
+    s.sfu.enter(room, { identity: user.id, attributes: { sessionId: 'another' } })
+    await reconcileAfter(s, 20)
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+  })
+})
+
+const deps = ({ store, livekit, clock }: Scene) => ({ sessions: store.sessions, livekit, now: clock.now })
 
 test('a webhook is answered before LiveKit is asked for the dispatch', async () => {
   const { s, user } = await setUp()

@@ -26,6 +26,8 @@ export interface SfuDispatch {
   room: string
   metadata: string
   createdAtMs: number
+  /** Taken by a worker that was there when it was made; none comes later. */
+  jobs: Array<{ id: string }>
 }
 
 export interface SfuRoom extends Timeouts {
@@ -80,11 +82,12 @@ const JoinClaims = z.object({
     .prefault({}),
 })
 
-export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'EV') => `${prefix}_${randomBytes(8).toString('hex')}`
+export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'AJ' | 'EV') => `${prefix}_${randomBytes(8).toString('hex')}`
 
 /** Rooms and who is in them, as a LiveKit server of one node keeps them, and what it tells of each change. */
 export function sfuRooms() {
   const rooms = new Map<string, SfuRoom>()
+  const workers = new Set<string>()
   const listeners = new Set<(told: Told) => void>()
   const tell = (told: Told) => {
     for (const listener of listeners) listener(told)
@@ -152,16 +155,26 @@ export function sfuRooms() {
   }
 
   function dispatch(room: SfuRoom, agentName: string, metadata: string): SfuDispatch {
-    const created = { id: newSid('AD'), agentName, room: room.name, metadata, createdAtMs: Date.now() }
+    const jobs = workers.has(agentName) ? [{ id: newSid('AJ') }] : []
+    const created = { id: newSid('AD'), agentName, room: room.name, metadata, createdAtMs: Date.now(), jobs }
     room.dispatches.push(created)
     return created
   }
 
+  function undispatch(name: string, id: string): SfuDispatch | undefined {
+    const dispatches = rooms.get(name)?.dispatches ?? []
+    const index = dispatches.findIndex((dispatch) => dispatch.id === id)
+    return index < 0 ? undefined : dispatches.splice(index, 1)[0]
+  }
+
   return {
     rooms,
+    /** The names of the agents that have a worker now. */
+    workers,
     named,
     enter,
     dispatch,
+    undispatch,
     /** Calls back on everything that LiveKit sends a webhook about, as it happens. */
     onTold: (listener: (told: Told) => void) => void listeners.add(listener),
     /** Joins with a join token as a client would; `given` is for what no well-behaved client does. */

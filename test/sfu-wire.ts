@@ -37,8 +37,8 @@ export const participantTold = (participant: SfuParticipant, disconnectReason?: 
   participantInfo(participant, disconnectReason ?? 'UNKNOWN_REASON').toJson()
 
 /** livekit.AgentDispatch as AgentDispatchService answers with it. */
-export const dispatchAnswer = ({ createdAtMs, ...fields }: SfuDispatch) =>
-  AgentDispatch.fromJson({ ...fields, state: { createdAt: `${createdAtMs}000000` } }).toJson(TWIRP)
+export const dispatchAnswer = ({ createdAtMs, jobs, ...fields }: SfuDispatch) =>
+  AgentDispatch.fromJson({ ...fields, state: { createdAt: `${createdAtMs}000000`, jobs } }).toJson(TWIRP)
 
 /** How livekit-server words a refusal of its own, without Twirp's `meta`. */
 export const refusal = (status: number, code: 'not_found' | 'unavailable', what: string) => ({

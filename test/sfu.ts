@@ -25,6 +25,7 @@ const Body = z.object({
   identity: z.string().default(''),
   agentName: z.string().default(''),
   metadata: z.string().default(''),
+  dispatchId: z.string().default(''),
   emptyTimeout: z.number().default(0),
   departureTimeout: z.number().default(0),
 })
@@ -33,6 +34,7 @@ type Body = z.infer<typeof Body>
 const ok = (body: unknown) => ({ status: 200, body })
 const unauthenticated = { status: 401, body: { code: 'unauthenticated', msg: 'permissions denied' } }
 const noParticipant = refusal(404, 'not_found', 'participant does not exist')
+const noDispatch = refusal(404, 'not_found', 'dispatch ID not found')
 const noRoom = refusal(404, 'not_found', 'requested room does not exist')
 // LiveKit asks whichever node has the room, and waits 3 s for it to answer.
 const noNode = refusal(503, 'unavailable', 'no response from servers')
@@ -42,7 +44,7 @@ const noNode = refusal(503, 'unavailable', 'no response from servers')
  * participants behind Twirp's JSON, which can stop answering. Needs no closing: it does not keep the process alive.
  */
 export async function startSfu() {
-  const { rooms, named, dispatch, ...acts } = sfuRooms()
+  const { rooms, named, dispatch, undispatch, ...acts } = sfuRooms()
   const questions: Question[] = []
   const interrupts = new Map<string, () => void>()
   let gate = Promise.resolve()
@@ -68,6 +70,10 @@ export async function startSfu() {
     },
     'AgentDispatchService/CreateDispatch': ({ room, agentName, metadata }) =>
       ok(dispatchAnswer(dispatch(named(room), agentName, metadata))),
+    'AgentDispatchService/DeleteDispatch': ({ room, dispatchId }) => {
+      const deleted = undispatch(room, dispatchId)
+      return deleted ? ok(dispatchAnswer(deleted)) : noDispatch
+    },
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse) {

@@ -5,8 +5,9 @@ import type { LiveKit, Participant } from './livekit.ts'
 
 /** Seconds LiveKit has to answer one question. */
 const TIMEOUT_SECONDS = 2
-/** livekit.ParticipantInfo.Kind STANDARD and State ACTIVE; the SDK does not export the first enum. */
+/** livekit.ParticipantInfo.Kind STANDARD and AGENT, and State ACTIVE; the SDK does not export the first enum. */
 const STANDARD = 0
+const AGENT = 4
 const ACTIVE = 2
 
 /** The real thing, over RoomService and AgentDispatchService (Twirp). */
@@ -38,11 +39,21 @@ export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
         false,
       ),
     listDispatches: async (room) =>
-      (await ask(dispatches.listDispatch(room), [])).map(({ agentName, metadata }) => ({ agentName, metadata })),
+      (await ask(dispatches.listDispatch(room), [])).map(({ id, agentName, metadata, state }) => ({
+        id,
+        agentName,
+        metadata,
+        isTaken: (state?.jobs.length ?? 0) > 0,
+      })),
     async createDispatch(room, { agentName, metadata }) {
       const created = await ask(dispatches.createDispatch(room, agentName, { metadata }), null)
       if (!created) throw unavailable()
     },
+    deleteDispatch: (room, id) =>
+      ask(
+        dispatches.deleteDispatch(id, room).then(() => true),
+        false,
+      ),
   }
 }
 
@@ -76,6 +87,7 @@ export function toParticipant(info: ParticipantInfo): Participant {
     identity: info.identity,
     attributes: info.attributes,
     isStandard: (info.kind as number) === STANDARD,
+    isAgent: (info.kind as number) === AGENT,
     isActive: (info.state as number) === ACTIVE,
   }
 }

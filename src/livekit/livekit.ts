@@ -5,6 +5,8 @@ export interface Participant {
   attributes: Record<string, string>
   /** A plain user connection; agents, egress, SIP and so on are not. */
   isStandard: boolean
+  /** The participant of an agent's job. */
+  isAgent: boolean
   /** Media is up. Before that a participant is joining, not present. */
   isActive: boolean
 }
@@ -14,9 +16,15 @@ export interface Room {
   name: string
 }
 
-export interface Dispatch {
+export interface NewDispatch {
   agentName: string
   metadata: string
+}
+
+export interface Dispatch extends NewDispatch {
+  id: string
+  /** A worker took it. LiveKit offers it to the workers that are there when it is made, and never again. */
+  isTaken: boolean
 }
 
 export interface RoomTimeouts {
@@ -42,5 +50,7 @@ export interface LiveKit {
   /** Removes whoever holds the identity now; false when nobody does. */
   removeParticipant(room: string, identity: string): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
-  createDispatch(room: string, dispatch: Dispatch): Promise<void>
+  createDispatch(room: string, dispatch: NewDispatch): Promise<void>
+  /** False when there is no such dispatch. */
+  deleteDispatch(room: string, id: string): Promise<boolean>
 }

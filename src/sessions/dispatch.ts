@@ -1,10 +1,11 @@
-import type { LiveKit } from '../livekit/livekit.ts'
+import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from './store.ts'
 
 export interface DispatcherDeps {
   sessions: SessionStore
   livekit: LiveKit
+  now: () => number
 }
 
 export interface Dispatcher {
@@ -14,19 +15,43 @@ export interface Dispatcher {
    * @throws AppError `livekit_unavailable`; the reconciler comes back to it.
    */
   ensure(session: Session, sid: string): Promise<void>
+  /**
+   * Makes the session's dispatch anew when no worker has taken it: LiveKit offers it only to the workers of that moment.
+   * @returns whether it did. @throws AppError `livekit_unavailable`
+   */
+  renew(session: Session): Promise<boolean>
 }
 
-export function dispatcher({ sessions, livekit }: DispatcherDeps): Dispatcher {
-  const once = singleFlight<void>()
+/** How long a worker may take to accept a job. */
+const ACCEPTED_WITHIN_MS = 10_000
+
+export function dispatcher({ sessions, livekit, now }: DispatcherDeps): Dispatcher {
+  const ensuring = singleFlight<void>()
+  const renewing = singleFlight<boolean>()
+
+  const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
+    (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && sessionIdOf(d.metadata) === id)
+
   return {
     ensure: (session, sid) =>
-      once(session.id, async () => {
+      ensuring(session.id, async () => {
         const { agentName, room } = session
         if (agentName === null) return
-        const dispatches = await livekit.listDispatches(room)
-        const exists = dispatches.some((d) => d.agentName === agentName && sessionIdOf(d.metadata) === session.id)
+        const exists = (await dispatchesOf(session)).length > 0
         if (!exists) await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
-        await sessions.markDispatched(session.id, sid)
+        await sessions.markDispatched(session.id, sid, now())
+      }),
+    renew: (session) =>
+      renewing(session.id, async () => {
+        const { id, agentName, room, dispatchedAt } = session
+        const before = now() - ACCEPTED_WITHIN_MS
+        if (agentName === null || dispatchedAt === null || dispatchedAt >= before) return false
+        const untaken = await dispatchesOf(session)
+        if (untaken.some(({ isTaken }) => isTaken)) return false
+        if (!(await sessions.claimRedispatch(id, { before, at: now() }))) return false
+        await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
+        for (const dispatch of untaken) await livekit.deleteDispatch(room, dispatch.id)
+        return true
       }),
   }
 }

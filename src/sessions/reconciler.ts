@@ -1,10 +1,11 @@
 import type { Logger } from 'pino'
 import type { Background } from '../background.ts'
 import { AppError } from '../errors.ts'
-import type { LiveKit } from '../livekit/livekit.ts'
+import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import type { RoomStore } from '../rooms/store.ts'
 import { singleFlight } from '../single-flight.ts'
-import { answerFor } from './evidence.ts'
+import type { Dispatcher } from './dispatch.ts'
+import { answerFor, isUserOf } from './evidence.ts'
 import type { FollowUp } from './follow-up.ts'
 import type { Fact, Rules } from './lifecycle.ts'
 import type { Removal } from './removal.ts'
@@ -15,6 +16,7 @@ export interface ReconcilerDeps {
   rooms: RoomStore
   livekit: LiveKit
   removal: Removal
+  dispatcher: Dispatcher
   followUp: FollowUp
   background: Background
   rules: Rules
@@ -32,7 +34,7 @@ const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
 export function reconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, rooms, livekit, removal, followUp, background, rules, now, log } = deps
+  const { sessions, rooms, livekit, removal, dispatcher, followUp, background, rules, now, log } = deps
   const once = singleFlight<boolean>()
 
   async function reconcile(): Promise<boolean> {
@@ -63,6 +65,19 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
       const session = await sessions.find(sessionId)
       // An ended participant can come back with the tokens that LiveKit gave it.
       if (session?.room === room && session.endedAt !== null) background.run('remove', () => removal.remove(session))
+    }
+    await renewDispatches(ofRoom, participants)
+  }
+
+  /** Whoever is in the room and was promised an agent gets one, also when its worker came later. */
+  async function renewDispatches(ofRoom: Session[], participants: Participant[]): Promise<void> {
+    const promised = ofRoom.filter((session) =>
+      participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
+    )
+    if (participants.filter(({ isAgent }) => isAgent).length >= promised.length) return
+    for (const session of promised) {
+      if (!(await dispatcher.renew(session))) continue
+      log.warn({ sessionId: session.id, agent: session.agentName }, 'no worker took the dispatch; it is made anew')
     }
   }
 

@@ -17,6 +17,8 @@ export interface Session {
   agentData: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
+  /** When it was found or made. */
+  dispatchedAt: number | null
 }
 
 export interface NewSession {
@@ -89,7 +91,9 @@ export interface SessionStore {
   /** Ended sessions whose participant LiveKit has not yet confirmed to be gone. */
   listToRemove(): Promise<Session[]>
   markRemoved(id: string, at: number): Promise<void>
-  markDispatched(id: string, sid: string): Promise<void>
+  markDispatched(id: string, sid: string, at: number): Promise<void>
+  /** True for one of all that ask: the dispatch of this unfinished session, marked before then, is its to make anew. */
+  claimRedispatch(id: string, times: { before: number; at: number }): Promise<boolean>
   /**
    * Deletes sessions that ended before and that LiveKit confirmed to be out of their room, with all that is known of them;
    * at most `limit` rows. Returns how many.

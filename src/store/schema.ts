@@ -119,6 +119,8 @@ export const sessions = sqliteTable(
     agentData: text('agent_data'),
     /** The presence whose dispatch was confirmed. */
     dispatchedSid: text('dispatched_sid'),
+    /** When it was found there, or made. */
+    dispatchedAt: integer('dispatched_at'),
     /** When LiveKit confirmed that nobody of this ended session is in the room. */
     removedAt: integer('removed_at'),
     lastSeq: integer('last_seq').notNull().default(0),

@@ -21,6 +21,7 @@ const columns = {
   agentName: sessions.agentName,
   agentData: sessions.agentData,
   dispatchedSid: sessions.dispatchedSid,
+  dispatchedAt: sessions.dispatchedAt,
 }
 
 /** Sessions in SQLite. The rules are `lifecycle.ts`; here they are only loaded, applied and saved in one transaction. */
@@ -171,9 +172,14 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
       write(() => {
         db.update(sessions).set({ removedAt: at }).where(eq(sessions.id, id)).run()
       }),
-    markDispatched: (id, sid) =>
+    markDispatched: (id, sid, at) =>
       write(() => {
-        db.update(sessions).set({ dispatchedSid: sid }).where(eq(sessions.id, id)).run()
+        db.update(sessions).set({ dispatchedSid: sid, dispatchedAt: at }).where(eq(sessions.id, id)).run()
+      }),
+    claimRedispatch: (id, { before, at }) =>
+      write(() => {
+        const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, before))
+        return db.update(sessions).set({ dispatchedAt: at }).where(due).run().changes === 1
       }),
     pruneEnded: (endedBefore, limit) => write(() => pruneEnded(endedBefore, limit)),
     prune: (before, limit) =>

@@ -9,7 +9,7 @@ const Work = z.object({ status: z.literal('working'), step: z.number(), job: z.s
 
 // The real @livekit/agents worker of examples/agent-ts: its job processes take seconds to start.
 describeWithLiveKit('a dispatched worker', () => {
-  const stack = useStack()
+  const stack = useStack({ env: { RECONCILE_SECONDS: '2' } })
   let worker: RunningProcess | undefined
   afterEach(async ({ task }) => {
     await worker?.stop('SIGINT')
@@ -36,6 +36,20 @@ describeWithLiveKit('a dispatched worker', () => {
       await api.end(user, ticket.session_id)
       const log = worker.log
       await until('the worker stops', () => log().includes('refused: 409 session_ended'))
+    }, 90_000)
+
+    test('started after the user has come in, it gets the job all the same', async () => {
+      const { api, join } = stack()
+      const agent = await api.agent('latecomer')
+      const user = await api.guest()
+      const ticket = await api.mint(user, { room_config: { agents: [{ agent_name: 'latecomer' }] } })
+      await join(ticket.token)
+      await api.untilStatus(user, ticket.session_id, 'live')
+      worker = await startWorker(stack(), agent)
+
+      const [job] = await jobsOf(api, user, ticket.session_id)
+      expect(job).toMatch(/^AJ_/)
+      expect(worker.log()).toContain(`for user ${user.id} in room ${ticket.room}`)
     }, 90_000)
 
     test('in a room made before, every session gets a job of its own with its own pair', async () => {

@@ -27,6 +27,7 @@ const CREATE = 'RoomService/CreateRoom'
 const ROOMS = 'RoomService/ListRooms'
 const DISPATCH = 'AgentDispatchService/CreateDispatch'
 const DISPATCHES = 'AgentDispatchService/ListDispatch'
+const UNDISPATCH = 'AgentDispatchService/DeleteDispatch'
 
 /** Each ends with the end of its room. */
 const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
@@ -55,6 +56,7 @@ const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
     await ask(DISPATCHES)
     await ask(DISPATCH, { agentName: 'coach', metadata: 'level 4' })
     await ask(DISPATCHES)
+    await ask(UNDISPATCH, { dispatchId: 'AD_unknown' })
     await ask(GET, { identity: 'eve' })
     await ask(REMOVE, { identity: 'eve' })
     await ada.leave()

@@ -131,6 +131,7 @@ function answerOf({ askedAt, listed }: Question): Extract<Fact, { kind: 'answer'
     identity: OURS.userId,
     attributes: { sessionId: listed.whose === 'ours' ? OURS.id : 'sess_other' },
     isStandard: true,
+    isAgent: false,
     isActive: listed.phase === 'active',
   }
   return answerFor(OURS, participant ? [participant] : [], askedAt) as Extract<Fact, { kind: 'answer' }>
