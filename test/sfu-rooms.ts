@@ -52,6 +52,7 @@ export type DisconnectReason =
   | 'PARTICIPANT_REMOVED'
   | 'ROOM_DELETED'
   | 'ROOM_CLOSED'
+  | 'SIGNAL_CLOSE'
 
 /** Something that LiveKit sends a webhook about. */
 export interface Told extends Pick<Leg, 'room'> {
@@ -186,10 +187,13 @@ export function sfuRooms() {
       return enter(video.room, { ...asMinted, ...given })
     },
     /** That connection ends; a newer one of the same identity stays. */
-    leave({ room: { name }, participant: { identity, sid } }: Leg): void {
+    leave(
+      { room: { name }, participant: { identity, sid } }: Leg,
+      reason: DisconnectReason = 'CLIENT_INITIATED',
+    ): void {
       const room = rooms.get(name)
       const participant = room?.participants.get(identity)
-      if (room && participant?.sid === sid) sendOut(room, participant, 'CLIENT_INITIATED')
+      if (room && participant?.sid === sid) sendOut(room, participant, reason)
     },
     /** Whoever holds the identity now is sent out; false when nobody does. */
     remove(name: string, identity: string): boolean {

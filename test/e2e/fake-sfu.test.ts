@@ -14,7 +14,9 @@ interface Stage {
   ask: (method: string, more?: Record<string, unknown>, grants?: 'all' | 'none') => Promise<void>
   /** Resolves when the participant is listed as active. */
   join: (identity: string, more?: JoinOptions & { agent?: boolean }) => Promise<Participant>
-  untilGone: (participant: Participant) => Promise<void>
+  /** Comes no further than signalling; the returned function drops the connection. */
+  joinSignalOnly: (identity: string) => Promise<() => void>
+  untilGone: (participant: Pick<Participant, 'identity'>) => Promise<void>
   /** Why the participant was disconnected. */
   reason: (participant: Participant) => Promise<void>
 }
@@ -100,6 +102,14 @@ const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
     await ada.leave()
     await reason(bot)
   },
+  'one whose media never comes up': async ({ ask, joinSignalOnly, untilGone }) => {
+    const drop = await joinSignalOnly('ada')
+    await ask(LIST)
+    drop()
+    await untilGone({ identity: 'ada' })
+    await ask(LIST)
+    await ask(DELETE)
+  },
   'a second leg': async ({ ask, join }) => {
     await join('ada', { publish: 'x' })
     await ask(LIST)
@@ -146,8 +156,13 @@ async function play(side: Side, room: string, act: (stage: Stage) => Promise<voi
       })
       return participant
     },
-    async untilGone({ identity, sid }) {
-      await until(`${identity} is gone`, async () => (await held(identity))?.sid !== sid)
+    async joinSignalOnly(identity) {
+      const drop = await side.joinSignalOnly(await joinToken(room, identity, false))
+      await until(`${identity} is listed`, () => held(identity))
+      return drop
+    },
+    async untilGone({ identity }) {
+      await until(`${identity} is gone`, async () => (await held(identity)) === undefined)
     },
     reason: async ({ identity, disconnected }) =>
       void answers.push(await until(`${identity} is disconnected`, disconnected)),

@@ -14,6 +14,7 @@ import { joinSfu } from '../sfu-client.ts'
 import { DEV_KEY, sendWebhooks } from '../sfu-webhooks.ts'
 import { liveKit } from './livekit-server.ts'
 import { join } from './participant.ts'
+import { joinSignalOnly } from './signal.ts'
 
 const Event = z.looseObject({
   event: z.string(),
@@ -43,6 +44,8 @@ export interface Side {
   /** Asks with every grant, or without any. */
   ask: (method: string, body: Record<string, unknown>, grants?: 'all' | 'none') => Promise<TwirpAnswer>
   join: (token: string, options?: JoinOptions) => Promise<Participant>
+  /** Joins and never brings its media up; the returned function drops the connection. */
+  joinSignalOnly: (token: string) => Promise<() => void>
   /** The webhooks about the room so far. */
   received: (room: string) => Received[]
   close: () => Promise<void>
@@ -57,6 +60,7 @@ export async function realSide(): Promise<Side> {
   return {
     ask: asking(server.url),
     join: (token, options) => join(server.url, token, { ...options, audio: false }),
+    joinSignalOnly: (token) => joinSignalOnly(server.url, token),
     received: receiver.received,
     async close() {
       await server.kill()
@@ -73,6 +77,10 @@ export async function fakeSide(): Promise<Side> {
   return {
     ask: asking(sfu.url),
     join: async (token, options) => joinSfu(sfu, token, options),
+    async joinSignalOnly(token) {
+      const leg = sfu.join(token, { state: 'JOINED' })
+      return () => sfu.leave(leg, 'SIGNAL_CLOSE')
+    },
     received: receiver.received,
     async close() {
       await sfu.kill()
