@@ -83,7 +83,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect((await requestToken(app, GRANT, basic(agent.id, agent.secret))).status).toBe(401)
 
     expect(await cli('enable', 'tutor')).toMatchObject({ code: 0, stderr: '' })
-    expect(await ask(token)).toMatchObject({ status: 200 })
+    expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+    expect(await ask(await agentToken(app, agent))).toMatchObject({ status: 200 })
   })
 
   it('gives a new secret, after which the old one and tokens issued before are refused', async () => {

@@ -250,7 +250,7 @@ describe('agent accounts', () => {
     expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])
   })
 
-  it('that are disabled are refused with a token issued before, and welcome again once enabled', async () => {
+  it('that are disabled are refused, and welcome again once enabled, but for tokens from before', async () => {
     const { test, app, agent, accounts, clock } = await appWithAgent()
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, agent)
@@ -262,7 +262,12 @@ describe('agent accounts', () => {
     await accounts.disable(agent.id)
     expect(await accounts.list()).toMatchObject([{ id: 'tutor', disabledAt: since }])
     await accounts.enable(agent.id)
-    expect(await ask(token)).toMatchObject({ status: 200 })
+    expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+    const fresh = await agentToken(app, agent)
+    expect(await ask(fresh)).toMatchObject({ status: 200 })
+    // It was not disabled.
+    await accounts.enable(agent.id)
+    expect(await ask(fresh)).toMatchObject({ status: 200 })
   })
 
   it('that are rekeyed refuse the old secret and tokens issued before it', async () => {

@@ -33,7 +33,7 @@ export interface AgentAccounts {
   list(): Promise<AgentSummary[]>
   /** Its secret and its access tokens are refused from the next request on. @throws AppError `agent_not_found` */
   disable(id: string): Promise<void>
-  /** @throws AppError `agent_not_found` */
+  /** Undoes `disable`, but for access tokens from before it. @throws AppError `agent_not_found` */
   enable(id: string): Promise<void>
   /**
    * A new secret. Without an overlap all older secrets and access tokens are refused at once. With one, in milliseconds,

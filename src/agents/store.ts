@@ -24,6 +24,7 @@ export interface AgentStore {
   listAgents(): Promise<Agent[]>
   /** Null for an unknown agent. Disabling a disabled one keeps its first time. */
   disableAgent(id: string, now: number): Promise<Agent | null>
+  /** A disabled one gets the next generation: what it was disabled for may still hold a token. Null for an unknown agent. */
   enableAgent(id: string): Promise<Agent | null>
   /** A new secret and the next generation, in one write, and no old secret; null for an unknown agent. */
   replaceSecret(id: string, secretHash: string): Promise<Agent | null>

@@ -39,7 +39,12 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .where(withId)
     .returning()
     .prepare()
-  const enable = db.update(agents).set({ disabledAt: null }).where(withId).returning().prepare()
+  const enable = db
+    .update(agents)
+    .set({ disabledAt: null, generation: sql`${agents.generation} + (${agents.disabledAt} is not null)` })
+    .where(withId)
+    .returning()
+    .prepare()
   const replaceSecret = db
     .update(agents)
     .set({
