@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { attemptLimit } from '../src/auth/attempts.ts'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
@@ -56,6 +57,13 @@ describe('a counter', () => {
     expect(await counter.count('a')).toMatchObject({ allowed: true, remaining: 1 })
   })
 
+  test('keeps no more of a long key than of a short one', async () => {
+    const counter = memoryCounters()(QUOTA)
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < 10_000; i++) await counter.count(`${i} ${randomBytes(8_000).toString('latin1')}`)
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(50_000_000)
+  })
+
   test('forgets a key when its window ends, and leaves no timer', async () => {
     fakeTime()
     const counter = memoryCounters()(QUOTA)
@@ -86,8 +94,8 @@ describe('guessing a password', () => {
   const BUSY = () => Promise.reject(new AppError('busy', 'busy'))
   const RIGHT = () => Promise.resolve('in')
 
-  function limited() {
-    const attempt = attemptLimit(memoryCounters(), {
+  function limited(counters = memoryCounters()) {
+    const attempt = attemptLimit(counters, {
       perAddress: { name: 'pair', count: 3, windowSeconds: 900 },
       perAccount: { name: 'account', count: 5, windowSeconds: 3600 },
     })
@@ -133,6 +141,19 @@ describe('guessing a password', () => {
     // And the rest is over within the hour.
     vi.advanceTimersByTime(3_600_000)
     expect(await code('203.0.113.1', RIGHT)).toBe('in')
+  })
+
+  test('by more addresses than can be told apart keeps no owner out where they signed in before', async () => {
+    fakeTime()
+    const { code } = limited(memoryCounters(50, 4))
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    vi.advanceTimersByTime(1_200_000)
+    for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    // What the account's own limit refused has taken nobody's place.
+    for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `somebody${i}@example.com`)).toBe('in')
+    for (let i = 0; i < 200; i++) await code(`192.0.3.${i}`, WRONG, `thrown${i}@away.example`)
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
   })
 
   test('the owner’s own success forgives the address, not the others', async () => {
@@ -183,9 +204,9 @@ describe('requests', () => {
     expect(rateHeaders(first)).toEqual(['"sign-ins";q=2;w=60', expect.stringMatching(/^"sign-ins";r=1;t=(60|59)$/)])
     const second = await from(t, '192.0.2.1', '/auth/login', nobody)
     expect(rateHeaders(second)).toEqual([
-      '"sign-ins";q=2;w=60, "failed-sign-ins";q=10;w=900, "failed-sign-ins-account";q=50;w=3600',
+      '"sign-ins";q=2;w=60, "failed-sign-ins-account";q=50;w=3600, "failed-sign-ins";q=10;w=900',
       expect.stringMatching(
-        /^"sign-ins";r=0;t=\d+, "failed-sign-ins";r=9;t=\d+, "failed-sign-ins-account";r=49;t=\d+$/,
+        /^"sign-ins";r=0;t=\d+, "failed-sign-ins-account";r=49;t=\d+, "failed-sign-ins";r=9;t=\d+$/,
       ),
     ])
     const third = await from(t, '192.0.2.1', '/auth/login', nobody)

@@ -34,6 +34,8 @@ export function attemptLimit(
   { perAddress, perAccount }: AttemptLimits = { perAddress: PER_ADDRESS, perAccount: PER_ACCOUNT },
 ) {
   const pairs = counters(perAddress)
+  // Their own, so that no flood from elsewhere can fill what owners depend on.
+  const knownPairs = counters(perAddress)
   const accounts = counters(perAccount)
   const known = lastAdded(MAX_KNOWN)
 
@@ -43,25 +45,25 @@ export function attemptLimit(
     const accountKey = createHash('sha256').update(account).digest('base64url')
     const pairKey = `${accountKey} ${address}`
     const isKnown = known.has(pairKey)
-
-    // Counted before, so that many at once are not more than many in turn.
-    await countOne(pairs, pairKey)
-    if (!isKnown) {
-      await countOne(accounts, accountKey).catch(async (error: unknown) => {
-        await pairs.giveBack(pairKey)
-        throw error
-      })
-    }
+    const pair = isKnown ? knownPairs : pairs
     const forgive = () => (isKnown ? undefined : accounts.giveBack(accountKey))
+
+    // Counted before, so that many at once are not more than many in turn; the account first, so that what it refuses
+    // leaves nothing behind.
+    if (!isKnown) await countOne(accounts, accountKey)
+    await countOne(pair, pairKey).catch(async (error: unknown) => {
+      await forgive()
+      throw error
+    })
     try {
       const signedIn = await signIn()
       known.add(pairKey)
-      await pairs.reset(pairKey)
+      await pair.reset(pairKey)
       await forgive()
       return signedIn
     } catch (error) {
       if (!(error instanceof AppError && error.code === 'invalid_credentials')) {
-        await pairs.giveBack(pairKey)
+        await pair.giveBack(pairKey)
         await forgive()
       }
       throw error

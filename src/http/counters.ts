@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 
 /** So many in so long; `name` is what the RateLimit headers call it. */
@@ -36,13 +36,17 @@ const SHARED_KEYS = 1024
 
 /** Counters of this process. A key goes when its window ends. */
 export function memoryCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
+  const salt = randomBytes(16)
   return (quota) => {
     const limiter = new RateLimiterMemory({ points: quota.count, duration: quota.windowSeconds })
     let keys = 0
 
+    // Hashed, so that a client's own words take no more room than others, and salted, so that nobody can choose its place.
     async function place(key: string): Promise<string> {
-      if (keys < maxKeys || (await limiter.get(key)) !== null) return key
-      return `shared ${createHash('sha256').update(key).digest().readUInt16BE() % sharedKeys}`
+      const hash = createHash('sha256').update(salt).update(key).digest()
+      const own = hash.toString('base64url')
+      if (keys < maxKeys || (await limiter.get(own)) !== null) return own
+      return `shared ${hash.readUInt16BE() % sharedKeys}`
     }
 
     function noteKey({ isFirstInDuration }: RateLimiterRes): void {
