@@ -167,6 +167,25 @@ describe('on a real connection', () => {
     await isUp(url)
   })
 
+  test('some requests sent without waiting are answered in turn, too many end the connection', async () => {
+    const { app } = await makeApp()
+    const { port, url } = await served({ app })
+    const request = lines('GET /openapi.json HTTP/1.1', 'Host: x', '')
+    const last = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
+    const { answer } = await said(dial(port), request.repeat(SERVER_LIMITS.maxPipelined - 1) + last)
+    expect(answer.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(SERVER_LIMITS.maxPipelined)
+    let answered = 0
+    const inner = app.fetch
+    app.fetch = (...args: Parameters<typeof inner>) => {
+      answered++
+      return inner(...args)
+    }
+    const flooded = await served({ app })
+    await said(dial(flooded.port), request.repeat(1000))
+    expect(answered).toBeLessThanOrEqual(SERVER_LIMITS.maxPipelined)
+    await isUp(url)
+  })
+
   test('connections beyond the limit are closed, and those within it served', async () => {
     const { port } = await served(await makeApp(), { ...SERVER_LIMITS, maxConnections: 5 })
     const first = dial(port)
