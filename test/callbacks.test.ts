@@ -94,6 +94,17 @@ describe('GET /agent/context', () => {
     })
   })
 
+  test('is asked by HEAD as well, without the body', async () => {
+    const s = await scene()
+    const agent = await s.newAgent()
+    const { pair } = await s.present()
+    const headers = { Authorization: `Bearer ${agent.bearer}` }
+    const head = (about: Record<string, string>) =>
+      s.app.request(`/agent/context?${new URLSearchParams(about)}`, { method: 'HEAD', headers })
+    expect((await head({ ...pair })).status).toBe(200)
+    expect((await head({ ...pair, userId: 'another' })).status).toBe(403)
+  })
+
   test('tells a registered user’s name and e-mail, and nothing secret', async () => {
     const s = await scene()
     const agent = await s.newAgent()

@@ -69,7 +69,7 @@ export function callbackGuard({ limits, tokens, agents, sessions, audit, livenes
 
   return ({ scope, input, mayWrapUp, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
     const livePair = createMiddleware<CallbackEnv>(async function livePair(c, next) {
-      const { userId, sessionId } = parse(input, c.req.method === 'GET' ? readQuery(c) : await readJson(c))
+      const { userId, sessionId } = parse(input, readsQuery(c) ? readQuery(c) : await readJson(c))
       const session = await sessions.find(sessionId)
       if (!session || session.userId !== userId) {
         throw new AppError('session_mismatch', 'There is no session of that id for that user.')
@@ -119,6 +119,9 @@ export function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
       })
   }
 }
+
+/** HEAD is answered as GET is, without the body (RFC 9110 §9.3.2). */
+const readsQuery = ({ req }: CallbackContext) => req.method === 'GET' || req.method === 'HEAD'
 
 /** A repeated parameter stays a list, which no schema of a pair takes. */
 function readQuery(c: CallbackContext): Record<string, string | string[]> {
