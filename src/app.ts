@@ -115,7 +115,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   })
   const streams = eventStreams({ events, sessions, wrapUpMs: config.wrapUpSeconds * 1000, log, now })
   const health = healthOf({ sessions, livekit, now })
-  const receive = webhookReceiver(secrets.webhook, now)
+  const receiver = webhookReceiver(secrets.webhook, now)
 
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))
@@ -141,7 +141,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     .route('/', auditRoutes({ tokens, sessions, audit }))
     .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
-    .route('/', webhookRoutes({ receive, sessions, removal, followUp, background, rules, now }))
+    .route('/', webhookRoutes({ receiver, sessions, removal, followUp, background, rules, now }))
     .route(
       '/',
       docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })),

@@ -62,9 +62,10 @@ export async function makeApp({
     log: createLog(config.logLevel, destination),
     now: clock.now,
   })
+  const bare = service.app.fetch
   documented(service.app)
   noteSecrets(service.app)
-  return { ...service, logged, config, secrets, store, keys, livekit, clock }
+  return { ...service, bare, logged, config, secrets, store, keys, livekit, clock }
 }
 
 export type TestApp = Awaited<ReturnType<typeof makeApp>>

@@ -90,6 +90,24 @@ describe('a webhook is refused', () => {
     expect(await s.store.sessions.lastWebhookAt()).toBeNull()
   })
 
+  test('of a stranger before its body is read', async () => {
+    const { s } = await joinedScene()
+    let read = 0
+    const body = new ReadableStream({
+      pull(controller) {
+        read++
+        controller.enqueue(new Uint8Array(1024))
+        if (read === 100) controller.close()
+      },
+    })
+    const init = { method: 'POST', body, duplex: 'half', headers: { Authorization: 'a.b.c' } }
+    // In-process, past the helpers of the test app, which read a copy of every body themselves.
+    const answer = await s.bare(new Request('http://localhost/livekit/webhook', init as RequestInit))
+    expect(await refusal(answer)).toEqual(INVALID)
+    // What a stream fetches ahead by itself.
+    expect(read).toBeLessThanOrEqual(1)
+  })
+
   test('that is longer than a mebibyte', async () => {
     const { s } = await joinedScene()
     const body = JSON.stringify({ id: 'EV_1', event: 'room_started', padding: 'x'.repeat(1024 * 1024) })

@@ -1,17 +1,18 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { createMiddleware } from 'hono/factory'
 import type { Background } from '../background.ts'
 import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter } from '../http/router.ts'
 import { isUserOf } from '../sessions/evidence.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
 import type { Fact, Rules } from '../sessions/lifecycle.ts'
 import type { Removal } from '../sessions/removal.ts'
 import type { SessionStore, WebhookFact } from '../sessions/store.ts'
-import type { ReceiveWebhook, Webhook } from './webhook.ts'
+import type { Webhook, WebhookReceiver } from './webhook.ts'
 
 export interface WebhookRoutesDeps {
-  receive: ReceiveWebhook
+  receiver: WebhookReceiver
   sessions: SessionStore
   removal: Removal
   followUp: FollowUp
@@ -20,12 +21,16 @@ export interface WebhookRoutesDeps {
   now: () => number
 }
 
+interface WebhookEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { signedHash: unknown }
+}
+
 /** Bytes. LiveKit sends whole participants and rooms, of other applications too. */
 const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { receive, sessions, removal, followUp, background, rules, now } = deps
+  const { receiver, sessions, removal, followUp, background, rules, now } = deps
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<Pick<WebhookFact, 'about' | 'fact'>> {
     const at = now()
@@ -46,8 +51,11 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     return fact ? { about: { sessionId }, fact } : NOTHING
   }
 
-  const router = createRouter()
-  router.use('/livekit/webhook', limitBody(MAX_WEBHOOK_BYTES))
+  const router = createRouter<WebhookEnv>()
+  const signed = createMiddleware<WebhookEnv>(async function signed(c, next) {
+    c.set('signedHash', await receiver.verify(c.req.header('Authorization')))
+    await next()
+  })
   return router.openapi(
     createRoute({
       method: 'post',
@@ -56,6 +64,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       tags: ['LiveKit'],
       summary: 'LiveKit’s signed events',
       security: [{ livekitWebhook: [] }],
+      middleware: [signed, limitBody(MAX_WEBHOOK_BYTES)] as const,
       responses: {
         200: {
           description: 'Stored.',
@@ -65,7 +74,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       },
     }),
     async (c) => {
-      const webhook = await receive(await c.req.text(), c.req.header('Authorization'))
+      const webhook = receiver.open(await c.req.text(), c.var.signedHash)
       const changes = await sessions.recordWebhook(
         { eventId: webhook.id, receivedAt: now(), ...(await subjectOf(webhook)) },
         rules,

@@ -24,17 +24,23 @@ export interface Webhook {
 const STANDARD = 0
 const CLOCK_SKEW_SECONDS = 10
 
-/**
- * Verifies LiveKit's signature over the raw body: HS256, the right key, not expired, and the body's own hash.
- * The header is the bare token (LiveKit docs, Webhooks). @throws AppError `invalid_token`, `malformed_json`
- */
-export function webhookReceiver({ key, secret }: KeyPair, now: () => number) {
+export interface WebhookReceiver {
+  /**
+   * Verifies the header, the bare token (LiveKit docs, Webhooks): HS256, the right key, not expired.
+   * @returns the SHA-256 (base64) that it signs for. @throws AppError `invalid_token`
+   */
+  verify(authorization: string | undefined): Promise<unknown>
+  /** The event in a raw body of that hash. @throws AppError `invalid_token` for another body, `malformed_json` */
+  open(body: string, signedHash: unknown): Webhook
+}
+
+/** LiveKit's signature is over the body's hash, so a stranger is refused before any of the body is read. */
+export function webhookReceiver({ key, secret }: KeyPair, now: () => number): WebhookReceiver {
   const verifyingKey = hmacKey(secret, 'verify')
 
-  return async function receive(body: string, authorization: string | undefined): Promise<Webhook> {
-    const claimed = await claimedHash(authorization ?? '')
+  function open(body: string, signedHash: unknown): Webhook {
     const actual = createHash('sha256').update(body).digest('base64')
-    if (claimed !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
+    if (signedHash !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
     try {
       // Protobuf ignores what it does not know, so an object that is no event at all would pass: the id decides.
       const webhook = toWebhook(WebhookEvent.fromJsonString(body, { ignoreUnknownFields: true }))
@@ -45,9 +51,9 @@ export function webhookReceiver({ key, secret }: KeyPair, now: () => number) {
     }
   }
 
-  async function claimedHash(token: string): Promise<unknown> {
+  async function verify(authorization = ''): Promise<unknown> {
     try {
-      const { payload } = await jwtVerify(token, await verifyingKey, {
+      const { payload } = await jwtVerify(authorization, await verifyingKey, {
         // Without this list an HS512 token, or one with another key's issuer, would do (RFC 8725 §3.1).
         algorithms: ['HS256'],
         issuer: key,
@@ -60,9 +66,9 @@ export function webhookReceiver({ key, secret }: KeyPair, now: () => number) {
       throw new AppError('invalid_token', 'The webhook’s signature is not valid.')
     }
   }
-}
 
-export type ReceiveWebhook = ReturnType<typeof webhookReceiver>
+  return { verify, open }
+}
 
 function toWebhook({ id, event, participant, room }: WebhookEvent): Webhook {
   return {

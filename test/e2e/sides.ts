@@ -111,13 +111,13 @@ function adminToken(room: string): Promise<string> {
 }
 
 async function webhookServer() {
-  const receive = webhookReceiver(DEV_KEY, Date.now)
+  const receiver = webhookReceiver(DEV_KEY, Date.now)
   const all: Received[] = []
   const server = createServer(async (request, response) => {
     const body = await text(request)
     const { authorization = '', 'content-type': contentType } = request.headers
     try {
-      await receive(body, authorization)
+      receiver.open(body, await receiver.verify(authorization))
       all.push({
         contentType,
         claims: Object.keys(decodeJwt(authorization)).sort(),
