@@ -154,6 +154,15 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
   })
 
+  it('reads no .env in production, as the service', async () => {
+    const { folder, start } = workplace()
+    writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
+    expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
+    const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
+    expect(inProduction.stderr).toMatch(/^.+\n$/)
+    expect(inProduction.stderr).not.toContain('DATABASE_URL')
+  })
+
   it('shows its help', async () => {
     const { cli } = workplace()
     const { code, stdout, stderr } = await cli('--help')
