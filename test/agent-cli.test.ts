@@ -224,7 +224,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     const { folder, start } = workplace()
     const settings = await start({ DATABASE_URL: 'x', PORT: 'y' }, ['list'])
     expect(settings).toMatchObject({
-      code: 1,
+      code: 2,
       stdout: '',
       stderr: expect.stringMatching(/^.*PORT: .*DATABASE_URL: .*\n$/),
     })
