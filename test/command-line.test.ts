@@ -1,10 +1,14 @@
-import { describe, expect, test } from 'vitest'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run as runAgent } from '../src/agents/command.ts'
 import { run as runAudit } from '../src/audit/command.ts'
 import { run as runKeys } from '../src/auth/command.ts'
 import type { Environment, Print } from '../src/command-line.ts'
 import { run as runToken } from '../src/inspect/command.ts'
 import { run as runStore } from '../src/store/command.ts'
+import { openStore } from '../src/store/open.ts'
 
 type Run = (argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) => unknown
 
@@ -15,6 +19,12 @@ const TOOLS: Array<[tool: string, run: Run, command: string[]]> = [
   ['store', runStore, ['check']],
   ['token', runToken, ['inspect', '-']],
 ]
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'behalf-commands-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
 
 /** A command in this process, with what it printed. */
 async function outcome(run: Run, argv: string[], env: Environment = {}) {
@@ -47,3 +57,12 @@ describe.each(TOOLS)('npm run %s', (tool, run, command) => {
     expect(await outcome(run, argv)).toEqual({ code: 2, out: '', err: [expect.stringMatching(/^.+$/)] })
   })
 })
+
+test.each(TOOLS.filter(([tool]) => tool !== 'token'))(
+  'npm run %s needs no secrets in production',
+  async (_, run, command) => {
+    const env = { NODE_ENV: 'production', DATABASE_URL: `file:${join(folder, 'x.db')}` }
+    await (await openStore(env.DATABASE_URL)).close()
+    expect(await outcome(run, command, env)).toEqual({ code: 0, out: expect.stringMatching(/./), err: [] })
+  },
+)

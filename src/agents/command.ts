@@ -1,5 +1,5 @@
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
-import { loadConfig } from '../config.ts'
+import { databaseUrlOf } from '../config.ts'
 import { openStore } from '../store/open.ts'
 import {
   type AgentAccounts,
@@ -89,7 +89,7 @@ function overlapMs(minutes: string | undefined): number | undefined {
 const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openStore(loadConfig(env).config.databaseUrl)
+  const store = await openStore(databaseUrlOf(env))
   try {
     out(await carryOut(command, agentAccounts({ agents: store.agents, now: Date.now })))
   } finally {

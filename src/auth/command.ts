@@ -1,5 +1,5 @@
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
-import { loadConfig } from '../config.ts'
+import { databaseUrlOf } from '../config.ts'
 import { openStore } from '../store/open.ts'
 import type { KeyStore, StoredKey } from './key-store.ts'
 import { newSigningKey } from './keys.ts'
@@ -45,7 +45,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openStore(loadConfig(env).config.databaseUrl)
+  const store = await openStore(databaseUrlOf(env))
   try {
     out(await carryOut(command, store.keys, Date.now()))
   } finally {

@@ -1,5 +1,5 @@
 import { type Environment, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
-import { loadConfig } from '../config.ts'
+import { databaseUrlOf } from '../config.ts'
 import { backup, check, restore } from './maintenance.ts'
 
 const HELP = `The SQLite file that DATABASE_URL names.
@@ -40,7 +40,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const url = loadConfig(env).config.databaseUrl
+  const url = databaseUrlOf(env)
   const print = (text: string, fields: Record<string, unknown>) => out(command.json ? JSON.stringify(fields) : text)
   if (command.verb === 'check') {
     const problems = check(url)
