@@ -1,6 +1,6 @@
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
 import { databaseUrlOf } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { openBeside } from '../store/beside.ts'
 import {
   type AgentAccounts,
   type AgentCredentials,
@@ -89,7 +89,9 @@ function overlapMs(minutes: string | undefined): number | undefined {
 const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openStore(databaseUrlOf(env))
+  // Development has agents before its first start, as the demo does; in production a new store is a wrong DATABASE_URL.
+  const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
+  const store = await openBeside(databaseUrlOf(env), { mayCreate })
   try {
     out(await carryOut(command, agentAccounts({ agents: store.agents, now: Date.now })))
   } finally {

@@ -1,6 +1,6 @@
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
 import { databaseUrlOf } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { openBeside } from '../store/beside.ts'
 import { entryJson } from './routes.ts'
 import type { AuditEntry, AuditStore } from './store.ts'
 
@@ -39,7 +39,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute({ find, json }: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openStore(databaseUrlOf(env))
+  const store = await openBeside(databaseUrlOf(env))
   try {
     out(show(await find(store.audit), json))
   } finally {

@@ -1,6 +1,6 @@
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
 import { databaseUrlOf } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { openBeside } from '../store/beside.ts'
 import type { KeyStore, StoredKey } from './key-store.ts'
 import { newSigningKey } from './keys.ts'
 import { remove, rotate, stateOf } from './rotation.ts'
@@ -45,7 +45,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openStore(databaseUrlOf(env))
+  const store = await openBeside(databaseUrlOf(env))
   try {
     out(await carryOut(command, store.keys, Date.now()))
   } finally {
