@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { run as runAgent } from './agents/command.ts'
 import { run as runAudit } from './audit/command.ts'
 import { run as runKeys } from './auth/command.ts'
+import { loadDotEnv } from './dot-env.ts'
 import { run as runToken } from './inspect/command.ts'
 import { run as runStore } from './store/command.ts'
 
@@ -15,7 +15,7 @@ const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
   npm run token -- --help   what a token is, what it allows, whether it is valid`
 
 async function main([tool, ...argv]: string[]): Promise<number> {
-  if (existsSync('.env')) process.loadEnvFile()
+  loadDotEnv(process.env)
   switch (tool) {
     case 'agent':
       return runAgent(argv, process.env, console.log, console.error)

@@ -131,14 +131,32 @@ const Environment = z.object({
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
+type Variables = Record<string, string | undefined>
+
+const problemOf = ({ path, message }: z.core.$ZodIssue) => `${path.join('.')}: ${message}`
+
+/** An empty setting is one that is not set. */
+const settingsIn = (env: Variables) =>
+  Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+
+/**
+ * What a command needs that only opens the store: no secrets.
+ * @throws ConfigError as `loadConfig` would for DATABASE_URL and NODE_ENV
+ */
+export function databaseUrlOf(env: Variables): string {
+  const { data, error } = Environment.pick({ NODE_ENV: true, DATABASE_URL: true }).safeParse(settingsIn(env))
+  if (error) throw new ConfigError(error.issues.map(problemOf))
+  return data.DATABASE_URL
+}
+
 /**
  * Reads and checks the environment, once.
  * @throws ConfigError naming every problem; in production nothing that protects anything has a default.
  */
-export function loadConfig(env: Record<string, string | undefined>): LoadedConfig {
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+export function loadConfig(env: Variables): LoadedConfig {
+  const set = settingsIn(env)
   const { issues = [] } = Environment.safeParse(set).error ?? {}
-  const problems = issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  const problems = issues.map(problemOf)
   // What cannot be read is left out, so that one start shows what is missing or contradictory as well.
   const unreadable = new Set(issues.map(({ path }) => path[0]))
   const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))

@@ -40,10 +40,6 @@ export type ErrorCode =
   | 'liveness_unknown'
   | 'invalid_idempotency_key'
   | 'idempotency_key_reused'
-  // agent accounts (command line)
-  | 'agent_name_invalid'
-  | 'agent_exists'
-  | 'agent_not_found'
   // what we depend on
   | 'livekit_unavailable'
   | 'store_unavailable'

@@ -4,6 +4,7 @@ import { agentAccounts } from './agents/accounts.ts'
 import { createApp, type Service } from './app.ts'
 import { loadSigningKeys } from './auth/keys.ts'
 import { type Config, ConfigError, loadConfig } from './config.ts'
+import { loadDotEnv } from './dot-env.ts'
 import { listen } from './http/server.ts'
 import { liveKitClient } from './livekit/client.ts'
 import { createLog } from './log.ts'
@@ -25,7 +26,7 @@ export function startService({ extend }: StartOptions = {}): void {
 }
 
 async function start(extend?: (service: Service) => void): Promise<void> {
-  if (process.env.NODE_ENV !== 'production') loadDotEnv()
+  loadDotEnv(process.env)
   const { config, secrets, warnings } = loadConfig(process.env)
   const log = createLog(config.logLevel)
   exitOnUncaught(log)
@@ -64,15 +65,6 @@ async function start(extend?: (service: Service) => void): Promise<void> {
     lock.release()
   }
   onStopSignal(stop, timing.hardExit, log)
-}
-
-/** `.env` beside the package is read if there is one; the environment itself wins. */
-function loadDotEnv(): void {
-  try {
-    process.loadEnvFile()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-  }
 }
 
 async function makeFirstAgent(store: Store): Promise<void> {

@@ -125,7 +125,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('lists the agents without any hash', async () => {
-    const { cli } = workplace()
+    const { cli } = await workplaceWithApp()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
     await cli('create', 'tutor')
@@ -155,6 +155,14 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
   })
 
+  it('reads no .env in production, as the service', async () => {
+    const { folder, start } = workplace()
+    writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
+    expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
+    const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
+    expect(inProduction.stderr).toMatch(/^There is no store at .*behalf\.db: /)
+  })
+
   it('shows its help', async () => {
     const { cli } = workplace()
     const { code, stdout, stderr } = await cli('--help')
@@ -166,7 +174,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
   ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
-    const { cli } = workplace()
+    const { cli } = await workplaceWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
   })
 
@@ -189,11 +197,11 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   ])('answers %d and one error for %j', async (code, args, line) => {
     const out: string[] = []
     const err: string[] = []
-    const env = { DATABASE_URL: 'file::memory:' }
+    const { databaseUrl } = await workplaceWithApp()
     expect(
       await run(
         args,
-        env,
+        { DATABASE_URL: databaseUrl },
         (text) => out.push(text),
         (text) => err.push(text),
       ),
@@ -214,11 +222,11 @@ describe('npm run agent', { timeout: 30_000 }, () => {
 
   it('says in one line which settings are wrong and when the file cannot be opened', async () => {
     const { folder, start } = workplace()
-    const settings = await start({ DATABASE_URL: 'x', PORT: 'y' }, ['list'])
+    const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({
-      code: 1,
+      code: 2,
       stdout: '',
-      stderr: expect.stringMatching(/^.*PORT: .*DATABASE_URL: .*\n$/),
+      stderr: expect.stringMatching(/^NODE_ENV: .*DATABASE_URL: .*\n$/),
     })
     const file = await start({ DATABASE_URL: `file:${folder}` }, ['list'])
     expect(file).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^.+\n$/) })

@@ -235,10 +235,10 @@ describe('agent accounts', () => {
     },
   )
 
-  it('say that an agent is unknown', async () => {
+  it('say that an agent is unknown, to the operator only', async () => {
     const { accounts } = await appWithAgent()
     for (const verb of [accounts.disable, accounts.enable, accounts.rekey]) {
-      await expect(verb('nobody')).rejects.toMatchObject({ code: 'agent_not_found' })
+      await expect(verb('nobody')).rejects.toMatchObject({ name: 'AgentError', code: 'agent_not_found' })
     }
   })
 

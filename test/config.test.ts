@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { ConfigError, loadConfig } from '../src/config.ts'
+import { ConfigError, databaseUrlOf, loadConfig } from '../src/config.ts'
 
 const SECRET = 'a-livekit-secret-of-32-characters'
 const PRODUCTION = {
@@ -197,3 +197,20 @@ test('the process does not start without its settings in production, and says al
   expect(stderr).not.toMatch(/\n\s+at /)
   expect(stdout).toBe('')
 }, 30_000)
+
+describe('the database alone', () => {
+  test('needs no other setting, in production neither', () => {
+    expect(databaseUrlOf({})).toBe('file:./data/behalf.db')
+    expect(databaseUrlOf({ DATABASE_URL: '' })).toBe('file:./data/behalf.db')
+    expect(databaseUrlOf({ NODE_ENV: 'production', DATABASE_URL: 'file:x.db', PORT: 'y' })).toBe('file:x.db')
+  })
+
+  test.each([{ DATABASE_URL: 'postgres://x' }, { DATABASE_URL: 'file:' }, { NODE_ENV: 'prod' }])(
+    'is refused as the service refuses it: %j',
+    (env) => {
+      const problems = problemsOf(env)
+      expect(problems).toHaveLength(1)
+      expect(() => databaseUrlOf(env)).toThrow(new ConfigError(problems))
+    },
+  )
+})

@@ -21,6 +21,8 @@ AGENT_ID, _ = ACCOUNT = (os.environ["BEHALF_AGENT_ID"], os.environ["BEHALF_AGENT
 REPORT_SECONDS = float(os.environ.get("REPORT_SECONDS", "1"))
 RENEW_SECONDS = float(os.environ.get("RENEW_SECONDS", "60"))  # a token is renewed this long before it runs out
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "15"))  # how long a user who left may take to come back
+UNAVAILABLE = (429, 502, 503, 504)  # too many requests, or out of order; also in the words of a proxy
+UNAVAILABLE_SECONDS = 90  # how long that may last: a restart of the service, or a limit that counts by the minute
 SAMPLE_RATE, LOUD = 16_000, 100  # of 32767: what is quieter counts as silence
 
 
@@ -33,32 +35,42 @@ class Behalf:
         self.http = httpx.AsyncClient(base_url=BEHALF_URL, timeout=10)
         self.say, self.over, self.token, self.renew_at = say, over, "", 0.0
 
-    async def bearer(self) -> str:
-        """RFC 6749 client credentials: the agent's own account, never the user's token."""
-        if time.monotonic() >= self.renew_at:
-            answer = await self.http.post("/agent/token", data={"grant_type": "client_credentials"}, auth=ACCOUNT)
-            grant = answer.raise_for_status().json()
-            self.say("renewed its token" if self.token else "has a token of its own")
-            self.token, self.renew_at = grant["access_token"], time.monotonic() + grant["expires_in"] - RENEW_SECONDS
-        return self.token
+    async def send(self, method: str, path: str, key: str, **request: Any) -> httpx.Response:
+        """With a token of the agent's own (RFC 6749 client credentials), never the user's; or why it gets none."""
+        try:
+            if time.monotonic() >= self.renew_at:
+                answer = await self.http.post("/agent/token", data={"grant_type": "client_credentials"}, auth=ACCOUNT)
+                if not answer.is_success:
+                    return answer
+                grant = answer.json()
+                self.say("renewed its token" if self.token else "has a token of its own")
+                self.token = grant["access_token"]
+                self.renew_at = time.monotonic() + grant["expires_in"] - RENEW_SECONDS
+            headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": key}
+            return await self.http.request(method, path, headers=headers, **request)
+        except httpx.TransportError as error:
+            return httpx.Response(503, text=f"no answer ({error!r})")
 
     async def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """Asks until it is decided. All tries have the same key, so a lost answer never means a second event."""
-        key, deadline = str(uuid.uuid4()), time.monotonic() + PATIENCE_SECONDS
+        key, start, may_renew = str(uuid.uuid4()), time.monotonic(), True
         while True:
-            try:
-                headers = {"Authorization": f"Bearer {await self.bearer()}", "Idempotency-Key": key}
-                answer = await self.http.request(method, path, headers=headers, **request)
-            except httpx.TransportError as error:
-                answer = httpx.Response(503, text=f"no answer ({error!r})")
+            answer = await self.send(method, path, key, **request)
             if answer.is_success:
                 return answer.json()
             problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
-            why = f"{answer.status_code} {problem.get('code', '')}: {problem.get('detail', answer.text[:80])}"
+            code = problem.get("code") or problem.get("error", "")
+            why = f"{answer.status_code} {code}: {problem.get('detail') or answer.text[:80]}"
+            # The service's key was replaced, or the account's secret. If a new token is refused too, it is something else.
+            if code == "invalid_token" and may_renew:
+                self.renew_at, may_renew = 0.0, False
+                continue
             # Not there yet, not there any more, or nobody can say: that may change. All else is final.
-            final = problem.get("code") != "session_not_live" and answer.status_code != 503
-            seconds = float(answer.headers.get("Retry-After", "1"))
-            if final or self.over.is_set() or time.monotonic() + seconds > deadline:
+            unavailable = UNAVAILABLE_SECONDS if answer.status_code in UNAVAILABLE else 0
+            patience = PATIENCE_SECONDS if code == "session_not_live" else unavailable
+            after = answer.headers.get("Retry-After", "")
+            seconds = float(after) if after.isdigit() else 1.0
+            if self.over.is_set() or time.monotonic() - start + seconds > patience:
                 raise Refused(why)
             self.say(f"refused for now: {why} Again in {seconds:.0f} s")
             await wait(self.over, seconds)

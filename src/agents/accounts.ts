@@ -1,7 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { AppError } from '../errors.ts'
 import { newSecret } from '../ids.ts'
-import { checkAgentName, SCOPES, type Scope } from './agent.ts'
+import { AgentError, checkAgentName, SCOPES, type Scope } from './agent.ts'
 import type { Agent, AgentStore } from './store.ts'
 
 /** What an agent signs in with. The secret exists only here: the store keeps its SHA-256. */
@@ -25,19 +24,19 @@ export interface NewSecret extends AgentCredentials {
 }
 
 export interface AgentAccounts {
-  /** @throws AppError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
+  /** @throws AgentError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
   create(name: string, scopes: readonly Scope[]): Promise<AgentCredentials>
-  /** With all scopes, for development; null when there is an agent already. @throws AppError `agent_name_invalid` */
+  /** With all scopes, for development; null when there is an agent already. @throws AgentError `agent_name_invalid` */
   createFirst(name: string): Promise<AgentCredentials | null>
   /** Oldest first. */
   list(): Promise<AgentSummary[]>
-  /** Its secret and its access tokens are refused from the next request on. @throws AppError `agent_not_found` */
+  /** Its secret and its access tokens are refused from the next request on. @throws AgentError `agent_not_found` */
   disable(id: string): Promise<void>
-  /** Undoes `disable`, but for access tokens from before it. @throws AppError `agent_not_found` */
+  /** Undoes `disable`, but for access tokens from before it. @throws AgentError `agent_not_found` */
   enable(id: string): Promise<void>
   /**
    * A new secret. Without an overlap all older secrets and access tokens are refused at once. With one, in milliseconds,
-   * the secret before stays valid for so long, and access tokens until they expire. @throws AppError `agent_not_found`
+   * the secret before stays valid for so long, and access tokens until they expire. @throws AgentError `agent_not_found`
    */
   rekey(id: string, overlapMs?: number): Promise<NewSecret>
   /** Null alike for an unknown agent, a wrong secret and a disabled agent. */
@@ -81,7 +80,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
     async create(name, scopes) {
       const { agent, credentials } = newAgent(name, scopes)
       if (!(await agents.insertAgent(agent))) {
-        throw new AppError('agent_exists', `There is an agent named ${name} already; names are never used twice.`)
+        throw new AgentError('agent_exists', `There is an agent named ${name} already; names are never used twice.`)
       }
       return credentials
     },
@@ -126,6 +125,6 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
 }
 
 function found(id: string, agent: Agent | null): Agent {
-  if (!agent) throw new AppError('agent_not_found', `There is no agent named ${id}.`)
+  if (!agent) throw new AgentError('agent_not_found', `There is no agent named ${id}.`)
   return agent
 }

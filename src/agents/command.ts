@@ -1,6 +1,6 @@
-import { type Environment, oneLine, type Print, readArguments, UsageError } from '../command-line.ts'
-import { loadConfig } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
+import { databaseUrlOf } from '../config.ts'
+import { openBeside } from '../store/beside.ts'
 import {
   type AgentAccounts,
   type AgentCredentials,
@@ -21,7 +21,8 @@ const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside
                                                                  tokens until they expire
 
 Scopes, all of them by default: ${SCOPES.join(' ')}
-With --json use npm run --silent, so that only JSON is printed.`
+With --json use npm run --silent, so that only JSON is printed.
+${EXIT_CODES}`
 
 const TAKES = {
   create: { name: true, options: ['scope', 'json'] },
@@ -44,29 +45,9 @@ interface Command {
 
 const MAX_OVERLAP_MINUTES = 7 * 24 * 60
 
-/**
- * The command `npm run agent`: results go to `out`, errors as one line to `err`.
- * @returns the exit code: 0, 1 for a command that failed, 2 for one that cannot be understood.
- */
-export async function run(argv: string[], env: Environment, out: Print, err: Print): Promise<number> {
-  try {
-    const command = parse(argv)
-    if (command === 'help') {
-      out(HELP)
-      return 0
-    }
-    const store = await openStore(loadConfig(env).config.databaseUrl)
-    try {
-      out(await execute(command, agentAccounts({ agents: store.agents, now: Date.now })))
-    } finally {
-      await store.close()
-    }
-    return 0
-  } catch (error) {
-    err(oneLine(error))
-    return error instanceof UsageError ? 2 : 1
-  }
-}
+/** The command `npm run agent`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
 
 function parse(argv: string[]): Command | 'help' {
   const { values, positionals } = readArguments({
@@ -107,8 +88,20 @@ function overlapMs(minutes: string | undefined): number | undefined {
 
 const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
 
+async function execute(command: Command, env: Environment, out: Print): Promise<number> {
+  // Development has agents before its first start, as the demo does; in production a new store is a wrong DATABASE_URL.
+  const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
+  const store = await openBeside(databaseUrlOf(env), { mayCreate })
+  try {
+    out(await carryOut(command, agentAccounts({ agents: store.agents, now: Date.now })))
+  } finally {
+    await store.close()
+  }
+  return 0
+}
+
 /** @returns what there is to print. */
-async function execute({ command, name, scopes, overlapMs, json }: Command, accounts: AgentAccounts): Promise<string> {
+async function carryOut({ command, name, scopes, overlapMs, json }: Command, accounts: AgentAccounts): Promise<string> {
   switch (command) {
     case 'create':
       return showCredentials(await accounts.create(name, scopes), json)

@@ -1,7 +1,6 @@
-import { parseArgs } from 'node:util'
-import { type Environment, oneLine, type Print, UsageError } from '../command-line.ts'
-import { loadConfig } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
+import { databaseUrlOf } from '../config.ts'
+import { openBeside } from '../store/beside.ts'
 import { entryJson } from './routes.ts'
 import type { AuditEntry, AuditStore } from './store.ts'
 
@@ -11,49 +10,42 @@ const HELP = `What agents did, or tried, on behalf of users, newest first; from 
   npm run audit -- agent <name> [--limit <n>] [--json]
 
 Equal decisions of one minute are one entry with a count. The outcome is allowed, replayed (an Idempotency-Key that was
-answered before) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.`
+answered before) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.
+${EXIT_CODES}`
 
 const DEFAULT_LIMIT = 100
 
-/**
- * The command `npm run audit`: results go to `out`, errors as one line to `err`.
- * @returns the exit code: 0, 1 for a command that failed, 2 for one that cannot be understood.
- */
-export async function run(argv: string[], env: Environment, out: Print, err: Print): Promise<number> {
-  try {
-    const { values, positionals } = readArguments(argv)
-    if (values.help) {
-      out(HELP)
-      return 0
-    }
-    const find = lookUp(positionals, readLimit(values.limit))
-    const store = await openStore(loadConfig(env).config.databaseUrl)
-    try {
-      out(show(await find(store.audit), values.json ?? false))
-    } finally {
-      await store.close()
-    }
-    return 0
-  } catch (error) {
-    err(oneLine(error))
-    return error instanceof UsageError ? 2 : 1
-  }
+interface Command {
+  find: (audit: AuditStore) => Promise<AuditEntry[]>
+  json: boolean
 }
 
-function readArguments(args: string[]) {
+/** The command `npm run audit`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
+
+function parse(args: string[]): Command | 'help' {
+  const { values, positionals } = readArguments({
+    args,
+    allowPositionals: true,
+    options: {
+      limit: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return 'help'
+  return { find: lookUp(positionals, readLimit(values.limit)), json: values.json ?? false }
+}
+
+async function execute({ find, json }: Command, env: Environment, out: Print): Promise<number> {
+  const store = await openBeside(databaseUrlOf(env))
   try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        limit: { type: 'string' },
-        json: { type: 'boolean' },
-        help: { type: 'boolean', short: 'h' },
-      },
-    })
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
+    out(show(await find(store.audit), json))
+  } finally {
+    await store.close()
   }
+  return 0
 }
 
 function readLimit(limit = String(DEFAULT_LIMIT)): number {
@@ -61,7 +53,7 @@ function readLimit(limit = String(DEFAULT_LIMIT)): number {
   return Number(limit)
 }
 
-function lookUp([of, id, ...rest]: string[], limit: number): (audit: AuditStore) => Promise<AuditEntry[]> {
+function lookUp([of, id, ...rest]: string[], limit: number): Command['find'] {
   if (id === undefined || rest.length > 0) throw new UsageError('Say whose: session <id> or agent <name>.')
   switch (of) {
     case 'session':

@@ -1,6 +1,6 @@
-import { type Environment, oneLine, type Print, readArguments, UsageError } from '../command-line.ts'
-import { ConfigError, loadConfig } from '../config.ts'
-import { openStore } from '../store/open.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
+import { databaseUrlOf } from '../config.ts'
+import { openBeside } from '../store/beside.ts'
 import type { KeyStore, StoredKey } from './key-store.ts'
 import { newSigningKey } from './keys.ts'
 import { remove, rotate, stateOf } from './rotation.ts'
@@ -15,33 +15,13 @@ within a second or two.
   npm run keys -- remove <kid>            refuse a retired key's tokens now, or give up a rotation that has not begun to sign
 
 With --json use npm run --silent, so that only JSON is printed.
-Exit codes: 0 done; 1 it failed; 2 a command or settings that cannot be understood.`
+${EXIT_CODES}`
 
 type Command = { verb: 'list' | 'rotate'; now: boolean; json: boolean } | { verb: 'remove'; kid: string }
 
-/**
- * The command `npm run keys`: results go to `out`, errors as one line to `err`.
- * @returns the exit code
- */
-export async function run(argv: string[], env: Environment, out: Print, err: Print): Promise<number> {
-  try {
-    const command = parse(argv)
-    if (command === 'help') {
-      out(HELP)
-      return 0
-    }
-    const store = await openStore(loadConfig(env).config.databaseUrl)
-    try {
-      out(await execute(command, store.keys, Date.now()))
-    } finally {
-      await store.close()
-    }
-    return 0
-  } catch (error) {
-    err(oneLine(error))
-    return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
-  }
-}
+/** The command `npm run keys`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
 
 function parse(args: string[]): Command | 'help' {
   const { values, positionals } = readArguments({
@@ -64,8 +44,18 @@ function parse(args: string[]): Command | 'help' {
   return { verb, now, json }
 }
 
+async function execute(command: Command, env: Environment, out: Print): Promise<number> {
+  const store = await openBeside(databaseUrlOf(env))
+  try {
+    out(await carryOut(command, store.keys, Date.now()))
+  } finally {
+    await store.close()
+  }
+  return 0
+}
+
 /** @returns what there is to print. */
-async function execute(command: Command, store: KeyStore, now: number): Promise<string> {
+async function carryOut(command: Command, store: KeyStore, now: number): Promise<string> {
   if (command.verb === 'remove') {
     await store.changeSigningKeys((keys) => remove(keys, command.kid, now))
     return `${command.kid} is removed.`

@@ -66,8 +66,8 @@ ${members.map((described) => renderOperation(described, document))}</section>`,
 <section id="problems"><h2>Problem codes</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Problem codes"><table><thead><tr><th>code</th><th>status</th><th>what it means</th><th>what to do</th></tr></thead>
 <tbody>${PROBLEM_LIST.map(
-    ({ code, status, means, todo, where }) =>
-      html`<tr id="problem-${code}"><td><code>${code}</code></td><td>${where === 'command line' ? where : status}</td><td>${inline(means)}</td><td>${inline(todo)}</td></tr>`,
+    ({ code, status, means, todo }) =>
+      html`<tr id="problem-${code}"><td><code>${code}</code></td><td>${status}</td><td>${inline(means)}</td><td>${inline(todo)}</td></tr>`,
   )}</tbody></table></div></section>
 </main>
 </body>

@@ -4,8 +4,8 @@ import type { ErrorCode } from '../errors.ts'
 export interface ProblemHelp {
   means: string
   todo: string
-  /** Not of one route: any request may be answered with it, or only the command line says it. */
-  where?: 'anywhere' | 'command line'
+  /** Not of one route: any request may be answered with it. */
+  where?: 'anywhere'
 }
 
 /** One entry per code; `STATUS` in problem.ts has the status of each. */
@@ -89,9 +89,6 @@ export const PROBLEM_HELP: Readonly<Record<ErrorCode, ProblemHelp>> = {
     means: 'The Idempotency-Key was used for another body.',
     todo: 'One key per call, kept over its retries.',
   },
-  agent_name_invalid: { means: 'No agent can have this name.', todo: 'Choose another.', where: 'command line' },
-  agent_exists: { means: 'The name is taken, for good.', todo: 'Choose another.', where: 'command line' },
-  agent_not_found: { means: 'There is no agent of this name.', todo: '`npm run agent -- list`', where: 'command line' },
   livekit_unavailable: { means: 'LiveKit did not answer.', todo: 'Repeat after `Retry-After`.' },
   store_unavailable: { means: 'The database cannot take this now.', todo: 'Repeat after `Retry-After`.' },
   busy: { means: 'Too much at once.', todo: 'Repeat after `Retry-After`.' },

@@ -1,7 +1,6 @@
-import { parseArgs } from 'node:util'
 import { readSigningKeys } from '../auth/keys.ts'
-import { type Environment, oneLine, type Print, UsageError } from '../command-line.ts'
-import { ConfigError, loadConfig } from '../config.ts'
+import { type Environment, oneLine, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
+import { loadConfig } from '../config.ts'
 import { openReadOnly, type ReadOnlyStore } from '../store/read-only.ts'
 import { inspectToken } from './inspect.ts'
 import { printable, reportText } from './report.ts'
@@ -18,54 +17,54 @@ Exit codes: 0 valid; 1 expired, foreign or otherwise not valid here; 2 a command
 /** Far longer than any token that a request could carry. */
 const MAX_TOKEN_LENGTH = 64 * 1024
 
-/**
- * The command `npm run token`: the report goes to `out`, errors as one line to `err`; neither ever holds the token.
- * @returns the exit code
- */
-export async function run(
-  argv: string[],
-  env: Environment,
-  out: Print,
-  err: Print,
-  readStdin: () => Promise<string>,
-): Promise<number> {
-  try {
-    const command = parse(argv)
-    if (command === 'help') {
-      out(HELP)
-      return 0
-    }
-    const token = (command.token === '-' ? await readStdin() : command.token).trim().replace(/^Bearer\s+/i, '')
-    if (token === '' || token.length > MAX_TOKEN_LENGTH) throw new UsageError('There is no token, or far too much.')
-    const { config, secrets } = loadConfig(env)
-    const opened = open(config.databaseUrl)
-    try {
-      const deps = { store: await storeOf(opened), publicUrl: config.publicUrl, secrets, now: Date.now }
-      const report = await inspectToken(token, deps)
-      out(command.json ? printable(JSON.stringify(report)) : reportText(report, Date.now()))
-      return report.valid ? 0 : 1
-    } finally {
-      if (typeof opened !== 'string') await opened.close()
-    }
-  } catch (error) {
-    err(oneLine(error))
-    return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
-  }
+interface Command {
+  token: string
+  json: boolean
 }
 
-function parse(args: string[]): { token: string; json: boolean } | 'help' {
-  const { values, positionals } = readArguments(args)
+/** The command `npm run token`; neither the report nor an error ever holds the token. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) =>
+  runCommand(
+    { help: HELP, parse, execute: (command, env, out) => inspect(command, env, out, readStdin) },
+    argv,
+    env,
+    out,
+    err,
+  )
+
+function parse(args: string[]): Command | 'help' {
+  const { values, positionals } = readOptions(args)
   if (values.help) return 'help'
   const [command, token, ...rest] = positionals
-  // What was typed is not repeated: it may be a token.
   if (command !== 'inspect') throw new UsageError('The command is inspect; --help shows how.')
   if (token === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
   return { token, json: values.json ?? false }
 }
 
-function readArguments(args: string[]) {
+async function inspect(
+  command: Command,
+  env: Environment,
+  out: Print,
+  readStdin: () => Promise<string>,
+): Promise<number> {
+  const token = (command.token === '-' ? await readStdin() : command.token).trim().replace(/^Bearer\s+/i, '')
+  if (token === '' || token.length > MAX_TOKEN_LENGTH) throw new UsageError('There is no token, or far too much.')
+  const { config, secrets } = loadConfig(env)
+  const opened = open(config.databaseUrl)
   try {
-    return parseArgs({
+    const deps = { store: await storeOf(opened), publicUrl: config.publicUrl, secrets, now: Date.now }
+    const report = await inspectToken(token, deps)
+    out(command.json ? printable(JSON.stringify(report)) : reportText(report, Date.now()))
+    return report.valid ? 0 : 1
+  } finally {
+    if (typeof opened !== 'string') await opened.close()
+  }
+}
+
+/** What was typed is not repeated: it may be a token. */
+function readOptions(args: string[]) {
+  try {
+    return readArguments({
       args,
       allowPositionals: true,
       options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },

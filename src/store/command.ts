@@ -1,5 +1,5 @@
-import { type Environment, oneLine, type Print, readArguments, UsageError } from '../command-line.ts'
-import { ConfigError, loadConfig } from '../config.ts'
+import { type Environment, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
+import { databaseUrlOf } from '../config.ts'
 import { backup, check, restore } from './maintenance.ts'
 
 const HELP = `The SQLite file that DATABASE_URL names.
@@ -15,23 +15,9 @@ Exit codes: 0 done and sound; 1 not sound, or it failed; 2 a command or settings
 
 type Command = { verb: 'check'; json: boolean } | { verb: 'backup' | 'restore'; file: string; json: boolean }
 
-/**
- * The command `npm run store`: results go to `out`, errors as one line to `err`.
- * @returns the exit code
- */
-export async function run(argv: string[], env: Environment, out: Print, err: Print): Promise<number> {
-  try {
-    const command = parse(argv)
-    if (command === 'help') {
-      out(HELP)
-      return 0
-    }
-    return await execute(command, loadConfig(env).config.databaseUrl, out)
-  } catch (error) {
-    err(oneLine(error))
-    return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
-  }
-}
+/** The command `npm run store`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
 
 function parse(args: string[]): Command | 'help' {
   const { values, positionals } = readArguments({
@@ -53,7 +39,8 @@ function parse(args: string[]): Command | 'help' {
   return { verb, file, json }
 }
 
-async function execute(command: Command, url: string, out: Print): Promise<number> {
+async function execute(command: Command, env: Environment, out: Print): Promise<number> {
+  const url = databaseUrlOf(env)
   const print = (text: string, fields: Record<string, unknown>) => out(command.json ? JSON.stringify(fields) : text)
   if (command.verb === 'check') {
     const problems = check(url)

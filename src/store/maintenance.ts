@@ -83,10 +83,15 @@ export function restore(url: string, file: string, now: number): string | null {
   }
 }
 
-function existing(url: string): string {
+/** The path of a store that is there. @throws MaintenanceError */
+export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
-  if (!existsSync(path)) throw new MaintenanceError(`There is no store at ${path}.`)
+  if (!existsSync(path)) {
+    throw new MaintenanceError(
+      `There is no store at ${resolve(path)}: DATABASE_URL names another place, or the service has never started.`,
+    )
+  }
   return path
 }
 
@@ -123,17 +128,24 @@ function problemsOf(path: string): string[] {
     raw = new Database(path, { readonly: true, fileMustExist: true })
     const integrity = raw.prepare<[], string>(`pragma integrity_check(${MAX_PROBLEMS})`).pluck().all()
     const broken = raw.prepare<[], { table: string; rowid: number; parent: string }>('pragma foreign_key_check').all()
-    const tables = raw.prepare<[], string>("select name from sqlite_master where type = 'table'").pluck().all()
     return [
       ...integrity.filter((line) => line !== 'ok'),
       ...broken.map(({ table, rowid, parent }) => `row ${rowid} of ${table} refers to a missing row of ${parent}`),
-      ...OURS.filter((table) => !tables.includes(table)).map((table) => `the table ${table} is missing`),
+      ...missingTables(raw).map((table) => `the table ${table} is missing`),
     ].slice(0, MAX_PROBLEMS)
   } catch (error) {
     return [error instanceof Error ? error.message : String(error)]
   } finally {
     raw?.close()
   }
+}
+
+/** Whether the file has the tables of a store, of whatever version. */
+export const isStore = (raw: Database.Database): boolean => missingTables(raw).length === 0
+
+function missingTables(raw: Database.Database): string[] {
+  const tables = raw.prepare<[], string>("select name from sqlite_master where type = 'table'").pluck().all()
+  return OURS.filter((table) => !tables.includes(table))
 }
 
 /** The old file under a name beside it, whole or damaged as it is. It keeps its own name too, until another takes its place. */

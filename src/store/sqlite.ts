@@ -5,6 +5,7 @@ import Database from 'better-sqlite3'
 import { sql } from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import { readMigrationFiles } from 'drizzle-orm/migrator'
 import * as schema from './schema.ts'
 
 export type Db = BetterSQLite3Database<typeof schema>
@@ -55,6 +56,10 @@ export function openSqlite(url: string): SqliteFile {
   migrate(db, { migrationsFolder: MIGRATIONS })
   return { db, raw }
 }
+
+/** The newest migration of this version, as `created_at` in the store's table of them. */
+export const latestMigration = (): number =>
+  Math.max(...readMigrationFiles({ migrationsFolder: MIGRATIONS }).map(({ folderMillis }) => folderMillis))
 
 /** Private signing keys are in it: only its owner may read it. SQLite gives `-wal` and `-shm` the same mode. */
 function makeFile(path: string): void {

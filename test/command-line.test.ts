@@ -1,0 +1,68 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { run as runAgent } from '../src/agents/command.ts'
+import { run as runAudit } from '../src/audit/command.ts'
+import { run as runKeys } from '../src/auth/command.ts'
+import type { Environment, Print } from '../src/command-line.ts'
+import { run as runToken } from '../src/inspect/command.ts'
+import { run as runStore } from '../src/store/command.ts'
+import { openStore } from '../src/store/open.ts'
+
+type Run = (argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) => unknown
+
+const TOOLS: Array<[tool: string, run: Run, command: string[]]> = [
+  ['agent', runAgent, ['list']],
+  ['audit', runAudit, ['agent', 'tutor']],
+  ['keys', runKeys, ['list']],
+  ['store', runStore, ['check']],
+  ['token', runToken, ['inspect', '-']],
+]
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'behalf-commands-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+/** A command in this process, with what it printed. */
+async function outcome(run: Run, argv: string[], env: Environment = {}) {
+  const out: string[] = []
+  const err: string[] = []
+  const code = await run(
+    argv,
+    env,
+    (line) => out.push(line),
+    (line) => err.push(line),
+    async () => 'x',
+  )
+  return { code, out: out.join('\n'), err }
+}
+
+describe.each(TOOLS)('npm run %s', (tool, run, command) => {
+  test('shows its help, with its exit codes', async () => {
+    const { code, out, err } = await outcome(run, ['--help'])
+    expect({ code, err }).toEqual({ code: 0, err: [] })
+    expect(out).toContain(`npm run ${tool} -- ${command[0]}`)
+    expect(out).toMatch(/Exit codes: 0 .*; 1 .*; 2 /)
+  })
+
+  test('ends with 2 and one line when the settings cannot be understood', async () => {
+    const line = expect.stringMatching(/^DATABASE_URL: must be file:<path> \(SQLite\)$/)
+    expect(await outcome(run, command, { DATABASE_URL: 'x' })).toEqual({ code: 2, out: '', err: [line] })
+  })
+
+  test.each([[[]], [['--nope']], [['nothing', 'of', 'ours']]])('ends with 2 and one line for %j', async (argv) => {
+    expect(await outcome(run, argv)).toEqual({ code: 2, out: '', err: [expect.stringMatching(/^.+$/)] })
+  })
+})
+
+test.each(TOOLS.filter(([tool]) => tool !== 'token'))(
+  'npm run %s needs no secrets in production',
+  async (_, run, command) => {
+    const env = { NODE_ENV: 'production', DATABASE_URL: `file:${join(folder, 'x.db')}` }
+    await (await openStore(env.DATABASE_URL)).close()
+    expect(await outcome(run, command, env)).toEqual({ code: 0, out: expect.stringMatching(/./), err: [] })
+  },
+)

@@ -1,0 +1,138 @@
+import { createServer, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { behalf } from '../examples/agent-ts/behalf.ts'
+import { agentPython, PYTHON_WORKER_FOLDER } from './e2e/binaries.ts'
+import { output } from './e2e/processes.ts'
+
+// What the workers of examples/ do on each answer, up to where LiveKit begins; test/e2e runs them whole.
+
+const PAIR = { userId: 'user_1', sessionId: 'sess_1' }
+const ACCOUNT = { id: 'tutor', secret: 'its secret' }
+
+type Respond = (response: ServerResponse) => void
+
+const json =
+  (status: number, body: unknown, headers: Record<string, string> = {}): Respond =>
+  (response) =>
+    response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(body))
+const token = (value: string) => json(200, { access_token: value, expires_in: 900 })
+const problem = (status: number, code: string, retryAfter = '1') =>
+  json(status, { code, detail: 'Why.' }, { 'Retry-After': retryAfter })
+const context = json(200, { user: { id: PAIR.userId, name: 'Ada' } })
+const cut: Respond = (response) => response.destroy()
+const proxy: Respond = (response) =>
+  response.writeHead(503, { 'Content-Type': 'text/html', 'Retry-After': 'Wed, 21 Oct 2015 07:28:00 GMT' }).end('<p>')
+
+/** Answers each path with what is left for it, the last one for ever; remembers with what it was asked. */
+function service() {
+  const script: Record<string, Respond[]> = {}
+  const asked: string[] = []
+  const keys = new Set<unknown>()
+  const server = createServer((request, response) => {
+    const path = String(request.url).replace(/\?.*/, '')
+    const left = script[path] ?? []
+    const [next] = left.length > 1 ? left.splice(0, 1) : left
+    asked.push(`${path} ${String(request.headers.authorization).replace(/^Basic .*/, 'secret')}`)
+    if (path === '/agent/context') keys.add(request.headers['idempotency-key'])
+    request.resume().on('end', () => (next ? next(response) : json(404, {})(response)))
+  })
+  return { script, asked, keys, server, url: () => `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
+let s: ReturnType<typeof service>
+beforeEach(async () => {
+  s = service()
+  await new Promise<void>((resolve) => s.server.listen(0, '127.0.0.1', resolve))
+})
+afterEach(() => {
+  s.server.closeAllConnections()
+  s.server.close()
+})
+
+/** The user's name, or why it is refused. */
+async function inTypeScript(url: string): Promise<string> {
+  const api = behalf({
+    url,
+    agentId: ACCOUNT.id,
+    agentSecret: ACCOUNT.secret,
+    renewSeconds: 60,
+    patienceSeconds: 15,
+    say: () => {},
+    over: new AbortController().signal,
+  })
+  return api.context(PAIR).then(
+    ({ user }) => String(user.name),
+    (error) => `${error.constructor.name}: ${error.message}`,
+  )
+}
+
+const PYTHON = `import asyncio, agent
+async def main():
+    api = agent.Behalf(lambda line: None, asyncio.Event())
+    try:
+        print((await api.call("GET", "/agent/context", params=${JSON.stringify(PAIR)}))["user"]["name"])
+    except agent.Refused as refused:
+        print("Refused:", refused)
+asyncio.run(main())`
+
+async function inPython(url: string): Promise<string> {
+  const env = { BEHALF_URL: url, BEHALF_AGENT_ID: ACCOUNT.id, BEHALF_AGENT_SECRET: ACCOUNT.secret }
+  const printed = await output(agentPython() ?? '', ['-B', '-c', PYTHON], { cwd: PYTHON_WORKER_FOLDER, env })
+  return printed.trim()
+}
+
+describe.each([
+  ['TypeScript', true, inTypeScript],
+  ['Python', agentPython() !== undefined, inPython],
+])('the example agent in %s', (_, isHere, ask) => {
+  describe.skipIf(!isHere)('calls', () => {
+    test('again for a token that it did not get for now', async () => {
+      s.script['/agent/token'] = [problem(503, 'store_unavailable'), problem(429, 'rate_limited'), cut, token('one')]
+      s.script['/agent/context'] = [context]
+      expect(await ask(s.url())).toBe('Ada')
+      expect(s.asked).toEqual([...Array(4).fill('/agent/token secret'), '/agent/context Bearer one'])
+    })
+
+    test('no more with a secret that is refused', async () => {
+      s.script['/agent/token'] = [json(401, { error: 'invalid_client', error_description: 'Unknown.' })]
+      expect(await ask(s.url())).toMatch(/^Refused: 401 invalid_client: /)
+      expect(s.asked).toEqual(['/agent/token secret'])
+    })
+
+    test('with a new token when the one that it has is refused', async () => {
+      s.script['/agent/token'] = [token('one'), token('two')]
+      s.script['/agent/context'] = [problem(401, 'invalid_token'), context]
+      expect(await ask(s.url())).toBe('Ada')
+      expect(s.asked).toEqual([
+        '/agent/token secret',
+        '/agent/context Bearer one',
+        '/agent/token secret',
+        '/agent/context Bearer two',
+      ])
+    })
+
+    test('no more when a new token is refused as well', async () => {
+      s.script['/agent/token'] = [token('one'), token('two')]
+      s.script['/agent/context'] = [problem(401, 'invalid_token')]
+      expect(await ask(s.url())).toBe('Refused: 401 invalid_token: Why.')
+      expect(s.asked).toHaveLength(4)
+    })
+
+    test('again, as the same call, after too many requests, no answer or an answer of a proxy', async () => {
+      s.script['/agent/token'] = [token('one')]
+      s.script['/agent/context'] = [problem(429, 'rate_limited'), cut, proxy, context]
+      expect(await ask(s.url())).toBe('Ada')
+      expect(s.asked).toEqual(['/agent/token secret', ...Array(4).fill('/agent/context Bearer one')])
+      expect(s.keys.size).toBe(1)
+    })
+
+    test('not again before the service says so, and not for longer than that can help', async () => {
+      s.script['/agent/token'] = [token('one')]
+      s.script['/agent/context'] = [problem(429, 'rate_limited', '600')]
+      expect(await ask(s.url())).toBe('Refused: 429 rate_limited: Why.')
+      s.script['/agent/context'] = [problem(409, 'session_not_live', '16')]
+      expect(await ask(s.url())).toBe('Refused: 409 session_not_live: Why.')
+    })
+  })
+})

@@ -1,0 +1,132 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Database from 'better-sqlite3'
+import { drizzle } from 'drizzle-orm/better-sqlite3'
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { run as runAgent } from '../src/agents/command.ts'
+import { run as runAudit } from '../src/audit/command.ts'
+import { run as runKeys } from '../src/auth/command.ts'
+import { lockStore } from '../src/store/lock.ts'
+import { openStore } from '../src/store/open.ts'
+
+const MIGRATIONS = fileURLToPath(new URL('../drizzle', import.meta.url))
+const TOOLS = { agent: runAgent, audit: runAudit, keys: runKeys }
+
+let folder: string
+let path: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'behalf-beside-'))
+  path = join(folder, 'x.db')
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+/** A command in this process, on the folder's store. */
+async function command(line: string, env: Record<string, string> = {}) {
+  const [tool = '', ...argv] = line.split(' ')
+  let out = ''
+  let err = ''
+  const code = await TOOLS[tool as keyof typeof TOOLS](
+    argv,
+    { DATABASE_URL: `file:${path}`, ...env },
+    (text) => {
+      out += text
+    },
+    (text) => {
+      err += text
+    },
+  )
+  return { code, out, err }
+}
+
+const refused = (err: RegExp) => ({ code: 1, out: '', err: expect.stringMatching(err) })
+
+/** The store as the version before this one left it. */
+function makeOlderStore() {
+  const before = join(folder, 'drizzle')
+  cpSync(MIGRATIONS, before, { recursive: true })
+  const journalFile = join(before, 'meta/_journal.json')
+  const journal = JSON.parse(readFileSync(journalFile, 'utf8'))
+  writeFileSync(journalFile, JSON.stringify({ ...journal, entries: journal.entries.slice(0, -1) }))
+  inDatabase((raw) => migrate(drizzle(raw), { migrationsFolder: before }))
+}
+
+function inDatabase<T>(work: (raw: Database.Database) => T): T {
+  const raw = new Database(path)
+  try {
+    return work(raw)
+  } finally {
+    raw.close()
+  }
+}
+
+const schema = () => inDatabase((raw) => raw.prepare('select name, sql from sqlite_master order by name').all())
+
+const COMMANDS = [
+  'agent list',
+  'agent disable tutor',
+  'agent rekey tutor',
+  'audit agent tutor',
+  'keys list',
+  'keys rotate',
+]
+
+describe('a store that is not there', () => {
+  test.each(COMMANDS)('is not made by %s', async (line) => {
+    expect(await command(line)).toEqual(refused(/^There is no store at .*x\.db: DATABASE_URL/))
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('is made for a first agent in development, and never in production', async () => {
+    expect(await command('agent create tutor', { NODE_ENV: 'production' })).toEqual(refused(/^There is no store at/))
+    expect(readdirSync(folder)).toEqual([])
+    expect(await command('agent create tutor')).toMatchObject({ code: 0, err: '' })
+    expect(await command('agent create coach', { NODE_ENV: 'production' })).toMatchObject({ code: 0, err: '' })
+    expect((await command('agent list')).out).toMatch(/^tutor .*\ncoach /)
+    lockStore(`file:${path}`).release()
+  })
+
+  test('is left to the service that is making it', async () => {
+    const lock = lockStore(`file:${path}`)
+    expect(await command('agent create tutor')).toEqual(refused(/^A service is making .*x\.db just now/))
+    lock.release()
+  })
+
+  test('is not a database in memory', async () => {
+    expect(await command('agent create tutor', { DATABASE_URL: 'file::memory:' })).toEqual(refused(/in memory/))
+  })
+})
+
+describe('a store of another version', () => {
+  test.each([...COMMANDS, 'agent create tutor'])('is not migrated by %s beneath a running service', async (line) => {
+    makeOlderStore()
+    const before = schema()
+    const lock = lockStore(`file:${path}`)
+    expect(await command(line)).toEqual(refused(/is of an older version than this command, and a service runs on it/))
+    lock.release()
+    expect(schema()).toEqual(before)
+  })
+
+  test('is migrated while no service runs, which can start afterwards', async () => {
+    makeOlderStore()
+    expect(await command('agent create tutor')).toMatchObject({ code: 0, err: '' })
+    const lock = lockStore(`file:${path}`)
+    expect((await command('agent list')).out).toMatch(/^tutor {2}enabled/)
+    lock.release()
+  })
+
+  test('is refused when it is newer', async () => {
+    await (await openStore(`file:${path}`)).close()
+    inDatabase((raw) => raw.exec("insert into __drizzle_migrations (hash, created_at) values ('x', 9e15)"))
+    expect(await command('agent list')).toEqual(refused(/is of a newer version than this command/))
+  })
+
+  test('is no database of another program', async () => {
+    inDatabase((raw) => raw.exec('create table users (id); create table __drizzle_migrations (id, created_at)'))
+    const before = schema()
+    expect(await command('agent create tutor')).toEqual(refused(/x\.db is no store of this service\.$/))
+    expect(schema()).toEqual(before)
+  })
+})
