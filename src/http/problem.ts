@@ -1,9 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Logger } from 'pino'
 import { AppError, type ErrorCode } from '../errors.ts'
+import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
 import { PROBLEM_HELP } from './problem-help.ts'
 import type { AppEnv } from './router.ts'
 
@@ -122,9 +122,13 @@ const SENT_WITH: Record<string, ErrorCode[]> = {
   ],
 }
 
-/** Renders any error as problem+json. Unknown errors become a bare 500: their message may hold anything. */
+/**
+ * Renders any error as problem+json, or by the response that a team's own route gave it. Unknown errors become a bare 500:
+ * their message may hold anything.
+ */
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
-  const known = asAppError(error)
+  const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
+  if (known instanceof Response) return known
   const status = STATUS[known.code]
   if (status >= 500)
     log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
@@ -166,19 +170,14 @@ function bearerChallenge({ code, details }: AppError): string | undefined {
   }
 }
 
-function asAppError(error: unknown): AppError {
+function asKnown(error: unknown): AppError | undefined {
   if (error instanceof AppError) return error
-  if (error instanceof HTTPException && error.status === 400) {
-    return new AppError('malformed_json', 'The body is not valid JSON.')
-  }
-  if (error instanceof HTTPException && error.status === 415) {
-    return new AppError('unsupported_media_type', 'The body has a content type that is not taken here.')
-  }
   if (isUnreadable(error)) return new AppError('malformed_json', 'The body cannot be read.')
-  return new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', {
-    cause: error,
-  })
+  return asUnreadableBody(error)
 }
+
+const internalError = (cause: unknown) =>
+  new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', { cause })
 
 /** What Node throws for a client that went away within its body, or named credentials in its request line: no mistake of ours. */
 const isUnreadable = (error: unknown): boolean =>
