@@ -122,6 +122,9 @@ const SENT_WITH: Record<string, ErrorCode[]> = {
   ],
 }
 
+/** What somebody has to look at; LiveKit's silence passes, and without a cause the request's own line says it all. */
+const OURS_TO_MEND: ErrorCode[] = ['internal_error', 'store_unavailable']
+
 /**
  * Renders any error as problem+json, or by the response that a team's own route gave it. Unknown errors become a bare 500:
  * their message may hold anything.
@@ -130,8 +133,10 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
   const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
   if (known instanceof Response) return known
   const status = STATUS[known.code]
-  if (status >= 500)
-    log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
+  if (status >= 500 && known.cause !== undefined) {
+    const level = OURS_TO_MEND.includes(known.code) ? 'error' : 'warn'
+    log[level]({ requestId: c.var.requestId, code: known.code, err: known.cause }, known.message)
+  }
   c.set('problemCode', known.code)
   const { errors, retryAfterSeconds } = known.details
   const headers: Record<string, string> = {
