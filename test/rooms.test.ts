@@ -78,6 +78,18 @@ describe('POST /rooms', () => {
     expect((await Promise.all(answers)).map(({ status }) => status).sort()).toEqual([200, 201])
   })
 
+  test('is 200 when another request of the user claimed and created the room while LiveKit was asked', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const release = s.sfu.hold()
+    const answer = given(askFor(s, user, { room: 'lesson' }))
+    await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(1))
+    await s.store.rooms.claim('lesson', user.id, s.clock.now())
+    s.sfu.enter('lesson', { identity: user.id })
+    release()
+    expect(await answer).toEqual({ status: 200, room: 'lesson' })
+  })
+
   test('refuses another user’s room, and one that LiveKit has and we do not know', async () => {
     const s = await scene()
     const [ada, eve] = [await s.newUser(), await s.newUser()]

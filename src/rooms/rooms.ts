@@ -31,9 +31,12 @@ export function roomRules({ rooms, livekit, config, now }: RoomsDeps): Rooms {
   const mayEnter = (ownerId: string, userId: string) => ownerId === userId || config.roomPolicy === 'open'
 
   async function claimUnknown(name: string, userId: string) {
+    if ((await livekit.listRooms([name])).length === 0) return rooms.claim(name, userId, now())
+    // It may have been claimed and created while LiveKit was asked.
+    const ownerId = await rooms.findOwner(name)
     // A room that LiveKit has and we do not know belongs to somebody else's system.
-    if ((await livekit.listRooms([name])).length > 0) throw forbidden(name)
-    return rooms.claim(name, userId, now())
+    if (ownerId === null) throw forbidden(name)
+    return { ownerId, isNew: false }
   }
 
   return {
