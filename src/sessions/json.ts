@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { SessionEvent } from './event-store.ts'
+import { END_REASONS, STATUSES } from './lifecycle.ts'
 import type { Session } from './store.ts'
 
 const iso = (at: number) => new Date(at).toISOString()
@@ -10,10 +11,10 @@ export const SessionJson = z
     id: z.string(),
     userId: z.string(),
     room: z.string(),
-    status: z.enum(['pending', 'live', 'disconnected', 'ended']),
+    status: z.enum(STATUSES),
     createdAt: z.iso.datetime(),
     endedAt: z.iso.datetime().optional(),
-    endReason: z.enum(['user', 'agent', 'limit', 'superseded', 'never_joined', 'left']).optional(),
+    endReason: z.enum(END_REASONS).optional(),
   })
   .openapi('Session')
 
