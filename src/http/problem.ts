@@ -58,14 +58,22 @@ export type ProblemStatus = (typeof STATUS)[ErrorCode]
 /** RFC 9457 problem details, with our stable `code` and the request's id. */
 export const Problem = z
   .object({
-    type: z.string(),
-    title: z.string(),
-    status: z.number().int(),
-    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]),
-    detail: z.string(),
-    instance: z.string(),
-    requestId: z.string(),
-    errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
+    type: z.string().describe('`urn:behalf:problem:` and the code.'),
+    title: z.string().describe('The code in words.'),
+    status: z.number().int().describe('The HTTP status.'),
+    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]).describe('Stable: switch on it.'),
+    detail: z.string().describe('What is wrong, in words for people.'),
+    instance: z.string().describe('Path of the request.'),
+    requestId: z.string().describe('Finds the request in the log.'),
+    errors: z
+      .array(
+        z.object({
+          field: z.string().describe('Its path, or `(body)`.'),
+          message: z.string().describe('What is wrong with it.'),
+        }),
+      )
+      .optional()
+      .describe('The offending fields, 20 at most.'),
   })
   .openapi('Problem')
 

@@ -6,7 +6,8 @@ import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
-import { RoomName, same } from '../tokens/request.ts'
+import { same } from '../tokens/request.ts'
+import { NAME_SIZE, RoomName } from '../tokens/schemas.ts'
 import type { Rooms } from './rooms.ts'
 import type { RoomStore } from './store.ts'
 
@@ -18,8 +19,18 @@ export interface RoomRoutesDeps {
   now: () => number
 }
 
-const CreateRoom = z.object({ room: RoomName, room_name: RoomName }).openapi('CreateRoom')
-const Created = z.object({ room: z.string(), room_name: z.string() }).openapi('Room')
+const CreateRoom = z
+  .object({
+    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh one that nobody can guess when left out.`),
+    room_name: RoomName.describe('The same as `room`; both only if they agree.'),
+  })
+  .openapi('CreateRoom')
+const Created = z
+  .object({
+    room: z.string().describe('Its name, for `POST /token`.'),
+    room_name: z.string().describe('The same.'),
+  })
+  .openapi('Room')
 
 /** Rooms made ahead of their first participant. */
 export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
