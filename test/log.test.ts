@@ -84,6 +84,42 @@ describe('each request is one line that says who, what and why', () => {
   })
 })
 
+describe('a refusal of 5xx is', () => {
+  /** Level and code of every line of one request. */
+  async function linesOf({ logged }: Pick<TestApp, 'logged'>, request: () => Response | Promise<Response>) {
+    const before = logged().length
+    const requestId = (await request()).headers.get('X-Request-Id')
+    const lines = logged().slice(before)
+    return lines.filter((line) => line.requestId === requestId).map(({ level, code, err }) => ({ level, code, err }))
+  }
+
+  test('one line when it has no cause, however many there are', async () => {
+    const { s, report } = await callingScene()
+    s.sfu.mode = 'error500'
+    expect(await linesOf(s, report)).toEqual([{ level: 30, code: 'liveness_unknown' }])
+  })
+
+  test('a warning, with its cause, when LiveKit does not answer', async () => {
+    const { s, user } = await callingScene()
+    s.sfu.mode = 'error500'
+    expect(await linesOf(s, () => post(s.app, '/rooms', { room: 'lesson' }, user.bearer))).toEqual([
+      { level: 40, code: 'livekit_unavailable', err: expect.objectContaining({ stack: expect.any(String) }) },
+      { level: 30, code: 'livekit_unavailable' },
+    ])
+  })
+
+  test('an error, with its cause, when it is a mistake of ours', async () => {
+    const t = await makeApp()
+    t.app.get('/broken', () => {
+      throw new Error('a mistake')
+    })
+    expect(await linesOf(t, () => t.app.request('/broken'))).toEqual([
+      { level: 50, code: 'internal_error', err: expect.objectContaining({ message: 'a mistake' }) },
+      { level: 30, code: 'internal_error' },
+    ])
+  })
+})
+
 describe('no secret is in the log', () => {
   test('of a whole day’s work, in whatever place it was sent (A46)', async () => {
     const { s, agent, user, pair, joinToken, leg, report } = await callingScene()
@@ -129,7 +165,9 @@ describe('no secret is in the log', () => {
         await post(t.app, '/auth/refresh', { refresh_token: 'a-refresh-token' }),
       ]
       expect(answers.map(({ status }) => status)).toEqual([503, 503, 503])
-      expect(t.logged().filter(({ level }) => level >= 50)).toHaveLength(3)
+      expect(t.logged().filter(({ level }) => level >= 40)).toMatchObject(
+        Array(3).fill({ level: 50, code: 'store_unavailable' }),
+      )
       expect(JSON.stringify(t.logged())).not.toMatch(/ada\.lovelace|a-refresh-token/)
     } finally {
       await t.store.close()

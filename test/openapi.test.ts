@@ -1,6 +1,6 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { describe, expect, it } from 'vitest'
-import { describeApi, operationsOf, PROBLEM_LIST, problemCodes, responsesOf } from '../src/docs/openapi.ts'
+import { describeApi, operationsOf, PROBLEM_LIST, problemCodes, responsesOf, schemaName } from '../src/docs/openapi.ts'
 import { checkerOf } from './documented.ts'
 import { makeApp } from './support.ts'
 
@@ -11,6 +11,30 @@ async function documentOf({ app }: Awaited<ReturnType<typeof newApp>>) {
   const answer = await app.request('/openapi.json')
   expect(answer.status).toBe(200)
   return (await answer.json()) as ReturnType<typeof describeApi>
+}
+
+interface Described {
+  $ref?: string
+  description?: string
+  properties?: Record<string, Described>
+  items?: Described
+  allOf?: Described[]
+}
+
+/** The properties of a schema that say nothing of themselves, at any depth; a reference is for its target to describe. */
+function undescribed(schema: unknown, named: Record<string, unknown>, path = ''): string[] {
+  const { properties = {}, items, allOf = [] } = schema as Described
+  const isDescribed = (member: Described) =>
+    Boolean((member.$ref ? (named[schemaName(member) ?? ''] as Described) : member).description)
+  const members = Object.entries(properties).flatMap(([name, member]) => [
+    ...(isDescribed(member) ? [] : [`${path}.${name}`]),
+    ...undescribed(member, named, `${path}.${name}`),
+  ])
+  return [
+    ...members,
+    ...(items ? undescribed(items, named, `${path}[]`) : []),
+    ...allOf.flatMap((part) => undescribed(part, named, path)),
+  ]
 }
 
 describe('/openapi.json', () => {
@@ -66,6 +90,25 @@ describe('/openapi.json', () => {
     }
   })
 
+  it('describes every parameter, and every property that is sent or answered', async () => {
+    const document = await documentOf(await newApp())
+    const named: Record<string, unknown> = document.components?.schemas ?? {}
+    const bare = operationsOf(document).flatMap(({ method, path, operation }) => {
+      const parameters = (operation.parameters ?? []).filter((one) => 'name' in one && !one.description)
+      const body = operation.requestBody && 'content' in operation.requestBody ? [operation.requestBody] : []
+      return [
+        ...parameters.map((one) => ('name' in one ? one.name : '')),
+        ...[...body, ...responsesOf(operation)]
+          .flatMap(({ content }) => Object.values<{ schema?: unknown }>(content ?? {}))
+          .filter(({ schema }) => !problemCodes(schema))
+          .flatMap(({ schema }) => undescribed(schema, named)),
+      ].map((name) => `${method} ${path}: ${name}`)
+    })
+    expect(bare).toEqual([])
+    // The named ones, the problem among them, are only pointed to above.
+    expect(Object.entries(named).flatMap(([name, schema]) => undescribed(schema, named, name))).toEqual([])
+  })
+
   it('has every problem code, with a meaning and what to do', async () => {
     const document = await documentOf(await newApp())
     const inRoutes = operationsOf(document)
@@ -86,6 +129,9 @@ describe('/docs', () => {
     const page = await answer.text()
     for (const { operation } of operationsOf(await documentOf(t)))
       expect(page).toContain(`id="${operation.operationId}"`)
+    // What descriptions mark as code is code.
+    expect(page).toContain('<code>metadata_forbidden</code>')
+    expect(page).not.toContain('`')
     expect(answer.headers.get('Content-Security-Policy')).toMatch(/^default-src 'none'; style-src 'sha256-[^;]*;/)
     expect(page).not.toMatch(/<(script|iframe|object|embed|img)\b|\bsrc=|@import|url\(|\sstyle=|\son\w+=/i)
     expect([...page.matchAll(/<link\b[^>]*>/g)].map(String)).toEqual(['<link rel="icon" href="data:,">'])

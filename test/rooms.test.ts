@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
 import { type SignedIn, scene } from './scene.ts'
@@ -66,6 +66,28 @@ describe('POST /rooms', () => {
     const users = [await s.newUser(), await s.newUser()]
     const answers = await Promise.all(users.map((user) => askFor(s, user, { room: 'lesson' })))
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 403])
+  })
+
+  test('is 201 for one of two requests of one user at once, and 200 for the other', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const release = s.sfu.hold()
+    const answers = [1, 2].map(() => given(askFor(s, user, { room: 'lesson' })))
+    await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(2))
+    release()
+    expect((await Promise.all(answers)).map(({ status }) => status).sort()).toEqual([200, 201])
+  })
+
+  test('is 200 when another request of the user claimed and created the room while LiveKit was asked', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const release = s.sfu.hold()
+    const answer = given(askFor(s, user, { room: 'lesson' }))
+    await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(1))
+    await s.store.rooms.claim('lesson', user.id, s.clock.now())
+    s.sfu.enter('lesson', { identity: user.id })
+    release()
+    expect(await answer).toEqual({ status: 200, room: 'lesson' })
   })
 
   test('refuses another user’s room, and one that LiveKit has and we do not know', async () => {

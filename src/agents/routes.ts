@@ -24,15 +24,18 @@ const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="behalf"' }
 
 const TokenAnswer = z
   .object({
-    access_token: z.string(),
-    token_type: z.literal('Bearer'),
-    expires_in: z.number().int().describe('Seconds'),
-    scope: z.string(),
+    access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
+    token_type: z.literal('Bearer').describe('Always `Bearer`.'),
+    expires_in: z.number().int().describe('Seconds that the token lives.'),
+    scope: z.string().describe('What it allows, space-separated.'),
   })
   .openapi('AgentTokenAnswer')
 
 const TokenErrorAnswer = z
-  .object({ error: z.enum(TOKEN_ERRORS), error_description: z.string() })
+  .object({
+    error: z.enum(TOKEN_ERRORS).describe('RFC 6749 §5.2. Stable: switch on it.'),
+    error_description: z.string().describe('What is wrong, in words for people.'),
+  })
   .openapi('AgentTokenError')
 
 const tokenRoute = createRoute({
@@ -56,10 +59,13 @@ const tokenRoute = createRoute({
             type: 'object',
             required: ['grant_type'],
             properties: {
-              grant_type: { type: 'string', enum: ['client_credentials'] },
-              scope: { type: 'string', description: `Space-separated, some of: ${SCOPES.join(' ')}` },
-              client_id: { type: 'string' },
-              client_secret: { type: 'string' },
+              grant_type: { type: 'string', enum: ['client_credentials'], description: 'The only grant here.' },
+              scope: {
+                type: 'string',
+                description: `Space-separated, some of: ${SCOPES.join(' ')}. All that the account has when left out.`,
+              },
+              client_id: { type: 'string', description: 'The agent’s id, unless it comes by HTTP Basic.' },
+              client_secret: { type: 'string', description: 'Its secret, unless it comes by HTTP Basic.' },
             },
           },
         },

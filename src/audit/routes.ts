@@ -15,15 +15,22 @@ export interface AuditRoutesDeps {
 
 const Entry = z
   .object({
-    agentId: z.string(),
-    route: z.string(),
-    outcome: z.string().openapi({ description: 'allowed, replayed, or the code of the refusal' }),
-    count: z.number().int(),
-    firstAt: z.iso.datetime(),
-    lastAt: z.iso.datetime(),
+    agentId: z.string().describe('Who called.'),
+    route: z.string().describe('Method and path, such as `POST /agent/progress`.'),
+    outcome: z
+      .string()
+      .describe(
+        [
+          '`allowed`: let through by the guard; `replayed`: answered from an Idempotency-Key; otherwise the code of the',
+          'refusal. When the route itself refuses what the guard let through, that is a second entry beside `allowed`.',
+        ].join(' '),
+      ),
+    count: z.number().int().describe('Calls of one minute that were decided alike.'),
+    firstAt: z.iso.datetime().describe('UTC, the first of them.'),
+    lastAt: z.iso.datetime().describe('UTC, the last of them.'),
   })
   .openapi('AuditEntry')
-const Trail = z.object({ entries: z.array(Entry) }).openapi('AuditTrail')
+const Trail = z.object({ entries: z.array(Entry).describe('Newest first.') }).openapi('AuditTrail')
 
 /** An entry as people read it. */
 export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: AuditEntry): z.infer<typeof Entry> => ({
@@ -48,8 +55,10 @@ export function auditRoutes({ tokens, sessions, audit }: AuditRoutesDeps) {
       summary: 'Which agents acted in it on your behalf, and what was refused; newest first',
       security: [{ userToken: [] }],
       request: {
-        params: z.object({ id: z.string().min(1).max(128) }),
-        query: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
+        params: z.object({ id: z.string().min(1).max(128).describe('Of an own session.') }),
+        query: z.object({
+          limit: z.coerce.number().int().min(1).max(1000).default(100).describe('Entries at most.'),
+        }),
       },
       responses: {
         200: { description: 'The newest entries.', content: { 'application/json': { schema: Trail } } },

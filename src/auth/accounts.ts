@@ -48,8 +48,8 @@ export interface Accounts {
   logout(refreshToken: string): Promise<void>
   /** @throws AppError `invalid_token` when the user does not exist any more */
   me(token: UserToken): Promise<User>
-  /** Deletes idle guests and expired refresh families, in small batches; returns how many of each. */
-  prune(): Promise<{ guests: number; families: number }>
+  /** Deletes idle guests and expired refresh families, in small batches. */
+  prune(): Promise<void>
 }
 
 export interface AccountsDeps {
@@ -135,21 +135,14 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
     },
     async prune() {
       const at = now()
-      return {
-        guests: await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit)),
-        families: await inBatches((limit) => users.pruneFamilies(at, limit)),
-      }
+      await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit))
+      await inBatches((limit) => users.pruneFamilies(at, limit))
     },
   }
 }
 
-async function inBatches(deleteSome: (limit: number) => Promise<number>): Promise<number> {
-  let total = 0
-  for (;;) {
-    const deleted = await deleteSome(PRUNE_BATCH)
-    total += deleted
-    if (deleted < PRUNE_BATCH) return total
-  }
+async function inBatches(deleteSome: (limit: number) => Promise<number>): Promise<void> {
+  while ((await deleteSome(PRUNE_BATCH)) >= PRUNE_BATCH);
 }
 
 const emailTaken = () => new AppError('email_taken', 'There is an account with this e-mail already.')

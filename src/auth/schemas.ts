@@ -16,14 +16,20 @@ const Email = z
   .max(MAX_EMAIL_LENGTH)
   .check(z.email())
   .toLowerCase()
-  .openapi({ example: 'ada@example.com' })
+  .openapi({
+    description: `Up to ${MAX_EMAIL_LENGTH} characters, kept in lower case. Not verified.`,
+    example: 'ada@example.com',
+  })
 const Name = z
   .string()
   .trim()
   .min(1)
   .max(MAX_NAME_LENGTH)
   .refine(hasNoControlCharacters, 'must not hold control characters')
-  .openapi({ example: 'Ada' })
+  .openapi({
+    description: `1 to ${MAX_NAME_LENGTH} characters: the name in a room, unless a join token is asked for with another.`,
+    example: 'Ada',
+  })
 const Password = z
   .string()
   .min(1)
@@ -32,32 +38,47 @@ const Password = z
     (password) => Buffer.byteLength(password) <= MAX_PASSWORD_BYTES,
     `must be at most ${MAX_PASSWORD_BYTES} bytes`,
   )
+  .describe(`Up to ${MAX_PASSWORD_BYTES} bytes of UTF-8, as registered.`)
 
-const NewPassword = Password.min(MIN_PASSWORD_LENGTH).refine(
-  (password) => !isCommonPassword(password),
-  'is one of the most used passwords: choose another',
-)
+const NewPassword = Password.min(MIN_PASSWORD_LENGTH)
+  .refine((password) => !isCommonPassword(password), 'is one of the most used passwords: choose another')
+  .describe(
+    `${MIN_PASSWORD_LENGTH} characters to ${MAX_PASSWORD_BYTES} bytes of UTF-8, and none of the 3,000 most used passwords.`,
+  )
 
 export const RegisterBody = z.object({ email: Email, password: NewPassword, name: Name.optional() }).openapi('Register')
 export const LoginBody = z.object({ email: Email, password: Password }).openapi('Login')
 export const GuestBody = z.object({ name: Name.optional() }).openapi('Guest')
 export const RefreshTokenBody = z
-  .object({ refresh_token: z.string().min(1).max(MAX_REFRESH_TOKEN_LENGTH) })
+  .object({
+    refresh_token: z
+      .string()
+      .min(1)
+      .max(MAX_REFRESH_TOKEN_LENGTH)
+      .describe('The newest of the sign-in. One that was used before ends it, but for a retry within 10 seconds.'),
+  })
   .openapi('RefreshToken')
 
 export const UserAnswer = z
-  .object({ id: z.string(), email: z.string().optional(), name: z.string().optional() })
-  .openapi('User')
-export const MeAnswer = UserAnswer.extend({ guest: z.boolean() }).openapi('Me')
+  .object({
+    id: z.string().describe('`user_…`, which is the LiveKit identity as well.'),
+    email: z.string().optional().describe('In lower case, not verified. Absent for a guest.'),
+    name: z.string().optional().describe('Absent when none was given.'),
+  })
+  .openapi('User', { description: 'A user.' })
+export const MeAnswer = UserAnswer.extend({
+  guest: z.boolean().describe('Signed in without e-mail and password.'),
+}).openapi('Me', { description: 'A user, and whether it is a guest.' })
 
 /** RFC 6749 §5.1, with the user beside it. */
 export const SignedInAnswer = z
   .object({
     user: UserAnswer,
-    access_token: z.string(),
-    token_type: z.literal('Bearer'),
-    /** Seconds. */
-    expires_in: z.number().int(),
-    refresh_token: z.string(),
+    access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
+    token_type: z.literal('Bearer').describe('Always `Bearer`.'),
+    expires_in: z.number().int().describe('Seconds that the access token lives.'),
+    refresh_token: z
+      .string()
+      .describe('For one `POST /auth/refresh`: 30 days unused at most, and 90 days since the sign-in.'),
   })
   .openapi('SignedIn')

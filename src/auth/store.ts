@@ -24,9 +24,8 @@ export interface NewFamily {
 
 /** What happened to a presented refresh token. `repeated` is the lost-answer retry: the same child may be given again. */
 export type Rotation =
-  | { outcome: 'rotated' | 'repeated'; userId: string; expiresAt: number }
-  | { outcome: 'unknown' | 'expired' | 'revoked' }
-  | { outcome: 'reused'; userId: string; familyId: string }
+  | { outcome: 'rotated' | 'repeated'; userId: string }
+  | { outcome: 'unknown' | 'expired' | 'revoked' | 'reused' }
 
 /** Accounts and their refresh families. Times are milliseconds. Guests are users without an e-mail. */
 export interface UserStore {
@@ -55,8 +54,8 @@ export interface UserStore {
     now: number,
     limits: { idleMs: number; graceMs: number },
   ): Promise<Rotation>
-  /** Revokes the family of a token; false when the token is unknown. */
-  revokeFamilyOf(hash: string, reason: string, now: number): Promise<boolean>
+  /** Revokes the family of a token, if the token is known. */
+  revokeFamilyOf(hash: string, reason: string, now: number): Promise<void>
 
   /** Deletes at most `limit` guests last seen before the time, with all that is theirs; returns how many. */
   pruneGuests(seenBefore: number, limit: number): Promise<number>

@@ -8,25 +8,27 @@ const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
 /** Parsing drops every other member, so that no private one can ever get out. */
 const PublicJwk = z.object({
-  kty: z.string(),
-  crv: z.string(),
-  x: z.string(),
-  y: z.string(),
-  kid: z.string(),
-  alg: z.string(),
-  use: z.string(),
+  kty: z.string().describe('Always `EC`.'),
+  crv: z.string().describe('Always `P-256`.'),
+  x: z.string().describe('Of the point, base64url.'),
+  y: z.string().describe('Of the point, base64url.'),
+  kid: z.string().describe('As in the header of a token: the key’s RFC 7638 thumbprint.'),
+  alg: z.string().describe('Always `ES256`.'),
+  use: z.string().describe('Always `sig`.'),
 })
-const Jwks = z.object({ keys: z.array(PublicJwk) }).openapi('JsonWebKeySet')
+const Jwks = z
+  .object({ keys: z.array(PublicJwk).describe('All that verify now, and the next one ahead of its first token.') })
+  .openapi('JsonWebKeySet')
 
 const Metadata = z
   .object({
-    issuer: z.string(),
-    token_endpoint: z.string(),
-    jwks_uri: z.string(),
-    scopes_supported: z.array(z.string()),
-    response_types_supported: z.array(z.string()),
-    grant_types_supported: z.array(z.string()),
-    token_endpoint_auth_methods_supported: z.array(z.string()),
+    issuer: z.string().describe('`PUBLIC_URL`, which is `iss` of every access token.'),
+    token_endpoint: z.string().describe('Where agents get their tokens.'),
+    jwks_uri: z.string().describe('Where the public keys are.'),
+    scopes_supported: z.array(z.string()).describe('What an agent can be allowed.'),
+    response_types_supported: z.array(z.string()).describe('Empty: there is no authorization endpoint.'),
+    grant_types_supported: z.array(z.string()).describe('Client credentials only.'),
+    token_endpoint_auth_methods_supported: z.array(z.string()).describe('How an agent’s secret may be sent.'),
   })
   .openapi('AuthorizationServerMetadata')
 

@@ -3,14 +3,14 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Scope } from '../agents/agent.ts'
 import type { UserStore } from '../auth/store.ts'
 import { AppError } from '../errors.ts'
-import { isShallow } from '../http/json-depth.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { EventStore, IdempotencyKey } from '../sessions/event-store.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
-import { EventJson, eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
+import { eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
 import type { SessionStore } from '../sessions/store.ts'
-import { type CallbackEnv, type CallbackGuard, notLive, Pair } from './guard.ts'
+import { type CallbackEnv, type CallbackGuard, notLive } from './guard.ts'
+import { CONTEXT_EVENTS, Context, End, IdempotencyKeyHeader, Progress, Stored, Subject } from './schemas.ts'
 
 export interface CallbackRoutesDeps {
   guard: CallbackGuard
@@ -20,39 +20,6 @@ export interface CallbackRoutesDeps {
   followUp: FollowUp
   now: () => number
 }
-
-/** How much of a session's past an agent is given. */
-const CONTEXT_EVENTS = 100
-
-const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')
-
-const Progress = Pair.extend({
-  type: z
-    .string()
-    .max(64)
-    .regex(/^(?!session\.)[a-z][a-z0-9_.-]*$/, 'is a-z, 0-9, _ . and -, begins with a letter, and not with session.')
-    .default('progress'),
-  data: JsonObject.openapi({ example: { status: 'done' } }),
-}).openapi('Progress')
-
-const End = Pair.extend({
-  reason: z.string().min(1).max(256).optional(),
-  result: JsonObject.optional(),
-}).openapi('EndSession')
-
-const Stored = z
-  .object({ sessionId: z.string(), seq: z.number().int(), createdAt: z.iso.datetime() })
-  .openapi('StoredEvent')
-
-const Context = z
-  .object({
-    user: z.object({ id: z.string(), email: z.string().optional(), name: z.string().optional(), guest: z.boolean() }),
-    session: SessionJson,
-    events: z.array(EventJson),
-    /** `seq` of the newest event: what comes later is after it. */
-    cursor: z.number().int(),
-  })
-  .openapi('Context')
 
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const refusals = [
@@ -96,7 +63,7 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
           },
         }),
         request: {
-          headers: z.object({ 'idempotency-key': z.string().optional() }),
+          headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }),
           body: { required: true, content: json(Progress) },
         },
         responses: {
@@ -138,8 +105,8 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
         tags: ['Agents'],
         summary: 'Whom the agent is talking to, and what happened so far',
         security: agentWith('context:read'),
-        middleware: guard({ scope: 'context:read', input: Pair }),
-        request: { query: Pair },
+        middleware: guard({ scope: 'context:read', input: Subject }),
+        request: { query: Subject },
         responses: { 200: { description: 'The context.', content: json(Context) }, ...problems(...refusals) },
       }),
       async (c) => {

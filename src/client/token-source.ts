@@ -1,7 +1,7 @@
 import type { z } from '@hono/zod-openapi'
 import { type InferResponseType, parseResponse } from 'hono/client'
 import type { TokenSource, TokenSourceFetchOptions } from 'livekit-client'
-import type { TokenRequest } from '../tokens/request.ts'
+import type { TokenRequest } from '../tokens/schemas.ts'
 import type { Api } from './transport.ts'
 
 // What the schema gives, not what it takes: it takes anything and says later what is wrong.

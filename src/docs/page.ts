@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { html, raw } from 'hono/html'
 import { type ApiDocument, type Operation, operationsOf, PROBLEM_LIST, problemCodes } from './openapi.ts'
-import { renderSchema, type SchemaLike } from './schema-outline.ts'
+import { inline, renderSchema, type SchemaLike } from './schema-outline.ts'
 import { STYLE } from './style.ts'
 
 type Html = ReturnType<typeof html>
@@ -136,7 +136,3 @@ ${example === undefined ? '' : html`<pre tabindex="0">${JSON.stringify(example, 
 
 /** Blank lines part paragraphs. */
 const prose = (text: string): Html => html`${text.split('\n\n').map((paragraph) => html`<p>${inline(paragraph)}</p>`)}`
-
-/** Backticks mark code; nothing else of Markdown is used in descriptions. */
-const inline = (text: string): Html =>
-  html`${text.split('`').map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part))}`

@@ -6,7 +6,7 @@ import { renderDocs } from './page.ts'
 
 const CACHE_CONTROL = 'public, max-age=300'
 
-const OpenApi = z.looseObject({ openapi: z.string() })
+const OpenApi = z.looseObject({ openapi: z.string().describe('Version of the OpenAPI Specification.') })
 
 const documentRoute = createRoute({
   method: 'get',

@@ -18,12 +18,16 @@ export interface SchemaLike {
 type Html = ReturnType<typeof html>
 type Named = Readonly<Record<string, SchemaLike>>
 
+/** Backticks mark code; nothing else of Markdown is used in descriptions. */
+export const inline = (text: string): Html =>
+  html`${text.split('`').map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part))}`
+
 /** A schema as nested lists; none of ours is recursive. */
 export function renderSchema(schema: SchemaLike, named: Named): Html {
   const resolved = merge(schema, named)
   const inner = resolved.items ? merge(resolved.items, named) : resolved
   const members = Object.entries(inner.properties ?? {})
-  const note = resolved.description ? html` ${resolved.description}` : ''
+  const note = resolved.description ? html` ${inline(resolved.description)}` : ''
   return html`<i>${typeOf(resolved, named)}</i>${note}${
     members.length === 0
       ? ''

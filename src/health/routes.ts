@@ -11,16 +11,24 @@ export interface HealthRoutesDeps {
 const Up = z.enum(['ok', 'unavailable'])
 const Report = z
   .object({
-    status: z.enum(['ok', 'degraded']),
-    version: z.string(),
-    store: z.object({ status: Up }),
-    livekit: z.object({ status: Up }),
-    /** Null while LiveKit has sent none; then the reconciler alone keeps sessions true. */
-    lastWebhookAt: z.iso.datetime().nullable(),
+    status: z.enum(['ok', 'degraded']).describe('`ok` when store and LiveKit both work.'),
+    version: z.string().describe('Of this service.'),
+    store: z.object({ status: Up.describe('Whether it answers.') }).describe('The database.'),
+    livekit: z
+      .object({ status: Up.describe('Whether it answered, at most two seconds ago.') })
+      .describe('The LiveKit server, asked with our key.'),
+    lastWebhookAt: z.iso
+      .datetime()
+      .nullable()
+      .describe('UTC. Null while LiveKit has sent none for a day; then the reconciler alone keeps sessions true.'),
   })
   .openapi('Health')
-const Live = z.object({ status: z.literal('ok') })
-const Ready = z.object({ status: z.enum(['ready', 'not_ready']) })
+const Live = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })
+const Ready = z.object({
+  status: z
+    .enum(['ready', 'not_ready'])
+    .describe('`not_ready` until the first reconcile was attempted, while the store fails, and during shutdown.'),
+})
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 
 /** For operators and orchestrators; nothing here needs a token or says anything of a user. */

@@ -9,7 +9,8 @@ export const allowOrigins = (origins: Config['corsOrigins']) =>
   cors({
     origin: (origin) => (isAllowed(origin, origins) ? origin : null),
     allowHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID'],
-    allowMethods: ['GET', 'POST', 'DELETE'],
+    // PUT and PATCH are for a team's own routes.
+    allowMethods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposeHeaders: ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'WWW-Authenticate', 'X-Request-Id'],
     maxAge: PREFLIGHT_SECONDS,
   })

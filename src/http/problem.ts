@@ -1,9 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Logger } from 'pino'
 import { AppError, type ErrorCode } from '../errors.ts'
+import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
 import { PROBLEM_HELP } from './problem-help.ts'
 import type { AppEnv } from './router.ts'
 
@@ -55,14 +55,22 @@ export type ProblemStatus = (typeof STATUS)[ErrorCode]
 /** RFC 9457 problem details, with our stable `code` and the request's id. */
 export const Problem = z
   .object({
-    type: z.string(),
-    title: z.string(),
-    status: z.number().int(),
-    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]),
-    detail: z.string(),
-    instance: z.string(),
-    requestId: z.string(),
-    errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
+    type: z.string().describe('`urn:behalf:problem:` and the code.'),
+    title: z.string().describe('The code in words.'),
+    status: z.number().int().describe('The HTTP status.'),
+    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]).describe('Stable: switch on it.'),
+    detail: z.string().describe('What is wrong, in words for people.'),
+    instance: z.string().describe('Path of the request.'),
+    requestId: z.string().describe('Finds the request in the log.'),
+    errors: z
+      .array(
+        z.object({
+          field: z.string().describe('Its path, or `(body)`.'),
+          message: z.string().describe('What is wrong with it.'),
+        }),
+      )
+      .optional()
+      .describe('The offending fields, 20 at most.'),
   })
   .openapi('Problem')
 
@@ -119,12 +127,21 @@ const SENT_WITH: Record<string, ErrorCode[]> = {
   ],
 }
 
-/** Renders any error as problem+json. Unknown errors become a bare 500: their message may hold anything. */
+/** What somebody has to look at; LiveKit's silence passes, and without a cause the request's own line says it all. */
+const OURS_TO_MEND: ErrorCode[] = ['internal_error', 'store_unavailable']
+
+/**
+ * Renders any error as problem+json, or by the response that a team's own route gave it. Unknown errors become a bare 500:
+ * their message may hold anything.
+ */
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
-  const known = asAppError(error)
+  const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
+  if (known instanceof Response) return known
   const status = STATUS[known.code]
-  if (status >= 500)
-    log.error({ requestId: c.var.requestId, code: known.code, err: known.cause ?? error }, known.message)
+  if (status >= 500 && known.cause !== undefined) {
+    const level = OURS_TO_MEND.includes(known.code) ? 'error' : 'warn'
+    log[level]({ requestId: c.var.requestId, code: known.code, err: known.cause }, known.message)
+  }
   c.set('problemCode', known.code)
   const { errors, retryAfterSeconds } = known.details
   const headers: Record<string, string> = {
@@ -163,19 +180,14 @@ function bearerChallenge({ code, details }: AppError): string | undefined {
   }
 }
 
-function asAppError(error: unknown): AppError {
+function asKnown(error: unknown): AppError | undefined {
   if (error instanceof AppError) return error
-  if (error instanceof HTTPException && error.status === 400) {
-    return new AppError('malformed_json', 'The body is not valid JSON.')
-  }
-  if (error instanceof HTTPException && error.status === 415) {
-    return new AppError('unsupported_media_type', 'The body has a content type that is not taken here.')
-  }
   if (isUnreadable(error)) return new AppError('malformed_json', 'The body cannot be read.')
-  return new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', {
-    cause: error,
-  })
+  return asUnreadableBody(error)
 }
+
+const internalError = (cause: unknown) =>
+  new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', { cause })
 
 /** What Node throws for a client that went away within its body, or named credentials in its request line: no mistake of ours. */
 const isUnreadable = (error: unknown): boolean =>

@@ -1,4 +1,4 @@
-/** A participant as LiveKit lists it. `attributes` and `metadata` are as minted: nobody of ours may change its own. */
+/** A participant as LiveKit lists it. Its `attributes` are as minted: nobody of ours may change its own. */
 export interface Participant {
   sid: string
   identity: string

@@ -68,7 +68,9 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       responses: {
         200: {
           description: 'Stored.',
-          content: { 'application/json': { schema: z.object({ received: z.literal(true) }) } },
+          content: {
+            'application/json': { schema: z.object({ received: z.literal(true).describe('Stored, now or before.') }) },
+          },
         },
         ...problems('invalid_token', 'malformed_json', 'body_too_large', 'store_unavailable'),
       },

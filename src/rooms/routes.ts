@@ -6,20 +6,31 @@ import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
-import { RoomName, same } from '../tokens/request.ts'
+import { same } from '../tokens/request.ts'
+import { NAME_SIZE, RoomName } from '../tokens/schemas.ts'
 import type { Rooms } from './rooms.ts'
 import type { RoomStore } from './store.ts'
 
 export interface RoomRoutesDeps {
   tokens: AccessTokens
   rules: Rooms
-  rooms: RoomStore
+  rooms: Pick<RoomStore, 'claim'>
   limits: Pick<RateLimits, 'userRequests'>
   now: () => number
 }
 
-const CreateRoom = z.object({ room: RoomName, room_name: RoomName }).openapi('CreateRoom')
-const Created = z.object({ room: z.string(), room_name: z.string() }).openapi('Room')
+const CreateRoom = z
+  .object({
+    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh one that nobody can guess when left out.`),
+    room_name: RoomName.describe('The same as `room`; both only if they agree.'),
+  })
+  .openapi('CreateRoom')
+const Created = z
+  .object({
+    room: z.string().describe('Its name, for `POST /token`.'),
+    room_name: z.string().describe('The same.'),
+  })
+  .openapi('Room')
 
 /** Rooms made ahead of their first participant. */
 export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
@@ -37,8 +48,8 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       security: [{ userToken: [] }],
       request: { body: { required: false, content: { 'application/json': { schema: CreateRoom } } } },
       responses: {
-        200: { description: 'It is this user’s already; it exists in LiveKit now.', ...created },
-        201: { description: 'Claimed and created.', ...created },
+        200: { description: 'It was claimed before, and this user may use it; it exists in LiveKit now.', ...created },
+        201: { description: 'Claimed for this user by this call, and created in LiveKit.', ...created },
         ...problems(
           'missing_token',
           'invalid_token',
@@ -59,11 +70,9 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       const { userId } = c.var.user
       const named = same('room', body.room_name, body.room)
       const room = named ?? newRoomName()
-      const known = named !== undefined && (await rooms.findOwner(named)) !== null
-      if (named === undefined) await rooms.claim(room, userId, now())
-      else await rules.enter(room, userId)
+      const { isNew } = named === undefined ? await rooms.claim(room, userId, now()) : await rules.enter(room, userId)
       await rules.create(room)
-      return c.json({ room, room_name: room }, known ? 200 : 201)
+      return c.json({ room, room_name: room }, isNew ? 201 : 200)
     },
   )
 }

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { SessionEvent } from './event-store.ts'
+import { END_REASONS, STATUSES } from './lifecycle.ts'
 import type { Session } from './store.ts'
 
 const iso = (at: number) => new Date(at).toISOString()
@@ -7,15 +8,31 @@ const iso = (at: number) => new Date(at).toISOString()
 /** A session as its user and its agents see it. */
 export const SessionJson = z
   .object({
-    id: z.string(),
-    userId: z.string(),
-    room: z.string(),
-    status: z.enum(['pending', 'live', 'disconnected', 'ended']),
-    createdAt: z.iso.datetime(),
-    endedAt: z.iso.datetime().optional(),
-    endReason: z.enum(['user', 'agent', 'limit', 'superseded', 'never_joined', 'left']).optional(),
+    id: z.string().describe('`sess_…`'),
+    userId: z.string().describe('Whose it is.'),
+    room: z.string().describe('Name of its LiveKit room.'),
+    status: z
+      .enum(STATUSES)
+      .describe(
+        [
+          'As last observed: `pending` before the user first joins, `live` while it is in the room, `disconnected` while it',
+          'may come back, `ended` for good.',
+        ].join(' '),
+      ),
+    createdAt: z.iso.datetime().describe('UTC, when its first join token was minted.'),
+    endedAt: z.iso.datetime().optional().describe('UTC. Absent until it has ended.'),
+    endReason: z
+      .enum(END_REASONS)
+      .optional()
+      .describe(
+        [
+          'Absent until it has ended. `user` or `agent` ended it by a call; `limit`: it lasted for `MAX_SESSION_MINUTES`;',
+          '`superseded`: nobody had joined it, and newer ones took its place; `never_joined`: its join token expired unused;',
+          '`left`: the user was away for `RECONNECT_SECONDS`.',
+        ].join(' '),
+      ),
   })
-  .openapi('Session')
+  .openapi('Session', { description: 'One user in one room, from the first join token to the end.' })
 
 export function sessionJson({ id, userId, room, status, ...session }: Session): z.infer<typeof SessionJson> {
   const ended =
@@ -28,11 +45,13 @@ export function sessionJson({ id, userId, room, status, ...session }: Session): 
 /** An event as its user and its agents see it. */
 export const EventJson = z
   .object({
-    seq: z.number().int(),
-    type: z.string(),
-    data: z.unknown(),
-    agentId: z.string().optional(),
-    createdAt: z.iso.datetime(),
+    seq: z.number().int().describe('Counts the events of the session, from 1.'),
+    type: z.string().describe('`session.status` is ours, any other is an agent’s.'),
+    data: z
+      .unknown()
+      .describe('What the agent sent; of `session.status` `{status, reason?, agentId?, detail?, result?}`.'),
+    agentId: z.string().optional().describe('The agent that sent it. Absent for ours.'),
+    createdAt: z.iso.datetime().describe('UTC.'),
   })
   .openapi('SessionEvent')
 

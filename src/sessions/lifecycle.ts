@@ -1,10 +1,12 @@
 // The rules of a session's life: pure, and independent of the order in which facts arrive. Times are milliseconds
 // of our own clock; nothing here reads a clock.
 
-export type Status = 'pending' | 'live' | 'disconnected' | 'ended'
+export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
+export type Status = (typeof STATUSES)[number]
 
 /** Who or what wrote the end mark. */
-export type EndReason = 'user' | 'agent' | 'limit' | 'superseded' | 'never_joined' | 'left'
+export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left'] as const
+export type EndReason = (typeof END_REASONS)[number]
 
 /** What is known of one LiveKit participant sid. LiveKit never reuses a sid. */
 export interface Presence {

@@ -11,18 +11,20 @@ export interface RemovalDeps {
 
 export interface Removal {
   /**
-   * Removes an ended session's participants from LiveKit until LiveKit lists none; false when some are still there.
-   * @throws AppError `livekit_unavailable`; the reconciler comes back to it.
+   * Removes an ended session's participants from LiveKit until LiveKit lists none, or for a few seconds: the reconciler
+   * comes back to those who are still there, and to what could not be asked.
+   * @throws AppError `livekit_unavailable`
    */
-  remove(session: Session): Promise<boolean>
+  remove(session: Session): Promise<void>
 }
 
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
 export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
-  const once = singleFlight<boolean>()
+  const once = singleFlight<void>()
 
+  /** Whether nobody is left. */
   async function attempt(session: Session): Promise<boolean> {
     const unfinished = await sessions.listUnfinished(session.room)
     // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
@@ -51,10 +53,9 @@ export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
     remove: (session) =>
       once(session.id, async () => {
         for (let i = 0; i < ATTEMPTS; i++) {
-          if (await attempt(session)) return true
+          if (await attempt(session)) return
           await delay(FIRST_PAUSE_MS * 2 ** i)
         }
-        return false
       }),
   }
 }

@@ -19,23 +19,21 @@ export interface SessionRoutesDeps {
   now: () => number
 }
 
-const Params = z.object({ id: z.string().min(1).max(128) })
+const Params = z.object({ id: z.string().min(1).max(128).describe('Of an own session.') })
 const page = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
 
 const SessionPage = z
   .object({
-    sessions: z.array(SessionJson),
-    /** Pass it as `before` for the next page; absent on the last one. */
-    before: z.string().optional(),
+    sessions: z.array(SessionJson).describe('Newest first.'),
+    before: z.string().optional().describe('To be sent as `before` for the next page. Absent on the last one.'),
   })
   .openapi('SessionPage')
 
 const EventPage = z
   .object({
-    events: z.array(EventJson),
-    /** Pass it as `after` for what comes next. */
-    after: z.number().int(),
-    hasMore: z.boolean(),
+    events: z.array(EventJson).describe('Oldest first, up to 1 MiB of data.'),
+    after: z.number().int().describe('To be sent as `after` for what comes next.'),
+    hasMore: z.boolean().describe('Whether there is more already.'),
   })
   .openapi('EventPage')
 
@@ -97,7 +95,12 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp, now
         tags: ['Sessions'],
         summary: 'Own sessions, newest first',
         security,
-        request: { query: z.object({ limit: page(50, 100), before: z.string().max(128).optional() }) },
+        request: {
+          query: z.object({
+            limit: page(50, 100).describe('Sessions at most.'),
+            before: z.string().max(128).optional().describe('Only sessions older than the one of this id.'),
+          }),
+        },
         responses: { 200: { description: 'A page.', content: json(SessionPage) }, ...problems(...refusals) },
       }),
       async (c) => {
@@ -156,7 +159,10 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp, now
         security,
         request: {
           params: Params,
-          query: z.object({ after: z.coerce.number().int().min(0).default(0), limit: page(100, 1000) }),
+          query: z.object({
+            after: z.coerce.number().int().min(0).default(0).describe('Only events of a higher `seq`.'),
+            limit: page(100, 1000).describe('Events at most; a stream has no limit.'),
+          }),
           headers: z.object({ 'last-event-id': LastEventId.optional() }),
         },
         responses: {

@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { END_REASONS, STATUSES } from '../sessions/lifecycle.ts'
 
 // Times are integers, milliseconds since the epoch. Ids are text made by us. JSON is text.
 
@@ -108,12 +109,12 @@ export const sessions = sqliteTable(
       .references(() => users.id, { onDelete: 'cascade' }),
     room: text().notNull(),
     /** As last observed; each change is also an event `session.status`. */
-    status: text({ enum: ['pending', 'live', 'disconnected', 'ended'] }).notNull(),
+    status: text({ enum: STATUSES }).notNull(),
     createdAt: integer('created_at').notNull(),
     /** `exp` of the newest join token minted for it. */
     tokenExpiresAt: integer('token_expires_at').notNull(),
     endedAt: integer('ended_at'),
-    endReason: text('end_reason'),
+    endReason: text('end_reason', { enum: END_REASONS }),
     /** Who LiveKit dispatches, and the client's own data for it (JSON text). */
     agentName: text('agent_name'),
     agentData: text('agent_data'),

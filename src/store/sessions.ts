@@ -106,23 +106,18 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
   const pruneEnded = endedSessionPruner(db)
 
   const load = (id: string): { session: Session; facts: SessionFacts } | null => {
-    const session = find.get({ id }) as Session | undefined
+    const session = find.get({ id })
     return session ? { session, facts: facts.load(session) } : null
   }
-  const listUnfinishedIn = (room: string) => unfinishedIn.all({ room }) as Session[]
+  const listUnfinishedIn = (room: string) => unfinishedIn.all({ room })
 
   return {
-    find: (id) => reading(() => (find.get({ id }) as Session | undefined) ?? null),
+    find: (id) => reading(() => find.get({ id }) ?? null),
     findWithFacts: (id) => reading(() => load(id)),
     listByUser: (userId, limit, before) =>
-      reading(() =>
-        before === undefined
-          ? (newest.all({ userId, limit }) as Session[])
-          : (older.all({ userId, limit, before }) as Session[]),
-      ),
-    listUnfinished: (room) =>
-      reading(() => (room === undefined ? (allUnfinished.all() as Session[]) : listUnfinishedIn(room))),
-    listToRemove: () => reading(() => toRemove.all() as Session[]),
+      reading(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
+    listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : listUnfinishedIn(room))),
+    listToRemove: () => reading(() => toRemove.all()),
     lastWebhookAt: () => reading(() => newestWebhook.get()?.at ?? null),
 
     open: (session, limits) =>
@@ -143,7 +138,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     renew: (id, { tokenExpiresAt, agent }) =>
       write(() => {
         const params = { id, tokenExpiresAt, agentName: agent?.name ?? null, agentData: agent?.data ?? null }
-        return (renew.get(params) as Session | undefined) ?? null
+        return renew.get(params) ?? null
       }),
     record: (id, fact, rules) =>
       write(() => {

@@ -65,16 +65,16 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     const { familyId, userId } = parent
     if (parent.usedAt !== null) {
       const child = now - parent.usedAt <= graceMs ? families.findToken.get({ hash: childHash }) : undefined
-      if (child?.usedAt === null) return { outcome: 'repeated', userId, expiresAt: child.expiresAt }
+      if (child?.usedAt === null) return { outcome: 'repeated', userId }
       families.revoke.run({ id: familyId, now, reason: 'reuse' })
-      return { outcome: 'reused', userId, familyId }
+      return { outcome: 'reused' }
     }
     if (parent.expiresAt <= now) return { outcome: 'expired' }
     const expiresAt = Math.min(now + idleMs, parent.familyExpiresAt)
     families.use.run({ hash: parentHash, now })
     families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
     markSeen.run({ id: userId, now })
-    return { outcome: 'rotated', userId, expiresAt }
+    return { outcome: 'rotated', userId }
   }
 
   return {
@@ -103,7 +103,6 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
       write(() => {
         const token = families.findToken.get({ hash })
         if (token) families.revoke.run({ id: token.familyId, now, reason })
-        return token !== undefined
       }),
     pruneGuests: (seenBefore, limit) =>
       write(() => {

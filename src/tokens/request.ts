@@ -1,50 +1,7 @@
-import { z } from '@hono/zod-openapi'
+import type { z } from '@hono/zod-openapi'
 import { AppError } from '../errors.ts'
 import { isShallow } from '../http/json-depth.ts'
-import { hasNoControlCharacters } from '../http/text.ts'
-
-/** Characters. LiveKit's own limit for names, identities and rooms is in bytes, which some scripts reach first. */
-const MAX_NAME = 128
-const MAX_NAME_BYTES = 256
-/** Metadata and attributes ride in the token, which rides in a URL. */
-const MAX_METADATA_BYTES = 4096
-
-/** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
-const optional = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional())
-const label = optional(
-  z
-    .string()
-    .max(MAX_NAME)
-    .refine((value) => Buffer.byteLength(value) <= MAX_NAME_BYTES, `must have at most ${MAX_NAME_BYTES} bytes of UTF-8`)
-    // A lone surrogate has no UTF-8: LiveKit could not decode it.
-    .refine((value) => !/\p{Surrogate}/u.test(value), 'must be well-formed Unicode')
-    .refine(hasNoControlCharacters, 'must not hold control characters'),
-)
-const text = optional(z.string().max(MAX_METADATA_BYTES))
-
-/** Name of a room, as `/token` and `/rooms` take it. */
-export const RoomName = label
-
-const AgentDispatch = z.looseObject({ agent_name: text, agentName: text, metadata: text })
-const RoomConfig = z.looseObject({ agents: optional(z.array(AgentDispatch).max(16)) })
-
-/** LiveKit's standard token endpoint and the token guide's dialect, both at once; unknown fields are ignored. */
-export const TokenRequest = z
-  .object({
-    room_name: label,
-    participant_identity: optional(z.string().max(256)),
-    participant_name: label,
-    participant_metadata: text,
-    participant_attributes: optional(z.record(z.string().max(256), z.string().max(MAX_METADATA_BYTES))),
-    room_config: optional(RoomConfig),
-    room: label,
-    identity: optional(z.string().max(256)),
-    name: label,
-    auto_create_room: optional(z.boolean()),
-    session_id: optional(z.string().max(128)),
-  })
-  .openapi('TokenRequest')
+import { MAX_METADATA_BYTES, type RoomConfig, type TokenRequest } from './schemas.ts'
 
 type ParsedRequest = z.infer<typeof TokenRequest>
 

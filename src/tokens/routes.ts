@@ -9,7 +9,8 @@ import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { JoinTokens, Minted } from './mint.ts'
-import { joinRequest, TokenRequest } from './request.ts'
+import { joinRequest } from './request.ts'
+import { TokenRequest } from './schemas.ts'
 
 export interface TokenRoutesDeps {
   tokens: AccessTokens
@@ -25,17 +26,17 @@ interface TokenEnv extends AppEnv {
 
 const TokenResponse = z
   .object({
-    server_url: z.string(),
-    participant_token: z.string(),
-    room_name: z.string(),
-    participant_identity: z.string(),
-    participant_name: z.string().optional(),
-    session_id: z.string().optional().openapi({ description: 'Absent for an agent.' }),
-    expires_at: z.number().int().openapi({ description: 'Unix seconds: the token’s own exp.' }),
-    url: z.string(),
-    token: z.string(),
-    room: z.string(),
-    identity: z.string(),
+    server_url: z.string().describe('The LiveKit server to connect to.'),
+    participant_token: z.string().describe('The join token, a JWT of LiveKit’s: for this room and identity only.'),
+    room_name: z.string().describe('The room that it is for.'),
+    participant_identity: z.string().describe('The caller’s own id.'),
+    participant_name: z.string().optional().describe('The name in the room. Absent when there is none.'),
+    session_id: z.string().optional().describe('The session that it belongs to. Absent for an agent.'),
+    expires_at: z.number().int().describe('Unix seconds: the token’s own `exp`, up to which it lets in.'),
+    url: z.string().describe('The same as `server_url`.'),
+    token: z.string().describe('The same as `participant_token`.'),
+    room: z.string().describe('The same as `room_name`.'),
+    identity: z.string().describe('The same as `participant_identity`.'),
   })
   .openapi('TokenResponse')
 

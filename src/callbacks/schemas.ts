@@ -1,0 +1,65 @@
+import { z } from '@hono/zod-openapi'
+import { MeAnswer } from '../auth/schemas.ts'
+import { isShallow } from '../http/json-depth.ts'
+import { EventJson, SessionJson } from '../sessions/json.ts'
+import { Pair } from './guard.ts'
+
+/** How much of a session's past an agent is given. */
+export const CONTEXT_EVENTS = 100
+
+const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')
+
+/** The pair, as the API describes it. */
+export const Subject = Pair.extend({
+  userId: Pair.shape.userId.describe('On whose behalf: `userId` of the job’s metadata.'),
+  sessionId: Pair.shape.sessionId.describe('In which session of that user: `sessionId` of the job’s metadata.'),
+})
+
+export const Progress = Subject.extend({
+  type: z
+    .string()
+    .max(64)
+    .regex(/^(?!session\.)[a-z][a-z0-9_.-]*$/, 'is a-z, 0-9, _ . and -, begins with a letter, and not with session.')
+    .default('progress')
+    .describe('Kind of the event, which the user reads; `session.…` is ours.'),
+  data: JsonObject.openapi({
+    description: 'What the user reads at `GET /sessions/{id}/events`: any JSON object of at most 32 levels.',
+    example: { status: 'done' },
+  }),
+}).openapi('Progress')
+
+export const End = Subject.extend({
+  reason: z
+    .string()
+    .min(1)
+    .max(256)
+    .optional()
+    .describe('Why, in words: `detail` of the last `session.status` event. `endReason` is `agent` all the same.'),
+  result: JsonObject.optional().describe(
+    'What came of it: `result` of the last `session.status` event, any JSON object of at most 32 levels.',
+  ),
+}).openapi('EndSession')
+
+export const IdempotencyKeyHeader = z.string().openapi({
+  description: [
+    '1 to 255 visible ASCII characters, kept for 24 hours for this agent and session. The same key and body again get the',
+    'first answer again and store nothing; the same key with another body is `idempotency_key_reused`.',
+  ].join(' '),
+})
+
+export const Stored = z
+  .object({
+    sessionId: z.string().describe('As sent.'),
+    seq: z.number().int().describe('Of the event in the session.'),
+    createdAt: z.iso.datetime().describe('UTC, when it was stored.'),
+  })
+  .openapi('StoredEvent')
+
+export const Context = z
+  .object({
+    user: MeAnswer,
+    session: SessionJson,
+    events: z.array(EventJson).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 1 MiB of data.`),
+    cursor: z.number().int().describe('`seq` of the newest event, 0 without one.'),
+  })
+  .openapi('Context')

@@ -1,0 +1,54 @@
+import { STATUS_CODES } from 'node:http'
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import { AppError } from '../errors.ts'
+import type { AppEnv } from './router.ts'
+
+/** What Hono and zod-openapi throw for a body that they cannot read, by status and message: there is no other mark. */
+const UNREADABLE_BODY: Readonly<Record<string, () => AppError>> = {
+  '400 Malformed JSON in request body': () => new AppError('malformed_json', 'The body is not valid JSON.'),
+  '415 Unsupported Media Type': () =>
+    new AppError('unsupported_media_type', 'The body has a content type that is not taken here.'),
+}
+
+/** The refusal of a body by the framework, in our words. */
+export const asUnreadableBody = (error: unknown): AppError | undefined =>
+  error instanceof HTTPException ? UNREADABLE_BODY[`${error.status} ${error.message}`]?.() : undefined
+
+/**
+ * The answer to an HTTPException, by which a team's own routes refuse: its response if it has one, a problem otherwise.
+ * Nothing for what is no refusal, such as a status from 500 on.
+ */
+export function ownRefusal(error: unknown, c: Context<AppEnv>): Response | undefined {
+  if (!(error instanceof HTTPException) || error.status >= 500) return undefined
+  if (error.res) return responseOf(error, c)
+  return error.status >= 400 ? problemOf(error, c) : undefined
+}
+
+function responseOf(error: HTTPException, c: Context<AppEnv>): Response | undefined {
+  try {
+    const response = error.getResponse()
+    return c.newResponse(response.body, response)
+  } catch {
+    // Such as one whose body was sent before.
+    return undefined
+  }
+}
+
+/** RFC 9457 §4.2.1: a type that says no more than the status, and no `code`, because the codes are this service's. */
+function problemOf({ status, message }: HTTPException, c: Context<AppEnv>): Response {
+  const problem = {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? String(status),
+    status,
+    ...(message === '' ? {} : { detail: message }),
+    instance: c.req.path,
+    requestId: c.var.requestId,
+  }
+  return c.body(JSON.stringify(problem), status, {
+    'Content-Type': 'application/problem+json',
+    'Cache-Control': 'no-store',
+    // RFC 9110 §15.5.2: no 401 without a challenge.
+    ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+  })
+}

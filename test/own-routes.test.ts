@@ -1,0 +1,151 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { HTTPException } from 'hono/http-exception'
+import { describe, expect, test } from 'vitest'
+import { type CallbackEnv, Pair } from '../src/callbacks/guard.ts'
+import { AppError } from '../src/errors.ts'
+import { createRouter } from '../src/http/router.ts'
+import { takeViolations } from './documented.ts'
+import { refusal, scene } from './scene.ts'
+import { makeApp, post } from './support.ts'
+
+const WRONG_TYPE = { 'Content-Type': 'text/plain' }
+const INTERNAL = { status: 500, code: 'internal_error' }
+
+/** The app with a route of a team's own that does this; what it answers is in no document of ours. */
+async function withOwnRoute(handle: () => Response) {
+  const t = await makeApp()
+  t.app.route('/', createRouter().get('/own/orders', handle))
+  const ask = async (method = 'GET') => {
+    const answer = await t.app.request('/own/orders', { method })
+    takeViolations()
+    return answer
+  }
+  return { ...t, ask, errors: () => t.logged().filter(({ level }) => level >= 50) }
+}
+
+const throwing = (error: Error) =>
+  withOwnRoute(() => {
+    throw error
+  })
+
+describe('an HTTPException of an own route', () => {
+  test.each([
+    [400, 'Bad Request'],
+    [403, 'Forbidden'],
+    [404, 'Not Found'],
+    [409, 'Conflict'],
+    [415, 'Unsupported Media Type'],
+    [429, 'Too Many Requests'],
+  ] as const)('of %i is answered as a problem of that status, with no code of ours', async (status, title) => {
+    const { ask, errors } = await throwing(new HTTPException(status, { message: 'No such order.' }))
+    const answer = await ask()
+    expect(answer.status).toBe(status)
+    expect(answer.headers.get('Content-Type')).toBe('application/problem+json')
+    expect(answer.headers.get('WWW-Authenticate')).toBeNull()
+    const requestId = answer.headers.get('X-Request-Id')
+    const detail = 'No such order.'
+    expect(await answer.json()).toEqual({
+      type: 'about:blank',
+      title,
+      status,
+      detail,
+      instance: '/own/orders',
+      requestId,
+    })
+    expect(errors()).toEqual([])
+  })
+
+  test('without a message has no detail, and one of 401 a challenge', async () => {
+    const answer = await (await throwing(new HTTPException(401))).ask()
+    expect(answer.status).toBe(401)
+    expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer')
+    expect(await answer.json()).not.toHaveProperty('detail')
+  })
+
+  test('that has a response is answered with it, and with what every answer has', async () => {
+    const res = Response.json({ code: 'sold_out' }, { headers: { 'X-Stock': '0' } })
+    const { ask, errors } = await throwing(new HTTPException(409, { res }))
+    const answer = await ask()
+    expect(answer.status).toBe(409)
+    expect(answer.headers.get('X-Stock')).toBe('0')
+    expect(answer.headers.get('X-Request-Id')).toEqual(expect.any(String))
+    expect(answer.headers.get('X-Content-Type-Options')).toBe('nosniff')
+    expect(await answer.json()).toEqual({ code: 'sold_out' })
+    expect(errors()).toEqual([])
+
+    // The same one again, whose body is gone.
+    expect(await refusal(ask())).toEqual(INTERNAL)
+    expect(errors()).toHaveLength(1)
+  })
+
+  test('that redirects does so', async () => {
+    const res = Response.redirect('https://a.example', 303)
+    const answer = await (await throwing(new HTTPException(303, { res }))).ask()
+    expect([answer.status, answer.headers.get('Location')]).toEqual([303, 'https://a.example/'])
+  })
+
+  test.each([
+    ['of 500', new HTTPException(500, { message: 'hidden' })],
+    ['of 503 with a response', new HTTPException(503, { res: new Response('hidden') })],
+    ['that is no refusal', new HTTPException(200 as 400, { message: 'hidden' })],
+  ])('%s is a mistake, of which nothing is said', async (_, error) => {
+    const { ask, errors } = await throwing(error)
+    const answer = await ask()
+    expect(await answer.clone().text()).not.toContain('hidden')
+    expect(await refusal(answer)).toEqual(INTERNAL)
+    expect(errors()).toHaveLength(1)
+  })
+
+  test('is answered behind the guard as well', async () => {
+    const s = await scene()
+    const order = createRoute({
+      method: 'post',
+      path: '/agent/orders',
+      middleware: s.guard({ scope: 'progress:write', input: Pair }),
+      request: { body: { required: true, content: { 'application/json': { schema: Pair } } } },
+      responses: { 201: { description: 'Placed.' }, 409: { description: 'Sold out.' } },
+    })
+    const orders = createRouter<CallbackEnv>().openapi(order, () => {
+      throw new HTTPException(409, { message: 'Sold out.' })
+    })
+    s.app.route('/', orders)
+    const agent = await s.newAgent()
+    const { pair } = await s.present()
+    const answer = await post(s.app, '/agent/orders', pair, agent.bearer)
+    takeViolations()
+    expect(answer.status).toBe(409)
+    expect(await answer.json()).toMatchObject({ type: 'about:blank', detail: 'Sold out.' })
+  })
+})
+
+describe('an own route', () => {
+  test('may refuse with a code of ours', async () => {
+    const { ask } = await throwing(new AppError('session_ended', 'It is over.'))
+    expect(await refusal(ask())).toEqual({ status: 409, code: 'session_ended' })
+  })
+
+  test('has bodies refused that its schema’s framework cannot read', async () => {
+    const t = await makeApp()
+    const Order = z.object({ item: z.string() })
+    const route = createRoute({
+      method: 'put',
+      path: '/own/orders',
+      request: { body: { required: true, content: { 'application/json': { schema: Order } } } },
+      responses: { 204: { description: 'Placed.' } },
+    })
+    t.app.route(
+      '/',
+      createRouter().openapi(route, (c) => c.body(null, 204)),
+    )
+    const put = async (body: string, headers: Record<string, string>) => {
+      const answer = await t.app.request('/own/orders', { method: 'PUT', body, headers })
+      takeViolations()
+      return answer
+    }
+    const JSON_TYPE = { 'Content-Type': 'application/json' }
+    expect((await put('{"item":"tea"}', JSON_TYPE)).status).toBe(204)
+    expect(await refusal(put('{', JSON_TYPE))).toEqual({ status: 400, code: 'malformed_json' })
+    expect(await refusal(put('{}', WRONG_TYPE))).toEqual({ status: 415, code: 'unsupported_media_type' })
+    expect(await refusal(put('{}', JSON_TYPE))).toEqual({ status: 422, code: 'validation_failed' })
+  })
+})
