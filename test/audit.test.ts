@@ -2,6 +2,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Hono } from 'hono'
+import { HTTPException } from 'hono/http-exception'
 import { expect, test } from 'vitest'
 import { run } from '../src/audit/command.ts'
 import { type CallbackEnv, Pair } from '../src/callbacks/guard.ts'
@@ -46,6 +47,20 @@ test('nor do the parameters of a path: a team’s own route is one route', async
     expect(answer.status).toBe(201)
   }
   expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([['tutor', 'POST /agent/orders/:id', 'allowed', 3]])
+})
+
+test('what a team’s own route refuses is there with its status', async () => {
+  const { s, agent, user, pair } = await callingScene()
+  const own = new Hono<CallbackEnv>()
+  own.post('/agent/orders', s.guard({ scope: 'progress:write', input: Pair }), () => {
+    throw new HTTPException(404, { message: 'No such order.' })
+  })
+  const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${agent.bearer}` }
+  expect((await own.request('/agent/orders', { method: 'POST', headers, body: JSON.stringify(pair) })).status).toBe(404)
+  expect((await trailOf(s, user.bearer, pair.sessionId)).sort()).toEqual([
+    ['tutor', 'POST /agent/orders', '404', 1],
+    ['tutor', 'POST /agent/orders', 'allowed', 1],
+  ])
 })
 
 test('refusals cannot fill the store: a minute of them is one entry', async () => {

@@ -18,8 +18,14 @@ import type { Liveness, LivenessCheck } from './liveness.ts'
 
 /** The pair that every callback names. */
 export const Pair = z.object({
-  userId: z.string().min(1).max(128).openapi({ example: 'user_0193a1b2c3d4' }),
-  sessionId: z.string().min(1).max(128).openapi({ example: 'sess_0193a1b2c3d4' }),
+  userId: z.string().min(1).max(128).openapi({
+    description: 'On whose behalf: `userId` of the job’s metadata.',
+    example: 'user_0193a1b2c3d4',
+  }),
+  sessionId: z.string().min(1).max(128).openapi({
+    description: 'In which session of that user: `sessionId` of the job’s metadata.',
+    example: 'sess_0193a1b2c3d4',
+  }),
 })
 
 export interface CallbackEnv extends AgentEnv {
@@ -94,7 +100,7 @@ export function callbackGuard({ limits, tokens, agents, sessions, audit, livenes
       c.set('afterLeft', afterLeft)
       // Begun before the handler's own write, so that both share one commit.
       await Promise.all([decided('allowed'), next()])
-      if (c.error instanceof AppError) await decided(c.error.code)
+      if (c.res.status >= 400) await decided(c.error instanceof AppError ? c.error.code : String(c.res.status))
       return undefined
     })
     const limit = limitRate<AgentEnv>(limits.agentRequests, (c) => c.var.agent.id)

@@ -9,8 +9,8 @@ import type { EventStore, IdempotencyKey } from '../sessions/event-store.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
 import { eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
 import type { SessionStore } from '../sessions/store.ts'
-import { type CallbackEnv, type CallbackGuard, notLive } from './guard.ts'
-import { CONTEXT_EVENTS, Context, End, IdempotencyKeyHeader, Progress, Stored, Subject } from './schemas.ts'
+import { type CallbackEnv, type CallbackGuard, notLive, Pair } from './guard.ts'
+import { CONTEXT_EVENTS, Context, End, IdempotencyKeyHeader, Progress, Stored } from './schemas.ts'
 
 export interface CallbackRoutesDeps {
   guard: CallbackGuard
@@ -105,8 +105,8 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
         tags: ['Agents'],
         summary: 'Whom the agent is talking to, and what happened so far',
         security: agentWith('context:read'),
-        middleware: guard({ scope: 'context:read', input: Subject }),
-        request: { query: Subject },
+        middleware: guard({ scope: 'context:read', input: Pair }),
+        request: { query: Pair },
         responses: { 200: { description: 'The context.', content: json(Context) }, ...problems(...refusals) },
       }),
       async (c) => {

@@ -9,13 +9,7 @@ export const CONTEXT_EVENTS = 100
 
 const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')
 
-/** The pair, as the API describes it. */
-export const Subject = Pair.extend({
-  userId: Pair.shape.userId.describe('On whose behalf: `userId` of the job’s metadata.'),
-  sessionId: Pair.shape.sessionId.describe('In which session of that user: `sessionId` of the job’s metadata.'),
-})
-
-export const Progress = Subject.extend({
+export const Progress = Pair.extend({
   type: z
     .string()
     .max(64)
@@ -28,7 +22,7 @@ export const Progress = Subject.extend({
   }),
 }).openapi('Progress')
 
-export const End = Subject.extend({
+export const End = Pair.extend({
   reason: z
     .string()
     .min(1)
