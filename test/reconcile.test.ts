@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
-import { type Pair, type Scene, type SignedIn, scene } from './scene.ts'
+import { type Minted, type Pair, type Scene, type SignedIn, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
 
@@ -203,6 +203,37 @@ describe('a user whose session ended', () => {
       expect(s.sfu.rooms.has(room)).toBe(false)
     }
     expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'ended', reason: 'user' }])
+  })
+
+  test('and who comes back after every removal takes up ten attempts of a pass, and nobody else’s', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const deleted = new Set<string>()
+    const endedAndThere = async (who: SignedIn) => {
+      const session = await s.newSession(who)
+      s.sfu.join(session.joinToken)
+      await s.store.sessions.end(session.pair.sessionId, { reason: 'user', at: s.clock.now() })
+      s.clock.advance(1)
+      return session
+    }
+    const mine: Minted[] = []
+    for (let i = 0; i < 25; i++) mine.push(await endedAndThere(user))
+    const other = await endedAndThere(await s.newUser())
+    s.sfu.onTold(({ event, room: { name } }) => {
+      const back = mine.find(({ room }) => room === name)
+      if (event !== 'room_finished' || !back) return
+      deleted.add(name)
+      s.sfu.join(back.joinToken)
+    })
+
+    await s.reconcile()
+    expect(s.sfu.asked('DeleteRoom')).toBe(10 + 1)
+    expect(s.sfu.rooms.has(other.room)).toBe(false)
+    // In turn: nobody stays in a room because they are many.
+    await s.reconcile()
+    await s.reconcile()
+    expect(deleted.size).toBe(25)
+    expect(s.sfu.asked('DeleteRoom')).toBe(3 * 10 + 1)
   })
 
   test('is removed alone: another live session of the same user in the room stays', async () => {

@@ -1,5 +1,4 @@
 import type { Logger } from 'pino'
-import type { Background } from '../background.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import type { RoomStore } from '../rooms/store.ts'
@@ -10,6 +9,7 @@ import type { FollowUp } from './follow-up.ts'
 import type { Fact, Rules } from './lifecycle.ts'
 import type { Removal } from './removal.ts'
 import type { Session, SessionStore } from './store.ts'
+import { turns } from './turns.ts'
 
 export interface ReconcilerDeps {
   sessions: SessionStore
@@ -18,7 +18,6 @@ export interface ReconcilerDeps {
   removal: Removal
   dispatcher: Dispatcher
   followUp: FollowUp
-  background: Background
   rules: Rules
   now: () => number
   log: Logger
@@ -34,11 +33,13 @@ const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
 export function reconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, rooms, livekit, removal, dispatcher, followUp, background, rules, now, log } = deps
+  const { sessions, rooms, livekit, removal, dispatcher, followUp, rules, now, log } = deps
   const once = singleFlight<boolean>()
+  const takeTurns = turns()
 
   async function reconcile(): Promise<boolean> {
     const all = await sessions.listUnfinished()
+    const ended = await sessions.listToRemove()
     await Promise.all(all.filter(mayBeOverLimit).map(({ id }) => recordFact(id, { kind: 'clock', at: now() })))
     const askedAt = now()
     const listed = new Set((await livekit.listRooms()).map(({ name }) => name))
@@ -49,22 +50,24 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     }
     const ours = new Set(await rooms.filterKnown([...listed]))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    const answered = await eachOf([...ours], (room) => reconcileRoom(room, unfinished.get(room) ?? []))
-    const removed = await eachOf(await sessions.listToRemove(), (session) => removal.remove(session))
+    const toRemove = new Map(ended.map((session) => [session.id, session]))
+    const addToRemove = (session: Session) => void toRemove.set(session.id, session)
+    const answered = await eachOf([...ours], (room) => reconcileRoom(room, unfinished.get(room) ?? [], addToRemove))
+    // Last, and one attempt each: what is still to do then is for the next pass.
+    const removed = await eachOf(takeTurns([...toRemove.values()]), (session) => removal.attempt(session))
     return answered && removed
   }
 
-  async function reconcileRoom(room: string, ofRoom: Session[]): Promise<void> {
+  async function reconcileRoom(room: string, ofRoom: Session[], toRemove: (ended: Session) => void): Promise<void> {
     const askedAt = now()
     const participants = await livekit.listParticipants(room)
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
-    const running = new Set(ofRoom.map(({ id }) => id))
-    for (const { attributes } of participants) {
-      const { sessionId } = attributes
-      if (sessionId === undefined || running.has(sessionId)) continue
-      const session = await sessions.find(sessionId)
+    const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
+    for (const { id } of ofRoom) named.delete(id)
+    for (const id of named) {
+      const session = id === undefined ? null : await sessions.find(id)
       // An ended participant can come back with the tokens that LiveKit gave it.
-      if (session?.room === room && session.endedAt !== null) background.run('remove', () => removal.remove(session))
+      if (session?.room === room && session.endedAt !== null) toRemove(session)
     }
     await renewDispatches(ofRoom, participants)
   }

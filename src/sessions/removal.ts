@@ -15,15 +15,19 @@ export interface Removal {
    * @throws AppError `livekit_unavailable`; the reconciler comes back to it.
    */
   remove(session: Session): Promise<boolean>
+  /** The same, tried once. */
+  attempt(session: Session): Promise<boolean>
 }
 
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
 export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
-  const once = singleFlight<boolean>()
+  const removing = singleFlight<boolean>()
+  const attempting = singleFlight<boolean>()
+  const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
 
-  async function attempt(session: Session): Promise<boolean> {
+  async function removeOnce(session: Session): Promise<boolean> {
     const unfinished = await sessions.listUnfinished(session.room)
     // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
@@ -48,8 +52,9 @@ export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
   }
 
   return {
+    attempt,
     remove: (session) =>
-      once(session.id, async () => {
+      removing(session.id, async () => {
         for (let i = 0; i < ATTEMPTS; i++) {
           if (await attempt(session)) return true
           await delay(FIRST_PAUSE_MS * 2 ** i)

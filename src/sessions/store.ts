@@ -88,7 +88,7 @@ export interface SessionStore {
   recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
   lastWebhookAt(): Promise<number | null>
 
-  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone. */
+  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
   listToRemove(): Promise<Session[]>
   markRemoved(id: string, at: number): Promise<void>
   markDispatched(id: string, sid: string, at: number): Promise<void>

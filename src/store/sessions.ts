@@ -58,6 +58,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .select(columns)
     .from(sessions)
     .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
+    .orderBy(asc(sessions.endedAt))
     .prepare()
   const keepRoom = db
     .insert(rooms)
