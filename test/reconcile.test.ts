@@ -3,6 +3,7 @@ import { AppError } from '../src/errors.ts'
 import { type Minted, type Pair, type Scene, type SignedIn, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
+import { post } from './support.ts'
 
 const OUTAGES = ['error500', 'html404', 'reset'] as const
 
@@ -94,6 +95,33 @@ describe('a user who is in the room', () => {
     s.sfu.leave(leg)
     expect(await statusAfter(s, user, pair, 20)).toBe('live')
     expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+  })
+})
+
+describe('a room of ours', () => {
+  test('that holds neither a session nor anybody is not asked about', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const empty = Array.from({ length: 20 }, (_, i) => `empty-${i}`)
+    for (const room of [...empty, 'promised', 'occupied']) await post(s.app, '/rooms', { room }, user.bearer)
+    await s.newSession(user, { room: 'promised' })
+    s.sfu.enter('occupied', { identity: 'somebody' })
+    await reconcileAfter(s, 20)
+    const asked = s.sfu.questions.filter(({ method }) => method === 'ListParticipants').map(({ room }) => room)
+    expect(asked.sort()).toEqual(['occupied', 'promised'])
+  })
+
+  test('whose participant LiveKit has not counted yet is asked about in the pass after', async () => {
+    const s = await scene()
+    const { room, joinToken, pair } = await s.present()
+    await s.store.sessions.end(pair.sessionId, { reason: 'user', at: s.clock.now() })
+    await reconcileAfter(s, 20)
+    s.sfu.join(joinToken)
+    vi.spyOn(s.livekit, 'listRooms').mockResolvedValueOnce([{ sid: 'RM_late', name: room, participants: 0 }])
+    await reconcileAfter(s, 20)
+    expect(s.sfu.rooms.has(room)).toBe(true)
+    await reconcileAfter(s, 20)
+    expect(s.sfu.rooms.has(room)).toBe(false)
   })
 })
 

@@ -24,7 +24,7 @@ export interface ReconcilerDeps {
 }
 
 export interface Reconciler {
-  /** Compares every room of ours with LiveKit, once. False when LiveKit could not say everything. */
+  /** Compares every room of ours that holds a session or anybody with LiveKit, once. False when LiveKit could not say everything. */
   reconcile(): Promise<boolean>
 }
 
@@ -42,13 +42,16 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     const ended = await sessions.listToRemove()
     await Promise.all(all.filter(mayBeOverLimit).map(({ id }) => recordFact(id, { kind: 'clock', at: now() })))
     const askedAt = now()
-    const listed = new Set((await livekit.listRooms()).map(({ name }) => name))
+    const listing = await livekit.listRooms()
+    const listed = new Set(listing.map(({ name }) => name))
     const unfinished = byRoom(all)
 
     for (const [room, ofRoom] of unfinished) {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
     }
-    const ours = new Set(await rooms.filterKnown([...listed]))
+    // A count that is too old by a few seconds is put right in the next pass; only a session's room is asked about in each.
+    const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
+    const ours = new Set(await rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
     const toRemove = new Map(ended.map((session) => [session.id, session]))
     const addToRemove = (session: Session) => void toRemove.set(session.id, session)
