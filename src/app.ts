@@ -108,7 +108,6 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     mintJoinToken: joinTokenMinter(secrets.livekit, now),
     rules,
     followUp,
-    onSuperseded: (session) => background.run('remove', () => removal.remove(session)),
     config,
     now,
   })

@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { type Scene, type SignedIn, scene } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
 import { makeApp, post } from './support.ts'
 import { mint, refusedFields } from './token-client.ts'
 
@@ -72,15 +73,49 @@ describe('sessions that nobody joined', () => {
     expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'superseded' }])
   })
 
-  test('are cleared from LiveKit at once, should somebody be there whom LiveKit has not told of', async () => {
-    const s = await scene()
-    const { user, room } = await s.present()
-    for (let i = 0; i < 10; i++) {
-      s.clock.advance(1)
-      await mint(s, user.bearer)
+  describe('and gave way while somebody was joining', () => {
+    async function superseded() {
+      const s = await scene()
+      const present = await s.present()
+      for (let i = 0; i < 10; i++) {
+        s.clock.advance(1)
+        await mint(s, present.user.bearer)
+      }
+      await s.background.idle()
+      expect(s.sfu.questions).toEqual([])
+      return { s, ...present }
     }
+
+    test('are cleared from LiveKit as soon as it tells of the join', async () => {
+      const { s, room, leg } = await superseded()
+      await postWebhook(s, webhookEvent('participant_joined', leg))
+      await s.background.idle()
+      expect(s.sfu.rooms.has(room)).toBe(false)
+    })
+
+    test('or by the next reconciliation', async () => {
+      const { s, room } = await superseded()
+      await s.reconcile()
+      expect(s.sfu.rooms.has(room)).toBe(false)
+      expect(await s.store.sessions.listToRemove()).toEqual([])
+    })
+  })
+
+  test('and gave way cost LiveKit no question each', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    await post(s.app, '/rooms', { room: 'kept' }, user.bearer)
+    for (let i = 0; i < 30; i++) {
+      s.clock.advance(1)
+      await mint(s, user.bearer, i % 2 === 0 ? { room: 'kept' } : {})
+    }
+    const before = s.sfu.asked()
+    s.clock.advance(1)
+    await s.reconcile()
     await s.background.idle()
-    expect(s.sfu.rooms.has(room)).toBe(false)
+    expect(await s.store.sessions.listToRemove()).toEqual([])
+    // The rooms, and who is in the one that exists.
+    expect(s.sfu.asked() - before).toBe(2)
   })
 
   test('do not come to life with their old token: whoever joins is removed', async () => {

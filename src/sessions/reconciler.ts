@@ -45,34 +45,53 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     const listing = await livekit.listRooms()
     const listed = new Set(listing.map(({ name }) => name))
     const unfinished = byRoom(all)
+    const endedIn = byRoom(ended)
 
     for (const [room, ofRoom] of unfinished) {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
     }
-    // A count that is too old by a few seconds is put right in the next pass; only a session's room is asked about in each.
+    await markRemoved(
+      ended.filter(({ room }) => !listed.has(room)),
+      askedAt,
+    )
+    // A count that is some seconds old is put right in the next pass; a room of a session is asked about in each.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    const toRemove = new Map(ended.map((session) => [session.id, session]))
-    const addToRemove = (session: Session) => void toRemove.set(session.id, session)
-    const answered = await eachOf([...ours], (room) => reconcileRoom(room, unfinished.get(room) ?? [], addToRemove))
+    // Where no session goes on the room is to be deleted, whoever is there: that also stops the agent's job.
+    const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
+    const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
+    const answered = await eachOf([...ours], (room) =>
+      reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
+    )
     // Last, and one attempt each: what is still to do then is for the next pass.
     const removed = await eachOf(takeTurns([...toRemove.values()]), (session) => removal.attempt(session))
     return answered && removed
   }
 
-  async function reconcileRoom(room: string, ofRoom: Session[], toRemove: (ended: Session) => void): Promise<void> {
+  /** Adds to `toRemove` the ended sessions that somebody in the room belongs to. */
+  async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
     const askedAt = now()
     const participants = await livekit.listParticipants(room)
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
     const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
+    if (ofRoom.length > 0) {
+      await markRemoved(
+        ended.filter(({ id }) => !named.has(id)),
+        askedAt,
+      )
+    }
     for (const { id } of ofRoom) named.delete(id)
     for (const id of named) {
       const session = id === undefined ? null : await sessions.find(id)
       // An ended participant can come back with the tokens that LiveKit gave it.
-      if (session?.room === room && session.endedAt !== null) toRemove(session)
+      if (session?.room === room && session.endedAt !== null) toRemove.set(session.id, session)
     }
     await renewDispatches(ofRoom, participants)
+  }
+
+  async function markRemoved(ended: Session[], at: number): Promise<void> {
+    await Promise.all(ended.map(({ id }) => sessions.markRemoved(id, at)))
   }
 
   /** Whoever is in the room and was promised an agent gets one, also when its worker came later. */

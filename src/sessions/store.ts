@@ -34,7 +34,7 @@ export interface NewSession {
 export interface OpenLimits {
   /** Live and disconnected sessions of the user; at this many no further one is opened. */
   maxSessions: number
-  /** Pending ones; beyond it the oldest is ended as `superseded`. */
+  /** Pending ones; beyond it the oldest is ended as `superseded`, and whoever joins it nevertheless is the reconciler's. */
   maxPending: number
 }
 
