@@ -262,6 +262,8 @@ describe('a user whose session ended', () => {
     await s.reconcile()
     expect(deleted.size).toBe(25)
     expect(s.sfu.asked('DeleteRoom')).toBe(3 * 10 + 1)
+    // Not one of them was out when LiveKit was asked: none is forgotten.
+    expect(await s.store.sessions.listToRemove()).toHaveLength(25)
   })
 
   test('is removed alone: another live session of the same user in the room stays', async () => {

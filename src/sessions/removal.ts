@@ -33,9 +33,10 @@ export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
     else await removeParticipants(session)
     const askedAt = now()
-    if ((await participantsOf(session)).length > 0) return false
-    await sessions.markRemoved(session.id, askedAt)
-    return true
+    const isOut = (await participantsOf(session)).length === 0
+    // What is not out is kept, and listed, for as long as it takes.
+    await sessions.markRemoved(session.id, isOut ? askedAt : null)
+    return isOut
   }
 
   async function participantsOf(session: Session) {

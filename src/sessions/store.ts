@@ -90,7 +90,8 @@ export interface SessionStore {
 
   /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
   listToRemove(): Promise<Session[]>
-  markRemoved(id: string, at: number): Promise<void>
+  /** Null when somebody is there again. */
+  markRemoved(id: string, at: number | null): Promise<void>
   markDispatched(id: string, sid: string, at: number): Promise<void>
   /** True for one of all that ask: the dispatch of this unfinished session, marked before then, is its to make anew. */
   claimRedispatch(id: string, times: { before: number; at: number }): Promise<boolean>
@@ -99,6 +100,8 @@ export interface SessionStore {
    * at most `limit` rows. Returns how many.
    */
   pruneEnded(endedBefore: number, limit: number): Promise<number>
+  /** The same for those that nobody joined. */
+  pruneUnused(endedBefore: number, limit: number): Promise<number>
   /** Forgets webhook ids and finished rooms that are older; at most `limit` of each. Returns how many. */
   prune(before: number, limit: number): Promise<number>
 }
