@@ -32,7 +32,11 @@ export const refreshFamilies = sqliteTable(
     revokedAt: integer('revoked_at'),
     revokedReason: text('revoked_reason'),
   },
-  (t) => [index('refresh_families_user').on(t.userId), index('refresh_families_expiry').on(t.expiresAt)],
+  (t) => [
+    index('refresh_families_user').on(t.userId),
+    index('refresh_families_expiry').on(t.expiresAt),
+    index('refresh_families_revoked').on(t.revokedAt).where(sql`revoked_at is not null`),
+  ],
 )
 
 export const refreshTokens = sqliteTable(

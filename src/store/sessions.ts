@@ -4,7 +4,7 @@ import type { Opened, Session, SessionStore } from '../sessions/store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
-import { oldSessions, sessionPruner, unusedSessions } from './retention.ts'
+import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { rooms, sessions, webhookEvents } from './schema.ts'
 import { sessionFacts } from './session-facts.ts'
 import { type Db, param } from './sqlite.ts'
@@ -104,7 +104,6 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .from(webhookEvents)
     .prepare()
   const facts = sessionFacts(db, hints)
-  const prune = sessionPruner(db)
 
   const load = (id: string): { session: Session; facts: SessionFacts } | null => {
     const session = find.get({ id }) as Session | undefined
@@ -182,8 +181,8 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, before))
         return db.update(sessions).set({ dispatchedAt: at }).where(due).run().changes === 1
       }),
-    pruneEnded: (endedBefore, limit) => write(() => prune(oldSessions(endedBefore), limit)),
-    pruneUnused: (endedBefore, limit) => write(() => prune(unusedSessions(endedBefore), limit)),
+    pruneEnded: (endedBefore, limit) => write(() => pruneSessions(db, oldSessions(endedBefore), limit)),
+    pruneUnused: (endedBefore, limit) => write(() => pruneSessions(db, unusedSessions(endedBefore), limit)),
     prune: (before, limit) =>
       write(() => {
         const oldWebhooks = sql`select id from webhook_events where received_at < ${before} limit ${limit}`
