@@ -84,6 +84,11 @@ export interface SessionStore {
   record(id: string, fact: Fact, rules: Rules): Promise<Change | null>
   /** Ends it, once: null when unknown; `before` tells whether this call did it. With `onlyIfLive` it must be live. */
   end(id: string, end: { reason: EndReason; at: number; note?: EndNote; onlyIfLive?: boolean }): Promise<Change | null>
+  /**
+   * Ends the user's oldest live sessions as `limit`, as many as there are too many beside this one that has just been joined:
+   * waiting ones may be joined although there are enough. Nothing when this one is not live any more.
+   */
+  endOverLimit(joined: Session, maxLive: number, at: number): Promise<Change[]>
   /** The webhook's id and its change in one write; empty for a repeated id. */
   recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
   lastWebhookAt(): Promise<number | null>

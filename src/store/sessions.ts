@@ -158,6 +158,16 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         if (onlyIfLive && !isLive) return { ...known, before: known.session.status }
         return facts.apply(known, { kind: 'end', reason, at }, undefined, note)
       }),
+    endOverLimit: ({ id, userId }, maxLive, at) =>
+      write(() => {
+        const live = unfinishedOf.all({ userId }).filter(({ status }) => status === 'live')
+        if (!live.some((other) => other.id === id)) return []
+        const tooMany = live.filter((other) => other.id !== id).slice(0, Math.max(0, live.length - maxLive))
+        return tooMany.flatMap((other) => {
+          const known = load(other.id)
+          return known ? facts.apply(known, { kind: 'end', reason: 'limit', at }) : []
+        })
+      }),
     recordWebhook: ({ eventId, receivedAt, about, fact }, rules) =>
       write(() => {
         if (!insertWebhook.get({ id: eventId, receivedAt }) || !about || !fact) return []
