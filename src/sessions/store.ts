@@ -38,7 +38,7 @@ export interface OpenLimits {
   maxPending: number
 }
 
-export type Opened = { outcome: 'opened'; superseded: Session[] } | { outcome: 'too_many' }
+export type Opened = 'opened' | 'too_many'
 
 export interface Renewal {
   tokenExpiresAt: number

@@ -129,16 +129,15 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
       write((): Opened => {
         const mine = unfinishedOf.all({ userId: session.userId })
         const pending = mine.filter(({ status }) => status === 'pending')
-        if (mine.length - pending.length >= limits.maxSessions) return { outcome: 'too_many' }
+        if (mine.length - pending.length >= limits.maxSessions) return 'too_many'
         const excess = pending.slice(0, Math.max(0, pending.length - limits.maxPending + 1))
-        const superseded = excess.flatMap(({ id }) => {
+        for (const { id } of excess) {
           const known = load(id)
-          if (!known) return []
-          return facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt }).session
-        })
+          if (known) facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt })
+        }
         keepRoom.run({ ...session })
         insert.run({ ...session })
-        return { outcome: 'opened', superseded }
+        return 'opened'
       }),
     renew: (id, { tokenExpiresAt, agent }) =>
       write(() => {

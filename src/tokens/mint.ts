@@ -99,7 +99,7 @@ export function joinTokens({ users, agents, sessions, rooms, rules, followUp, mi
       agentData: agent?.data ?? null,
     }
     const opened = await sessions.open(session, { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING })
-    if (opened.outcome === 'too_many') {
+    if (opened === 'too_many') {
       const limit = config.maxSessionsPerUser
       throw new AppError(
         'too_many_sessions',
