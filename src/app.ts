@@ -72,7 +72,14 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const background = backgroundOf(log)
   const removal = removalOf({ sessions, livekit, now })
   const dispatches = dispatcher({ sessions, livekit, now })
-  const followUp = followUpOf({ removal, dispatcher: dispatches, background })
+  const followUp = followUpOf({
+    sessions,
+    removal,
+    dispatcher: dispatches,
+    background,
+    maxSessions: config.maxSessionsPerUser,
+    now,
+  })
   const { reconcile } = reconciler({
     sessions,
     rooms,
@@ -80,7 +87,6 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     removal,
     dispatcher: dispatches,
     followUp,
-    background,
     rules,
     now,
     log,
@@ -109,7 +115,6 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     mintJoinToken: joinTokenMinter(secrets.livekit, now),
     rules,
     followUp,
-    onSuperseded: (session) => background.run('remove', () => removal.remove(session)),
     config,
     now,
   })

@@ -19,6 +19,8 @@ const DAY_MS = 24 * 60 * 60 * 1000
 /** A webhook's signature dies after 5 minutes: a day's ids close every replay. */
 const WEBHOOK_DAYS = 1
 const IDEMPOTENCY_DAYS = 1
+/** A session that nobody joined has no history to keep. */
+const UNUSED_SESSION_DAYS = 1
 /** A room's name is its owner's this long after its last session. */
 const ROOM_CLAIM_DAYS = 30
 /** For this long the command line can still recognise a token signed by a deleted key. */
@@ -38,6 +40,7 @@ export function pruner({ accounts, keys, rooms, sessions, events, config, now }:
     await keys.changeSigningKeys((all) => all.filter(isKept))
     await untilDone(() => sessions.prune(ago(WEBHOOK_DAYS), BATCH))
     await untilDone(() => events.pruneKeys(ago(IDEMPOTENCY_DAYS), BATCH))
+    await untilDone(() => sessions.pruneUnused(ago(UNUSED_SESSION_DAYS), BATCH))
     await untilDone(() => sessions.pruneEnded(ago(config.eventRetentionDays), BATCH))
     await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
   }

@@ -262,7 +262,7 @@ describe('me', () => {
   test('refuses the token of a user that does not exist any more', async () => {
     const t = await makeApp()
     const { access_token } = await signedIn(post(t.app, '/auth/guest', {}))
-    expect(await t.store.users.pruneGuests(t.clock.now() + 1, 10)).toBe(1)
+    await t.store.users.pruneGuests(t.clock.now() + 1, 10)
     const answer = await me(t, access_token)
     expect(answer.status).toBe(401)
     expect(await codeOf(answer)).toBe('invalid_token')
@@ -309,17 +309,71 @@ describe('prune', () => {
   })
 
   test('deletes refresh families after their 90 days', async () => {
-    /** How many are left after so many seconds and a pruning. */
+    /** How many rows of them are left after so many seconds and a pruning. */
     async function leftAfter(seconds: number) {
       const t = await makeApp()
       await post(t.app, '/auth/register', ADA)
       t.clock.advance(seconds)
       await verbs(t).prune()
-      const left = await t.store.users.pruneFamilies(Number.MAX_SAFE_INTEGER, 10)
+      const left = await t.store.users.pruneFamilies({ expiredBefore: Number.MAX_SAFE_INTEGER, revokedBefore: 0 }, 10)
       expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
       return left
     }
-    expect(await leftAfter(90 * DAY_SECONDS)).toBe(1)
+    expect(await leftAfter(90 * DAY_SECONDS)).toBe(2)
     expect(await leftAfter(90 * DAY_SECONDS + 1)).toBe(0)
+  })
+
+  describe('of a sign-in that was refreshed very often', () => {
+    const LIMITS = { idleMs: 30 * DAY_SECONDS * 1000, graceMs: 10_000 }
+    const REFRESHES = 1200
+
+    /** A guest with as many used tokens, and what becomes of the first of them. */
+    async function refreshedOften() {
+      const t = await makeApp()
+      const { user, access_token } = await signedIn(post(t.app, '/auth/guest', {}))
+      const { users } = t.store
+      const at = t.clock.now()
+      const first = { hash: 'token-0', expiresAt: at + LIMITS.idleMs }
+      await users.insertFamily({ id: 'fam', userId: user.id, expiresAt: at + 90 * DAY_SECONDS * 1000, first }, at)
+      for (let i = 0; i < REFRESHES; i++) await users.rotate(`token-${i}`, `token-${i + 1}`, at, LIMITS)
+      const reuse = async () => (await users.rotate('token-0', 'token-1', t.clock.now(), LIMITS)).outcome
+      /** Rows deleted, write by write. */
+      async function written(method: 'pruneGuests' | 'pruneFamilies') {
+        const rows: number[] = []
+        const prune = users[method].bind(users) as (...args: unknown[]) => Promise<number>
+        Object.assign(users, { [method]: async (...args: unknown[]) => rows.at(rows.push(await prune(...args)) - 1) })
+        await t.prune()
+        return rows
+      }
+      return { t, user, accessToken: access_token, reuse, written }
+    }
+
+    test('deletes a guest in writes of at most 500 rows', async () => {
+      const { t, user, written } = await refreshedOften()
+      t.clock.advance(30 * DAY_SECONDS + 1)
+      const rows = await written('pruneGuests')
+      expect(Math.max(...rows)).toBe(500)
+      // The tokens of this sign-in and of the guest's own, both families and the guest.
+      expect(rows.reduce((sum, count) => sum + count)).toBe(REFRESHES + 1 + 1 + 2 + 1)
+      expect(await t.store.users.findUser(user.id)).toBeNull()
+    })
+
+    test('knows every token of it until the whole family is dead, and deletes that in writes of 500 rows', async () => {
+      const { t, reuse, written } = await refreshedOften()
+      t.clock.advance(11)
+      expect(await reuse()).toBe('reused')
+      t.clock.advance(DAY_SECONDS)
+      expect(await written('pruneFamilies')).toEqual([0])
+      expect(await reuse()).toBe('revoked')
+      t.clock.advance(1)
+      expect(await written('pruneFamilies')).toEqual([500, 500, 202])
+      expect(await reuse()).toBe('unknown')
+    })
+
+    test('an upgrade only revokes it', async () => {
+      const { t, accessToken, reuse } = await refreshedOften()
+      expect((await post(t.app, '/auth/register', ADA, accessToken)).status).toBe(201)
+      expect(await reuse()).toBe('revoked')
+    })
   })
 })

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { makeApp, type TestApp } from './support.ts'
 
 const DAY_SECONDS = 24 * 60 * 60
@@ -15,10 +15,14 @@ async function setUp(env: Record<string, string> = {}) {
   const noSecret = { secretHash: '0'.repeat(64), oldSecretHash: null, oldSecretUntil: null }
   await agents.insertAgent({ id: 'tutor', ...noSecret, scopes: [], generation: 1, createdAt: 0, disabledAt: null })
   let count = 0
-  async function live(): Promise<string> {
+  async function pending(limits = NO_LIMITS): Promise<string> {
     const id = `sess_${String(++count).padStart(4, '0')}`
     const session = { id, userId: user.id, room: `room-${count}`, createdAt: at(), tokenExpiresAt: at() + 900_000 }
-    await sessions.open({ ...session, agentName: null, agentData: null }, NO_LIMITS)
+    await sessions.open({ ...session, agentName: null, agentData: null }, limits)
+    return id
+  }
+  async function live(): Promise<string> {
+    const id = await pending()
     await sessions.record(id, { kind: 'joined', sid: `PA_${count}`, roomSid: `RM_${count}`, at: at() }, RULES)
     return id
   }
@@ -37,7 +41,7 @@ async function setUp(env: Record<string, string> = {}) {
       createdAt: at(),
       idempotency: key === undefined ? null : { key, payloadHash: 'hash' },
     })
-  return { ...t, live, ended, append }
+  return { ...t, pending, live, ended, append }
 }
 
 /** Counts what one pruning deletes of ended sessions, write by write. */
@@ -91,6 +95,58 @@ test('a session that has not ended stays, and one whose participant may still be
     expect(await t.store.sessions.find(id)).not.toBeNull()
     expect(await t.store.events.page(id, 0, 10)).not.toEqual([])
   }
+})
+
+describe('a session that nobody joined', () => {
+  /** One that gave way, one that nobody joined in time, and one that its user ended. */
+  async function unused() {
+    const t = await setUp()
+    const { sessions } = t.store
+    const superseded = await t.pending()
+    await t.pending({ ...NO_LIMITS, maxPending: 1 })
+    const forgotten = await t.pending()
+    t.clock.advance(960)
+    await sessions.record(forgotten, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] }, RULES)
+    const cancelled = await t.pending()
+    await sessions.end(cancelled, { reason: 'user', at: t.clock.now() })
+    const ids = [superseded, forgotten, cancelled]
+    const ended = await Promise.all(ids.map((id) => sessions.find(id)))
+    expect(ended.map((session) => session?.endReason)).toEqual(['superseded', 'never_joined', 'user'])
+    for (const id of [superseded, cancelled]) await sessions.markRemoved(id, t.clock.now())
+    const kept = async () => (await Promise.all(ids.map((id) => sessions.find(id)))).filter((known) => known !== null)
+    return { t, ids, kept, cancelled }
+  }
+
+  test('goes a day after its end, with its events and its audit trail', async () => {
+    const { t, ids, kept, cancelled } = await unused()
+    const joined = await t.ended()
+    const refused = { agentId: 'tutor', route: 'x', outcome: 'session_not_live', at: t.clock.now() }
+    await t.store.audit.record({ sessionId: cancelled, ...refused })
+    t.clock.advance(DAY_SECONDS)
+    await t.prune()
+    expect(await kept()).toHaveLength(3)
+    t.clock.advance(1)
+    await t.prune()
+    expect(await kept()).toEqual([])
+    for (const id of ids) expect(await t.store.events.page(id, 0, 10)).toEqual([])
+    expect(await t.store.audit.ofSession(cancelled, 10)).toEqual([])
+    expect(await t.store.events.page(joined, 0, 10)).toHaveLength(2)
+  })
+
+  test('stays while its participant may be in the room, and a day after the last removal', async () => {
+    const { t, kept, cancelled } = await unused()
+    await t.store.sessions.markRemoved(cancelled, null)
+    t.clock.advance(DAY_SECONDS + 1)
+    await t.prune()
+    expect((await kept()).map(({ id }) => id)).toEqual([cancelled])
+    await t.store.sessions.markRemoved(cancelled, t.clock.now())
+    t.clock.advance(DAY_SECONDS)
+    await t.prune()
+    expect(await kept()).toHaveLength(1)
+    t.clock.advance(1)
+    await t.prune()
+    expect(await kept()).toEqual([])
+  })
 })
 
 test('one with very many events, and very many with few, go in writes of at most 500 rows', async () => {

@@ -1,8 +1,9 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
-import { type Pair, type Scene, type SignedIn, scene } from './scene.ts'
+import { type Minted, type Pair, type Scene, type SignedIn, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
+import { post } from './support.ts'
 
 const OUTAGES = ['error500', 'html404', 'reset'] as const
 
@@ -94,6 +95,33 @@ describe('a user who is in the room', () => {
     s.sfu.leave(leg)
     expect(await statusAfter(s, user, pair, 20)).toBe('live')
     expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
+  })
+})
+
+describe('a room of ours', () => {
+  test('that holds neither a session nor anybody is not asked about', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const empty = Array.from({ length: 20 }, (_, i) => `empty-${i}`)
+    for (const room of [...empty, 'promised', 'occupied']) await post(s.app, '/rooms', { room }, user.bearer)
+    await s.newSession(user, { room: 'promised' })
+    s.sfu.enter('occupied', { identity: 'somebody' })
+    await reconcileAfter(s, 20)
+    const asked = s.sfu.questions.filter(({ method }) => method === 'ListParticipants').map(({ room }) => room)
+    expect(asked.sort()).toEqual(['occupied', 'promised'])
+  })
+
+  test('whose participant LiveKit has not counted yet is asked about in the pass after', async () => {
+    const s = await scene()
+    const { room, joinToken, pair } = await s.present()
+    await s.store.sessions.end(pair.sessionId, { reason: 'user', at: s.clock.now() })
+    await reconcileAfter(s, 20)
+    s.sfu.join(joinToken)
+    vi.spyOn(s.livekit, 'listRooms').mockResolvedValueOnce([{ sid: 'RM_late', name: room, participants: 0 }])
+    await reconcileAfter(s, 20)
+    expect(s.sfu.rooms.has(room)).toBe(true)
+    await reconcileAfter(s, 20)
+    expect(s.sfu.rooms.has(room)).toBe(false)
   })
 })
 
@@ -203,6 +231,39 @@ describe('a user whose session ended', () => {
       expect(s.sfu.rooms.has(room)).toBe(false)
     }
     expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'ended', reason: 'user' }])
+  })
+
+  test('and who comes back after every removal takes up ten attempts of a pass, and nobody else’s', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    const deleted = new Set<string>()
+    const endedAndThere = async (who: SignedIn) => {
+      const session = await s.newSession(who)
+      s.sfu.join(session.joinToken)
+      await s.store.sessions.end(session.pair.sessionId, { reason: 'user', at: s.clock.now() })
+      s.clock.advance(1)
+      return session
+    }
+    const mine: Minted[] = []
+    for (let i = 0; i < 25; i++) mine.push(await endedAndThere(user))
+    const other = await endedAndThere(await s.newUser())
+    s.sfu.onTold(({ event, room: { name } }) => {
+      const back = mine.find(({ room }) => room === name)
+      if (event !== 'room_finished' || !back) return
+      deleted.add(name)
+      s.sfu.join(back.joinToken)
+    })
+
+    await s.reconcile()
+    expect(s.sfu.asked('DeleteRoom')).toBe(10 + 1)
+    expect(s.sfu.rooms.has(other.room)).toBe(false)
+    // In turn: nobody stays in a room because they are many.
+    await s.reconcile()
+    await s.reconcile()
+    expect(deleted.size).toBe(25)
+    expect(s.sfu.asked('DeleteRoom')).toBe(3 * 10 + 1)
+    // Not one of them was out when LiveKit was asked: none is forgotten.
+    expect(await s.store.sessions.listToRemove()).toHaveLength(25)
   })
 
   test('is removed alone: another live session of the same user in the room stays', async () => {

@@ -7,12 +7,14 @@ const TWIRP = { emitDefaultValues: true, useProtoFieldName: true } as const
 const seconds = (ms: number) => String(Math.floor(ms / 1000))
 
 /** livekit.Room as RoomService answers with it. */
-export const roomAnswer = ({ sid, name, emptyTimeout, departureTimeout, createdAtMs }: SfuRoom) =>
+export const roomAnswer = ({ sid, name, emptyTimeout, departureTimeout, createdAtMs, participants }: SfuRoom) =>
   Room.fromJson({
     ...{ sid, name, emptyTimeout, departureTimeout },
     creationTime: seconds(createdAtMs),
     creationTimeMs: String(createdAtMs),
     turnPassword: 'unused',
+    // LiveKit's own count is up to 5 s old.
+    numParticipants: [...participants.values()].filter(({ kind }) => kind !== 'AGENT').length,
     enabledCodecs: [{ mime: 'audio/opus' }],
   }).toJson(TWIRP)
 

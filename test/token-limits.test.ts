@@ -1,7 +1,10 @@
 import { describe, expect, test, vi } from 'vitest'
-import { type Scene, type SignedIn, scene } from './scene.ts'
+import { type Minted, type Scene, type SignedIn, scene } from './scene.ts'
+import { postWebhook, webhookEvent } from './sfu.ts'
 import { makeApp, post } from './support.ts'
 import { mint, refusedFields } from './token-client.ts'
+
+const NOBODY = { userId: '', sessionId: '' }
 
 const remove = ({ app }: Scene, { bearer }: SignedIn, sessionId: string | undefined) =>
   app.request(`/sessions/${sessionId}`, { method: 'DELETE', headers: { Authorization: `Bearer ${bearer}` } })
@@ -47,6 +50,79 @@ describe('MAX_SESSIONS_PER_USER', () => {
   })
 })
 
+describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
+  /** Three of one user, none of them joined yet. */
+  async function waiting(max: string) {
+    const s = await scene({ env: { MAX_SESSIONS_PER_USER: max } })
+    const agent = await s.newAgent()
+    const user = await s.newUser()
+    const minted: Minted[] = []
+    for (let i = 0; i < 3; i++) {
+      s.clock.advance(1)
+      minted.push(await s.newSession(user))
+    }
+    const sessions = minted.map((session) => ({
+      ...session,
+      join: () => s.sfu.join(session.joinToken),
+      found: () => s.progress(agent.bearer, session.pair),
+    }))
+    const statuses = async () => {
+      await s.background.idle()
+      return Promise.all(minted.map(async ({ pair }) => (await s.sessionOf(user, pair)).status))
+    }
+    const rooms = () => minted.map(({ room }) => s.sfu.rooms.has(room))
+    return { s, user, sessions, statuses, rooms }
+  }
+
+  test.each(['a webhook', 'the reconciler', 'a callback'])('ends the oldest live one (told by %s)', async (way) => {
+    const { s, user, sessions, statuses, rooms } = await waiting('2')
+    for (const { join, found } of sessions) {
+      s.clock.advance(1)
+      const leg = join()
+      if (way === 'a webhook') await postWebhook(s, webhookEvent('participant_joined', leg))
+      else if (way === 'the reconciler') await s.reconcile()
+      else expect((await found()).status).toBe(201)
+      await s.background.idle()
+    }
+    expect(await statuses()).toEqual(['ended', 'live', 'live'])
+    expect(rooms()).toEqual([false, true, true])
+    const [oldest] = sessions
+    expect(await s.sessionOf(user, oldest?.pair ?? NOBODY)).toMatchObject({ endReason: 'limit' })
+  })
+
+  test('with others at once leaves as many as there may be', async () => {
+    const { s, sessions, statuses, rooms } = await waiting('1')
+    for (const { join } of sessions) join()
+    await s.reconcile()
+    expect((await statuses()).sort()).toEqual(['ended', 'ended', 'live'])
+    expect(rooms().filter(Boolean)).toHaveLength(1)
+  })
+
+  test('fights with no other: what was ended does not come back', async () => {
+    const { s, sessions, statuses, rooms } = await waiting('1')
+    const [a, b] = sessions
+    for (let i = 0; i < 3; i++) {
+      for (const session of [a, b]) {
+        s.clock.advance(1)
+        const leg = session?.join()
+        if (leg) await postWebhook(s, webhookEvent('participant_joined', leg))
+        await s.background.idle()
+      }
+    }
+    expect(await statuses()).toEqual(['ended', 'live', 'pending'])
+    expect(rooms()).toEqual([false, true, false])
+  })
+
+  test('ends nobody else’s', async () => {
+    const { s, sessions, statuses } = await waiting('1')
+    const other = await s.present()
+    sessions[0]?.join()
+    await s.reconcile()
+    expect(await statuses()).toEqual(['live', 'pending', 'pending'])
+    expect((await s.sessionOf(other.user, other.pair)).status).toBe('live')
+  })
+})
+
 describe('sessions that nobody joined', () => {
   test('are ten: the oldest gives way as superseded, and live ones never do', async () => {
     const s = await scene()
@@ -72,15 +148,49 @@ describe('sessions that nobody joined', () => {
     expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'superseded' }])
   })
 
-  test('are cleared from LiveKit at once, should somebody be there whom LiveKit has not told of', async () => {
-    const s = await scene()
-    const { user, room } = await s.present()
-    for (let i = 0; i < 10; i++) {
-      s.clock.advance(1)
-      await mint(s, user.bearer)
+  describe('and gave way while somebody was joining', () => {
+    async function superseded() {
+      const s = await scene()
+      const present = await s.present()
+      for (let i = 0; i < 10; i++) {
+        s.clock.advance(1)
+        await mint(s, present.user.bearer)
+      }
+      await s.background.idle()
+      expect(s.sfu.questions).toEqual([])
+      return { s, ...present }
     }
+
+    test('are cleared from LiveKit as soon as it tells of the join', async () => {
+      const { s, room, leg } = await superseded()
+      await postWebhook(s, webhookEvent('participant_joined', leg))
+      await s.background.idle()
+      expect(s.sfu.rooms.has(room)).toBe(false)
+    })
+
+    test('or by the next reconciliation', async () => {
+      const { s, room } = await superseded()
+      await s.reconcile()
+      expect(s.sfu.rooms.has(room)).toBe(false)
+      expect(await s.store.sessions.listToRemove()).toEqual([])
+    })
+  })
+
+  test('and gave way cost LiveKit no question each', async () => {
+    const s = await scene()
+    const user = await s.newUser()
+    await post(s.app, '/rooms', { room: 'kept' }, user.bearer)
+    for (let i = 0; i < 30; i++) {
+      s.clock.advance(1)
+      await mint(s, user.bearer, i % 2 === 0 ? { room: 'kept' } : {})
+    }
+    const before = s.sfu.asked()
+    s.clock.advance(1)
+    await s.reconcile()
     await s.background.idle()
-    expect(s.sfu.rooms.has(room)).toBe(false)
+    expect(await s.store.sessions.listToRemove()).toEqual([])
+    // The rooms, and who is in the one that exists.
+    expect(s.sfu.asked() - before).toBe(2)
   })
 
   test('do not come to life with their old token: whoever joins is removed', async () => {

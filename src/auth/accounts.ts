@@ -15,8 +15,10 @@ import type { AccessTokens, UserToken } from './tokens.ts'
 
 /** A guest that has not signed in or refreshed for this long has no living token left. */
 const GUEST_IDLE_MS = REFRESH_IDLE_MS
-/** Rows that hang on one row are deleted with it: small batches, so that no write holds up the others. */
-const PRUNE_BATCH = 20
+/** A revoked family is kept this long, for whoever wants to know why. */
+const REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
+/** Rows per write, so that no write holds up the others. */
+const PRUNE_BATCH = 500
 
 export interface SignedIn {
   user: User
@@ -48,7 +50,7 @@ export interface Accounts {
   logout(refreshToken: string): Promise<void>
   /** @throws AppError `invalid_token` when the user does not exist any more */
   me(token: UserToken): Promise<User>
-  /** Deletes idle guests and expired refresh families, in small batches. */
+  /** Deletes idle guests and dead refresh families, in small batches. */
   prune(): Promise<void>
 }
 
@@ -100,7 +102,7 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
   async function upgrade(guest: User, { email, name, password }: Registration): Promise<User> {
     if (guest.email !== null) throw alreadyRegistered()
     const passwordHash = await passwords.hash(password)
-    const outcome = await users.upgradeGuest({ id: guest.id, email, name: name ?? null, passwordHash })
+    const outcome = await users.upgradeGuest({ id: guest.id, email, name: name ?? null, passwordHash }, now())
     if (outcome === 'email_taken') throw emailTaken()
     if (outcome === 'not_a_guest') throw alreadyRegistered()
     return { ...guest, email, name: name ?? guest.name, passwordHash }
@@ -135,8 +137,9 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
     },
     async prune() {
       const at = now()
+      const dead = { expiredBefore: at, revokedBefore: at - REVOKED_KEPT_MS }
       await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit))
-      await inBatches((limit) => users.pruneFamilies(at, limit))
+      await inBatches((limit) => users.pruneFamilies(dead, limit))
     },
   }
 }

@@ -31,13 +31,11 @@ export type Rotation =
 export interface UserStore {
   /** False when the e-mail is taken. */
   insertUser(user: User): Promise<boolean>
-  /** Gives a guest an e-mail and password, keeping its id. */
-  upgradeGuest(user: {
-    id: string
-    email: string
-    name: string | null
-    passwordHash: string
-  }): Promise<'upgraded' | 'email_taken' | 'not_a_guest'>
+  /** Gives a guest an e-mail and password, keeping its id, and revokes its families in the same write. */
+  upgradeGuest(
+    user: { id: string; email: string; name: string | null; passwordHash: string },
+    now: number,
+  ): Promise<'upgraded' | 'email_taken' | 'not_a_guest'>
   findUser(id: string): Promise<User | null>
   findUserByEmail(email: string): Promise<User | null>
   updatePasswordHash(id: string, passwordHash: string): Promise<void>
@@ -57,8 +55,8 @@ export interface UserStore {
   /** Revokes the family of a token, if the token is known. */
   revokeFamilyOf(hash: string, reason: string, now: number): Promise<void>
 
-  /** Deletes at most `limit` guests last seen before the time, with all that is theirs; returns how many. */
+  /** Deletes guests last seen before the time, with all that is theirs: at most `limit` rows. Returns how many. */
   pruneGuests(seenBefore: number, limit: number): Promise<number>
-  /** Deletes at most `limit` refresh families that expired before the time; returns how many. */
-  pruneFamilies(expiredBefore: number, limit: number): Promise<number>
+  /** Deletes refresh families that expired or were revoked before these times: at most `limit` rows. Returns how many. */
+  pruneFamilies(dead: { expiredBefore: number; revokedBefore: number }, limit: number): Promise<number>
 }

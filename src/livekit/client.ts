@@ -1,7 +1,13 @@
-import { AgentDispatchClient, type ParticipantInfo, RoomServiceClient, ServerError } from 'livekit-server-sdk'
+import {
+  AgentDispatchClient,
+  type ParticipantInfo,
+  type Room as RoomInfo,
+  RoomServiceClient,
+  ServerError,
+} from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
-import type { LiveKit, Participant } from './livekit.ts'
+import type { LiveKit, Participant, Room } from './livekit.ts'
 
 /** Seconds LiveKit has to answer one question. */
 const TIMEOUT_SECONDS = 2
@@ -16,7 +22,7 @@ export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
   const rooms = new RoomServiceClient(url, key, secret, options)
   const dispatches = new AgentDispatchClient(url, key, secret, options)
   return {
-    listRooms: async (names) => (await ask(rooms.listRooms(names), [])).map(({ sid, name }) => ({ sid, name })),
+    listRooms: async (names) => (await ask(rooms.listRooms(names), [])).map(toRoom),
     listParticipants: async (room) => (await ask(rooms.listParticipants(room), [])).map(toParticipant),
     async getParticipant(room, identity) {
       const info = await ask(rooms.getParticipant(room, identity), null)
@@ -26,7 +32,7 @@ export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
       const create = rooms.createRoom({ name, emptyTimeout: emptySeconds, departureTimeout: departureSeconds })
       const room = await ask(create, null)
       if (!room) throw unavailable()
-      return { sid: room.sid, name: room.name }
+      return toRoom(room)
     },
     deleteRoom: (name) =>
       ask(
@@ -80,6 +86,8 @@ function isNotFound(error: unknown): boolean {
 
 const unavailable = (cause?: unknown) =>
   new AppError('livekit_unavailable', 'LiveKit did not answer.', { cause, retryAfterSeconds: 2 })
+
+const toRoom = ({ sid, name, numParticipants }: RoomInfo): Room => ({ sid, name, participants: numParticipants })
 
 export function toParticipant(info: ParticipantInfo): Participant {
   return {

@@ -14,6 +14,8 @@ export interface Participant {
 export interface Room {
   sid: string
   name: string
+  /** Everybody but agents, joining ones too; LiveKit counts at most every 5 s (roomUpdateInterval in its rtc/room.go). */
+  participants: number
 }
 
 export interface NewDispatch {

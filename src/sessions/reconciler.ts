@@ -1,5 +1,4 @@
 import type { Logger } from 'pino'
-import type { Background } from '../background.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import type { RoomStore } from '../rooms/store.ts'
@@ -10,6 +9,7 @@ import type { FollowUp } from './follow-up.ts'
 import type { Fact, Rules } from './lifecycle.ts'
 import type { Removal } from './removal.ts'
 import type { Session, SessionStore } from './store.ts'
+import { turns } from './turns.ts'
 
 export interface ReconcilerDeps {
   sessions: SessionStore
@@ -18,14 +18,13 @@ export interface ReconcilerDeps {
   removal: Removal
   dispatcher: Dispatcher
   followUp: FollowUp
-  background: Background
   rules: Rules
   now: () => number
   log: Logger
 }
 
 export interface Reconciler {
-  /** Compares every room of ours with LiveKit, once. False when LiveKit could not say everything. */
+  /** Compares every room of ours that holds a session or anybody with LiveKit, once. False when LiveKit could not say everything. */
   reconcile(): Promise<boolean>
 }
 
@@ -34,39 +33,65 @@ const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
 export function reconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, rooms, livekit, removal, dispatcher, followUp, background, rules, now, log } = deps
+  const { sessions, rooms, livekit, removal, dispatcher, followUp, rules, now, log } = deps
   const once = singleFlight<boolean>()
+  const takeTurns = turns()
 
   async function reconcile(): Promise<boolean> {
     const all = await sessions.listUnfinished()
+    const ended = await sessions.listToRemove()
     await Promise.all(all.filter(mayBeOverLimit).map(({ id }) => recordFact(id, { kind: 'clock', at: now() })))
     const askedAt = now()
-    const listed = new Set((await livekit.listRooms()).map(({ name }) => name))
+    const listing = await livekit.listRooms()
+    const listed = new Set(listing.map(({ name }) => name))
     const unfinished = byRoom(all)
+    const endedIn = byRoom(ended)
 
     for (const [room, ofRoom] of unfinished) {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
     }
-    const ours = new Set(await rooms.filterKnown([...listed]))
+    await markRemoved(
+      ended.filter(({ room }) => !listed.has(room)),
+      askedAt,
+    )
+    // A count that is some seconds old is put right in the next pass; a room of a session is asked about in each.
+    const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
+    const ours = new Set(await rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    const answered = await eachOf([...ours], (room) => reconcileRoom(room, unfinished.get(room) ?? []))
-    const removed = await eachOf(await sessions.listToRemove(), (session) => removal.remove(session))
+    // Where no session goes on the room is to be deleted, whoever is there: that also stops the agent's job.
+    const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
+    const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
+    const answered = await eachOf([...ours], (room) =>
+      reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
+    )
+    // Last, and one attempt each: what is still to do then is for the next pass.
+    const removed = await eachOf(takeTurns([...toRemove.values()]), (session) => removal.attempt(session))
     return answered && removed
   }
 
-  async function reconcileRoom(room: string, ofRoom: Session[]): Promise<void> {
+  /** Adds to `toRemove` the ended sessions that somebody in the room belongs to. */
+  async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
     const askedAt = now()
     const participants = await livekit.listParticipants(room)
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
-    const running = new Set(ofRoom.map(({ id }) => id))
-    for (const { attributes } of participants) {
-      const { sessionId } = attributes
-      if (sessionId === undefined || running.has(sessionId)) continue
-      const session = await sessions.find(sessionId)
+    const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
+    if (ofRoom.length > 0) {
+      await markRemoved(
+        ended.filter(({ id }) => !named.has(id)),
+        askedAt,
+      )
+    }
+    for (const { id } of ofRoom) named.delete(id)
+    for (const id of named) {
+      const session = id === undefined ? null : await sessions.find(id)
       // An ended participant can come back with the tokens that LiveKit gave it.
-      if (session?.room === room && session.endedAt !== null) background.run('remove', () => removal.remove(session))
+      if (session?.room === room && session.endedAt !== null) toRemove.set(session.id, session)
     }
     await renewDispatches(ofRoom, participants)
+  }
+
+  async function markRemoved(ended: Session[], at: number): Promise<void> {
+    await Promise.all(ended.map(({ id }) => sessions.markRemoved(id, at)))
   }
 
   /** Whoever is in the room and was promised an agent gets one, also when its worker came later. */

@@ -16,24 +16,28 @@ export interface Removal {
    * @throws AppError `livekit_unavailable`
    */
   remove(session: Session): Promise<void>
+  /** The same, tried once: whether nobody is left. */
+  attempt(session: Session): Promise<boolean>
 }
 
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
 export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
-  const once = singleFlight<void>()
+  const removing = singleFlight<void>()
+  const attempting = singleFlight<boolean>()
+  const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
 
-  /** Whether nobody is left. */
-  async function attempt(session: Session): Promise<boolean> {
+  async function removeOnce(session: Session): Promise<boolean> {
     const unfinished = await sessions.listUnfinished(session.room)
     // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
     else await removeParticipants(session)
     const askedAt = now()
-    if ((await participantsOf(session)).length > 0) return false
-    await sessions.markRemoved(session.id, askedAt)
-    return true
+    const isOut = (await participantsOf(session)).length === 0
+    // What is not out is kept, and listed, for as long as it takes.
+    await sessions.markRemoved(session.id, isOut ? askedAt : null)
+    return isOut
   }
 
   async function participantsOf(session: Session) {
@@ -50,8 +54,9 @@ export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
   }
 
   return {
+    attempt,
     remove: (session) =>
-      once(session.id, async () => {
+      removing(session.id, async () => {
         for (let i = 0; i < ATTEMPTS; i++) {
           if (await attempt(session)) return
           await delay(FIRST_PAUSE_MS * 2 ** i)

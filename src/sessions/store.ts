@@ -34,11 +34,11 @@ export interface NewSession {
 export interface OpenLimits {
   /** Live and disconnected sessions of the user; at this many no further one is opened. */
   maxSessions: number
-  /** Pending ones; beyond it the oldest is ended as `superseded`. */
+  /** Pending ones; beyond it the oldest is ended as `superseded`, and whoever joins it nevertheless is the reconciler's. */
   maxPending: number
 }
 
-export type Opened = { outcome: 'opened'; superseded: Session[] } | { outcome: 'too_many' }
+export type Opened = 'opened' | 'too_many'
 
 export interface Renewal {
   tokenExpiresAt: number
@@ -84,13 +84,19 @@ export interface SessionStore {
   record(id: string, fact: Fact, rules: Rules): Promise<Change | null>
   /** Ends it, once: null when unknown; `before` tells whether this call did it. With `onlyIfLive` it must be live. */
   end(id: string, end: { reason: EndReason; at: number; note?: EndNote; onlyIfLive?: boolean }): Promise<Change | null>
+  /**
+   * Ends the user's oldest live sessions as `limit`, as many as there are too many beside this one that has just been joined:
+   * waiting ones may be joined although there are enough. Nothing when this one is not live any more.
+   */
+  endOverLimit(joined: Session, maxLive: number, at: number): Promise<Change[]>
   /** The webhook's id and its change in one write; empty for a repeated id. */
   recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
   lastWebhookAt(): Promise<number | null>
 
-  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone. */
+  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
   listToRemove(): Promise<Session[]>
-  markRemoved(id: string, at: number): Promise<void>
+  /** Null when somebody is there again. */
+  markRemoved(id: string, at: number | null): Promise<void>
   markDispatched(id: string, sid: string, at: number): Promise<void>
   /** True for one of all that ask: the dispatch of this unfinished session, marked before then, is its to make anew. */
   claimRedispatch(id: string, times: { before: number; at: number }): Promise<boolean>
@@ -99,6 +105,8 @@ export interface SessionStore {
    * at most `limit` rows. Returns how many.
    */
   pruneEnded(endedBefore: number, limit: number): Promise<number>
+  /** The same for those that nobody joined. */
+  pruneUnused(endedBefore: number, limit: number): Promise<number>
   /** Forgets webhook ids and finished rooms that are older; at most `limit` of each. Returns how many. */
   prune(before: number, limit: number): Promise<number>
 }

@@ -1,23 +1,39 @@
-import { getTableName, type SQL, sql } from 'drizzle-orm'
-import { auditEntries, events, idempotencyKeys, presences } from './schema.ts'
+import { type SQL, sql } from 'drizzle-orm'
+import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
+import { auditEntries, events, idempotencyKeys, presences, sessions } from './schema.ts'
 import type { Db } from './sqlite.ts'
 
 /** What a session has many of; a cascade would delete all of it in one long write. */
 const PARTS = [events, auditEntries, idempotencyKeys, presences]
 
-/** Deletes what ended before and is out of its room, oldest first, at most `limit` rows. Synchronous: callers hold the transaction. */
-export const endedSessionPruner = (db: Db) =>
-  function pruneEnded(endedBefore: number, limit: number): number {
-    const oldest = sql`select id from sessions where removed_at is not null and ended_at < ${endedBefore}
-      order by ended_at limit ${limit}`
-    const remove = (query: SQL) => db.run(query).changes
-    let deleted = 0
-    for (const part of PARTS) {
-      const table = sql.identifier(getTableName(part))
-      const rows = sql`select rowid from ${table} where session_id in (${oldest}) limit ${limit - deleted}`
-      deleted += remove(sql`delete from ${table} where rowid in (${rows})`)
-      if (deleted >= limit) return deleted
-    }
-    const bare = sql`select id from (${oldest}) limit ${limit - deleted}`
-    return deleted + remove(sql`delete from sessions where id in (${bare})`)
+/** Ended sessions that are out of their room, oldest first. */
+export const oldSessions = (endedBefore: number): SQL =>
+  sql`select id from sessions where removed_at is not null and ended_at < ${endedBefore} order by ended_at`
+
+/** Those that nobody joined: their end is their only event. Somebody may have come to one after its end and been removed. */
+export const unusedSessions = (endedBefore: number): SQL =>
+  sql`select id from sessions where removed_at is not null and last_seq = 1 and ended_at < ${endedBefore}
+    and removed_at < ${endedBefore} order by ended_at`
+
+/** Deletes the first ones of these sessions, at most `limit` rows. Synchronous: callers hold the transaction. */
+export function pruneSessions(db: Db, these: SQL, limit: number): number {
+  const first = sql`${these} limit ${limit}`
+  return deleteInTurn(db, [...partsOf(first), [sessions, sql`id in (${first})`]], limit)
+}
+
+/** What these sessions have many of. */
+export const partsOf = (sessionIds: SQL): Kind[] => PARTS.map((part) => [part, sql`session_id in (${sessionIds})`])
+
+/** Rows of one table. */
+export type Kind = [table: SQLiteTable, where: SQL]
+
+/** Deletes one kind of rows after the other, at most `limit` of all: what hangs on a row first, so that no cascade is long. */
+export function deleteInTurn(db: Db, kinds: readonly Kind[], limit: number): number {
+  let deleted = 0
+  for (const [table, where] of kinds) {
+    if (deleted >= limit) break
+    const rows = sql`select rowid from ${table} where ${where} limit ${limit - deleted}`
+    deleted += db.run(sql`delete from ${table} where rowid in (${rows})`).changes
   }
+  return deleted
+}

@@ -33,7 +33,11 @@ export const refreshFamilies = sqliteTable(
     revokedAt: integer('revoked_at'),
     revokedReason: text('revoked_reason'),
   },
-  (t) => [index('refresh_families_user').on(t.userId), index('refresh_families_expiry').on(t.expiresAt)],
+  (t) => [
+    index('refresh_families_user').on(t.userId),
+    index('refresh_families_expiry').on(t.expiresAt),
+    index('refresh_families_revoked').on(t.revokedAt).where(sql`revoked_at is not null`),
+  ],
 )
 
 export const refreshTokens = sqliteTable(
@@ -131,6 +135,7 @@ export const sessions = sqliteTable(
     index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
     index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
     index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
+    index('sessions_never_joined').on(t.endedAt).where(sql`removed_at is not null and last_seq = 1`),
     index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),
   ],
 )

@@ -4,7 +4,7 @@ import type { Opened, Session, SessionStore } from '../sessions/store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
-import { endedSessionPruner } from './retention.ts'
+import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { rooms, sessions, webhookEvents } from './schema.ts'
 import { sessionFacts } from './session-facts.ts'
 import { type Db, param } from './sqlite.ts'
@@ -58,6 +58,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .select(columns)
     .from(sessions)
     .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
+    .orderBy(asc(sessions.endedAt))
     .prepare()
   const keepRoom = db
     .insert(rooms)
@@ -103,7 +104,6 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .from(webhookEvents)
     .prepare()
   const facts = sessionFacts(db, hints)
-  const pruneEnded = endedSessionPruner(db)
 
   const load = (id: string): { session: Session; facts: SessionFacts } | null => {
     const session = find.get({ id })
@@ -124,16 +124,15 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
       write((): Opened => {
         const mine = unfinishedOf.all({ userId: session.userId })
         const pending = mine.filter(({ status }) => status === 'pending')
-        if (mine.length - pending.length >= limits.maxSessions) return { outcome: 'too_many' }
+        if (mine.length - pending.length >= limits.maxSessions) return 'too_many'
         const excess = pending.slice(0, Math.max(0, pending.length - limits.maxPending + 1))
-        const superseded = excess.flatMap(({ id }) => {
+        for (const { id } of excess) {
           const known = load(id)
-          if (!known) return []
-          return facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt }).session
-        })
+          if (known) facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt })
+        }
         keepRoom.run({ ...session })
         insert.run({ ...session })
-        return { outcome: 'opened', superseded }
+        return 'opened'
       }),
     renew: (id, { tokenExpiresAt, agent }) =>
       write(() => {
@@ -152,6 +151,16 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         const isLive = openPresences(known.facts).length > 0
         if (onlyIfLive && !isLive) return { ...known, before: known.session.status }
         return facts.apply(known, { kind: 'end', reason, at }, undefined, note)
+      }),
+    endOverLimit: ({ id, userId }, maxLive, at) =>
+      write(() => {
+        const live = unfinishedOf.all({ userId }).filter(({ status }) => status === 'live')
+        if (!live.some((other) => other.id === id)) return []
+        const tooMany = live.filter((other) => other.id !== id).slice(0, Math.max(0, live.length - maxLive))
+        return tooMany.flatMap((other) => {
+          const known = load(other.id)
+          return known ? facts.apply(known, { kind: 'end', reason: 'limit', at }) : []
+        })
       }),
     recordWebhook: ({ eventId, receivedAt, about, fact }, rules) =>
       write(() => {
@@ -176,7 +185,8 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, before))
         return db.update(sessions).set({ dispatchedAt: at }).where(due).run().changes === 1
       }),
-    pruneEnded: (endedBefore, limit) => write(() => pruneEnded(endedBefore, limit)),
+    pruneEnded: (endedBefore, limit) => write(() => pruneSessions(db, oldSessions(endedBefore), limit)),
+    pruneUnused: (endedBefore, limit) => write(() => pruneSessions(db, unusedSessions(endedBefore), limit)),
     prune: (before, limit) =>
       write(() => {
         const oldWebhooks = sql`select id from webhook_events where received_at < ${before} limit ${limit}`

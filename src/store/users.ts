@@ -2,7 +2,8 @@ import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Rotation, UserStore } from '../auth/store.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
-import { refreshFamilies, refreshTokens, users } from './schema.ts'
+import { deleteInTurn, type Kind, partsOf } from './retention.ts'
+import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
 const columns = {
@@ -79,13 +80,13 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
 
   return {
     insertUser: (user) => write(() => insert.get({ ...user }) !== undefined),
-    upgradeGuest: (user) =>
+    upgradeGuest: (user, now) =>
       write(() => {
         // The transaction holds the write lock, so nobody can take the e-mail between these two.
         if (findByEmail.get({ email: user.email })) return 'email_taken'
         if (!upgrade.get({ ...user })) return 'not_a_guest'
         // Whoever planted or kept a sign-in of the guest must not share the account (session fixation).
-        families.deleteOf.run({ userId: user.id })
+        families.revokeOf.run({ userId: user.id, now, reason: 'upgraded' })
         return 'upgraded'
       }),
     findUser: (id) => reading(() => find.get({ id }) ?? null),
@@ -107,33 +108,51 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     pruneGuests: (seenBefore, limit) =>
       write(() => {
         // A guest whose session has not ended is spared: that session's presence still has to be followed.
-        const idle = sql`select id from users where email is null and seen_at < ${seenBefore} and not exists
-          (select 1 from sessions where sessions.user_id = users.id and sessions.ended_at is null) limit ${limit}`
-        return db.run(sql`delete from users where id in (${idle})`).changes
+        const idle = sql`select id from users indexed by users_idle_guests
+          where email is null and seen_at < ${seenBefore} and not exists
+            (select 1 from sessions where sessions.user_id = users.id and sessions.ended_at is null)
+          order by seen_at limit ${limit}`
+        const families = sql`select id from refresh_families where user_id in (${idle})`
+        const kinds: Kind[] = [
+          [refreshTokens, sql`family_id in (${families})`],
+          [refreshFamilies, sql`user_id in (${idle})`],
+          ...partsOf(sql`select id from sessions where user_id in (${idle})`),
+          [sessions, sql`user_id in (${idle})`],
+          [rooms, sql`owner_id in (${idle})`],
+          [users, sql`id in (${idle})`],
+        ]
+        return deleteInTurn(db, kinds, limit)
       }),
-    pruneFamilies: (expiredBefore, limit) =>
+    pruneFamilies: ({ expiredBefore, revokedBefore }, limit) =>
       write(() => {
-        const old = sql`select id from refresh_families where expires_at < ${expiredBefore} limit ${limit}`
-        return db.run(sql`delete from refresh_families where id in (${old})`).changes
+        const dead = sql`select id from refresh_families
+          where expires_at < ${expiredBefore} or revoked_at < ${revokedBefore} limit ${limit}`
+        const kinds: Kind[] = [
+          [refreshTokens, sql`family_id in (${dead})`],
+          [refreshFamilies, sql`id in (${dead})`],
+        ]
+        return deleteInTurn(db, kinds, limit)
       }),
   }
 }
 
 function familyStatements(db: Db) {
+  const revoked = { revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` }
   return {
     insert: db
       .insert(refreshFamilies)
       .values({ id: param('id'), userId: param('userId'), createdAt: param('now'), expiresAt: param('expiresAt') })
       .prepare(),
-    deleteOf: db
-      .delete(refreshFamilies)
-      .where(eq(refreshFamilies.userId, param('userId')))
-      .prepare(),
     /** A family that is revoked already keeps its first reason. */
     revoke: db
       .update(refreshFamilies)
-      .set({ revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` })
+      .set(revoked)
       .where(and(eq(refreshFamilies.id, param('id')), isNull(refreshFamilies.revokedAt)))
+      .prepare(),
+    revokeOf: db
+      .update(refreshFamilies)
+      .set(revoked)
+      .where(and(eq(refreshFamilies.userId, param('userId')), isNull(refreshFamilies.revokedAt)))
       .prepare(),
     findToken: db
       .select({

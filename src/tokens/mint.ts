@@ -8,7 +8,7 @@ import type { Rooms } from '../rooms/rooms.ts'
 import { jobMetadata } from '../sessions/dispatch.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
 import type { Rules } from '../sessions/lifecycle.ts'
-import type { Session, SessionStore } from '../sessions/store.ts'
+import type { SessionStore } from '../sessions/store.ts'
 import type { JoinRequest } from './request.ts'
 
 export interface MintDeps {
@@ -19,8 +19,6 @@ export interface MintDeps {
   rules: Rules
   followUp: FollowUp
   mintJoinToken: MintJoinToken
-  /** Told of each session that gave way to a new one. */
-  onSuperseded: (ended: Session) => void
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
   now: () => number
 }
@@ -42,18 +40,7 @@ interface Dispatched {
 const MAX_PENDING = 10
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function joinTokens({
-  users,
-  agents,
-  sessions,
-  rooms,
-  rules,
-  followUp,
-  mintJoinToken,
-  onSuperseded,
-  config,
-  now,
-}: MintDeps) {
+export function joinTokens({ users, agents, sessions, rooms, rules, followUp, mintJoinToken, config, now }: MintDeps) {
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
@@ -112,14 +99,13 @@ export function joinTokens({
       agentData: agent?.data ?? null,
     }
     const opened = await sessions.open(session, { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING })
-    if (opened.outcome === 'too_many') {
+    if (opened === 'too_many') {
       const limit = config.maxSessionsPerUser
       throw new AppError(
         'too_many_sessions',
         `There are ${limit} sessions under way, which is the limit. End one first.`,
       )
     }
-    opened.superseded.forEach(onSuperseded)
     return session
   }
 

@@ -1,0 +1,1 @@
+CREATE INDEX `sessions_never_joined` ON `sessions` (`ended_at`) WHERE removed_at is not null and last_seq = 1;

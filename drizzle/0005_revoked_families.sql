@@ -1,0 +1,1 @@
+CREATE INDEX `refresh_families_revoked` ON `refresh_families` (`revoked_at`) WHERE revoked_at is not null;

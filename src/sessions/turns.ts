@@ -1,0 +1,38 @@
+import type { Session } from './store.ts'
+
+/** Sessions that one pass tries to remove. */
+const PER_PASS = 100
+const PER_USER = 10
+/** How many passes back a try is remembered. */
+const REMEMBERED = 50
+
+/**
+ * Whom a pass removes: users in turn, of each the sessions that were tried longest ago. Who comes back after every removal
+ * takes up no more of a pass than this, and nobody else's place.
+ */
+export function turns() {
+  /** The last pass that tried this session, or any of this user. */
+  const tried = new Map<string, number>()
+  let pass = 0
+  const lastTry = (id: string) => tried.get(id) ?? 0
+
+  return function take(sessions: readonly Session[]): Session[] {
+    pass++
+    for (const [id, at] of tried) if (pass - at > REMEMBERED) tried.delete(id)
+    const taken = new Map<string, number>()
+    const ranked = sessions
+      .toSorted((a, b) => lastTry(a.id) - lastTry(b.id))
+      .map((session) => {
+        const rank = taken.get(session.userId) ?? 0
+        taken.set(session.userId, rank + 1)
+        return { session, rank }
+      })
+    const chosen = ranked
+      .filter(({ rank }) => rank < PER_USER)
+      .sort((a, b) => a.rank - b.rank || lastTry(a.session.userId) - lastTry(b.session.userId))
+      .slice(0, PER_PASS)
+      .map(({ session }) => session)
+    for (const { id, userId } of chosen) tried.set(id, pass).set(userId, pass)
+    return chosen
+  }
+}
