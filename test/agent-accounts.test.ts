@@ -1,0 +1,157 @@
+import { createHash } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { type AgentCredentials, agentAccounts } from '../src/agents/accounts.ts'
+import { SCOPES, type Scope } from '../src/agents/agent.ts'
+import { agentToken, basic, GRANT, guardedRoute, requestToken, tokenAnswer } from './agent-client.ts'
+import { makeApp } from './support.ts'
+
+const MINUTE_MS = 60_000
+
+/** An app with one agent account. */
+async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
+  const test = await makeApp()
+  const accounts = agentAccounts({ agents: test.store.agents, now: test.clock.now })
+  return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
+}
+
+const inForm = ({ id, secret }: AgentCredentials) => ({ client_id: id, client_secret: secret })
+
+describe('agent accounts', () => {
+  it('give a secret of 256 random bits and store only its SHA-256', async () => {
+    const { agent, accounts, store } = await appWithAgent()
+    expect(Buffer.from(agent.secret, 'base64url')).toHaveLength(32)
+    const stored = await store.agents.findAgent(agent.id)
+    expect(stored?.secretHash).toBe(createHash('sha256').update(agent.secret).digest('hex'))
+    expect(JSON.stringify(stored)).not.toContain(agent.secret)
+    expect(JSON.stringify(await accounts.list())).not.toContain(stored?.secretHash)
+  })
+
+  it('refuse a name that was used before, also by a disabled agent', async () => {
+    const { accounts } = await appWithAgent()
+    await expect(accounts.create('tutor', SCOPES)).rejects.toMatchObject({ code: 'agent_exists' })
+    await accounts.disable('tutor')
+    await expect(accounts.create('tutor', SCOPES)).rejects.toMatchObject({ code: 'agent_exists' })
+  })
+
+  it('let only one of two simultaneous creations win', async () => {
+    const { accounts } = await appWithAgent()
+    const outcomes = await Promise.allSettled([accounts.create('twin', SCOPES), accounts.create('twin', SCOPES)])
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  })
+
+  it.each(['', 'a', 'Tutor', '1st', 'user_1', 'agent-x', 'a b', 'ä'.repeat(3), `a${'b'.repeat(63)}`])(
+    'refuse the name "%s"',
+    async (name) => {
+      const { accounts } = await appWithAgent()
+      await expect(accounts.create(name, SCOPES)).rejects.toMatchObject({ code: 'agent_name_invalid' })
+    },
+  )
+
+  it('say that an agent is unknown, to the operator only', async () => {
+    const { accounts } = await appWithAgent()
+    for (const verb of [accounts.disable, accounts.enable, accounts.rekey]) {
+      await expect(verb('nobody')).rejects.toMatchObject({ name: 'AgentError', code: 'agent_not_found' })
+    }
+  })
+
+  it('are made first only once', async () => {
+    const { store, clock } = await makeApp()
+    const accounts = agentAccounts({ agents: store.agents, now: clock.now })
+    const made = await Promise.all([accounts.createFirst('dev'), accounts.createFirst('other')])
+    expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...SCOPES] }, null])
+    expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])
+  })
+
+  it('that are disabled are refused, and welcome again once enabled, but for tokens from before', async () => {
+    const { test, app, agent, accounts, clock } = await appWithAgent()
+    const ask = guardedRoute(test, 'progress:write')
+    const token = await agentToken(app, agent)
+    expect(await ask(token)).toMatchObject({ status: 200, agent: 'tutor' })
+    await accounts.disable(agent.id)
+    const since = clock.now()
+    expect(await ask(token)).toMatchObject({ status: 403, code: 'agent_disabled' })
+    clock.advance(60)
+    await accounts.disable(agent.id)
+    expect(await accounts.list()).toMatchObject([{ id: 'tutor', disabledAt: since }])
+    await accounts.enable(agent.id)
+    expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+    const fresh = await agentToken(app, agent)
+    expect(await ask(fresh)).toMatchObject({ status: 200 })
+    // It was not disabled.
+    await accounts.enable(agent.id)
+    expect(await ask(fresh)).toMatchObject({ status: 200 })
+  })
+
+  it('that are rekeyed refuse the old secret and tokens issued before it', async () => {
+    const { test, app, agent, accounts } = await appWithAgent(['progress:write'])
+    const ask = guardedRoute(test, 'progress:write')
+    const token = await agentToken(app, agent)
+    const renewed = await accounts.rekey(agent.id)
+    const secret = expect.any(String)
+    expect(renewed).toEqual({ id: agent.id, secret, scopes: ['progress:write'], oldSecretUntil: null })
+    expect(renewed.secret).not.toBe(agent.secret)
+    expect(await ask(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+    expect((await requestToken(app, GRANT, basic(agent.id, agent.secret))).status).toBe(401)
+    expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
+  })
+
+  it('that are rekeyed with an overlap take both secrets for so long, and tokens until they expire', async () => {
+    const { test, app, agent, accounts, clock } = await appWithAgent(['progress:write'])
+    const ask = guardedRoute(test, 'progress:write')
+    const signIn = async ({ id, secret }: AgentCredentials) =>
+      (await requestToken(app, GRANT, basic(id, secret))).status
+    const token = await agentToken(app, agent)
+    const renewed = await accounts.rekey(agent.id, 10 * MINUTE_MS)
+    expect(renewed.oldSecretUntil).toBe(clock.now() + 10 * MINUTE_MS)
+    expect(await accounts.list()).toMatchObject([{ oldSecretUntil: renewed.oldSecretUntil }])
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([200, 200])
+    expect(await ask(token)).toMatchObject({ status: 200 })
+    clock.advance(10 * 60 - 1)
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([200, 200])
+    clock.advance(1)
+    expect([await signIn(agent), await signIn(renewed)]).toEqual([401, 200])
+    expect(await ask(token)).toMatchObject({ status: 200 })
+    expect(await accounts.list()).toMatchObject([{ oldSecretUntil: null }])
+    clock.advance(5 * 60 + 6)
+    expect(await ask(token)).toMatchObject({ status: 401 })
+  })
+
+  it('never have more than two secrets, and one again after a rekey without overlap', async () => {
+    const { test, app, agent: first, accounts } = await appWithAgent(['progress:write'])
+    const ask = guardedRoute(test, 'progress:write')
+    const signIn = async ({ id, secret }: AgentCredentials) =>
+      (await requestToken(app, GRANT, basic(id, secret))).status
+    const second = await accounts.rekey(first.id, 10 * MINUTE_MS)
+    const third = await accounts.rekey(first.id, 10 * MINUTE_MS)
+    expect([await signIn(first), await signIn(second), await signIn(third)]).toEqual([401, 200, 200])
+    const token = await agentToken(app, second)
+    const last = await accounts.rekey(first.id)
+    expect([await signIn(second), await signIn(third), await signIn(last)]).toEqual([401, 401, 200])
+    expect(await ask(token)).toMatchObject({ status: 401 })
+  })
+
+  it('that are disabled take neither of two secrets, nor a secret that nobody has', async () => {
+    const { app, agent, accounts } = await appWithAgent()
+    const renewed = await accounts.rekey(agent.id, 10 * MINUTE_MS)
+    await accounts.disable(agent.id)
+    for (const { secret } of [agent, renewed, { secret: '' }]) {
+      expect((await requestToken(app, GRANT, basic(agent.id, secret))).status).toBe(401)
+    }
+  })
+
+  it('are held to the scope of their token', async () => {
+    const { test, app, agent } = await appWithAgent()
+    const form = { ...GRANT, ...inForm(agent), scope: 'context:read' }
+    const { access_token } = await tokenAnswer(await requestToken(app, form))
+    expect(await guardedRoute(test, 'context:read')(access_token)).toMatchObject({ status: 200 })
+    const refused = await guardedRoute(test, 'progress:write')(access_token)
+    expect(refused).toMatchObject({ status: 403, code: 'insufficient_scope' })
+  })
+
+  it('lose access when their token has expired', async () => {
+    const { test, app, agent, clock } = await appWithAgent()
+    const token = await agentToken(app, agent)
+    clock.advance(906)
+    expect(await guardedRoute(test, 'progress:write')(token)).toMatchObject({ status: 401, code: 'invalid_token' })
+  })
+})

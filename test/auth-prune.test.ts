@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest'
+import { accounts } from '../src/auth/accounts.ts'
+import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { accessTokens } from '../src/auth/tokens.ts'
+import { makeApp, post, type TestApp } from './support.ts'
+
+const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
+const DAY_SECONDS = 24 * 60 * 60
+
+const signedIn = async (answer: Response | Promise<Response>) => SignedInAnswer.parse(await (await answer).json())
+const verbs = ({ store, keys, config, clock }: TestApp) =>
+  accounts({
+    users: store.users,
+    keys: store.keys,
+    tokens: accessTokens({ keys, publicUrl: config.publicUrl, now: clock.now }),
+    now: clock.now,
+  })
+
+describe('prune', () => {
+  test('deletes guests that were idle for 30 days, and nobody else', async () => {
+    const t = await makeApp()
+    const idle = []
+    for (let i = 0; i < 45; i++) idle.push(await signedIn(post(t.app, '/auth/guest', {})))
+    const user = await signedIn(post(t.app, '/auth/register', ADA))
+    const active = await signedIn(post(t.app, '/auth/guest', {}))
+    t.clock.advance(20 * DAY_SECONDS)
+    expect((await post(t.app, '/auth/refresh', { refresh_token: active.refresh_token })).status).toBe(200)
+    await verbs(t).prune()
+    for (const { user } of idle) expect(await t.store.users.findUser(user.id)).not.toBeNull()
+    t.clock.advance(10 * DAY_SECONDS + 1)
+    await verbs(t).prune()
+    for (const { user } of idle) expect(await t.store.users.findUser(user.id)).toBeNull()
+    expect(await t.store.users.findUser(active.user.id)).not.toBeNull()
+    expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
+  })
+
+  test('deletes refresh families after their 90 days', async () => {
+    /** How many rows of them are left after so many seconds and a pruning. */
+    async function leftAfter(seconds: number) {
+      const t = await makeApp()
+      await post(t.app, '/auth/register', ADA)
+      t.clock.advance(seconds)
+      await verbs(t).prune()
+      const left = await t.store.users.pruneFamilies({ expiredBefore: Number.MAX_SAFE_INTEGER, revokedBefore: 0 }, 10)
+      expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+      return left
+    }
+    expect(await leftAfter(90 * DAY_SECONDS)).toBe(2)
+    expect(await leftAfter(90 * DAY_SECONDS + 1)).toBe(0)
+  })
+
+  describe('of a sign-in that was refreshed very often', () => {
+    const LIMITS = { idleMs: 30 * DAY_SECONDS * 1000, graceMs: 10_000 }
+    const REFRESHES = 1200
+
+    /** A guest with as many used tokens, and what becomes of the first of them. */
+    async function refreshedOften() {
+      const t = await makeApp()
+      const { user, access_token } = await signedIn(post(t.app, '/auth/guest', {}))
+      const { users } = t.store
+      const at = t.clock.now()
+      const first = { hash: 'token-0', expiresAt: at + LIMITS.idleMs }
+      await users.insertFamily({ id: 'fam', userId: user.id, expiresAt: at + 90 * DAY_SECONDS * 1000, first }, at)
+      for (let i = 0; i < REFRESHES; i++) await users.rotate(`token-${i}`, `token-${i + 1}`, at, LIMITS)
+      const reuse = async () => (await users.rotate('token-0', 'token-1', t.clock.now(), LIMITS)).outcome
+      /** Rows deleted, write by write. */
+      async function written(method: 'pruneGuests' | 'pruneFamilies') {
+        const rows: number[] = []
+        const prune = users[method].bind(users) as (...args: unknown[]) => Promise<number>
+        Object.assign(users, { [method]: async (...args: unknown[]) => rows.at(rows.push(await prune(...args)) - 1) })
+        await t.prune()
+        return rows
+      }
+      return { t, user, accessToken: access_token, reuse, written }
+    }
+
+    test('deletes a guest in writes of at most 500 rows', async () => {
+      const { t, user, written } = await refreshedOften()
+      t.clock.advance(30 * DAY_SECONDS + 1)
+      const rows = await written('pruneGuests')
+      expect(Math.max(...rows)).toBe(500)
+      // The tokens of this sign-in and of the guest's own, both families and the guest.
+      expect(rows.reduce((sum, count) => sum + count)).toBe(REFRESHES + 1 + 1 + 2 + 1)
+      expect(await t.store.users.findUser(user.id)).toBeNull()
+    })
+
+    test('knows every token of it until the whole family is dead, and deletes that in writes of 500 rows', async () => {
+      const { t, reuse, written } = await refreshedOften()
+      t.clock.advance(11)
+      expect(await reuse()).toBe('reused')
+      t.clock.advance(DAY_SECONDS)
+      expect(await written('pruneFamilies')).toEqual([0])
+      expect(await reuse()).toBe('revoked')
+      t.clock.advance(1)
+      expect(await written('pruneFamilies')).toEqual([500, 500, 202])
+      expect(await reuse()).toBe('unknown')
+    })
+
+    test('an upgrade only revokes it', async () => {
+      const { t, accessToken, reuse } = await refreshedOften()
+      expect((await post(t.app, '/auth/register', ADA, accessToken)).status).toBe(201)
+      expect(await reuse()).toBe('revoked')
+    })
+  })
+})

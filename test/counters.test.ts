@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { memoryCounters } from '../src/http/counters.ts'
+
+afterEach(() => void vi.useRealTimers())
+
+/** The library reads the real clock and waits by real timers. */
+const fakeTime = () => vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'] })
+
+describe('a counter', () => {
+  const QUOTA = { name: 'x', count: 2, windowSeconds: 60 }
+
+  test('lets as many through as it says, and again in the next window', async () => {
+    fakeTime()
+    const counter = memoryCounters()(QUOTA)
+    expect(await counter.count('a')).toEqual({ allowed: true, remaining: 1, resetSeconds: 60 })
+    vi.advanceTimersByTime(10_000)
+    expect(await counter.count('a')).toEqual({ allowed: true, remaining: 0, resetSeconds: 50 })
+    expect(await counter.count('a')).toEqual({ allowed: false, remaining: 0, resetSeconds: 50 })
+    expect((await counter.count('b')).allowed).toBe(true)
+    vi.advanceTimersByTime(49_999)
+    expect(await counter.count('a')).toMatchObject({ allowed: false, resetSeconds: 1 })
+    vi.advanceTimersByTime(1)
+    expect(await counter.count('a')).toEqual({ allowed: true, remaining: 1, resetSeconds: 60 })
+  })
+
+  test('gives one back, or all', async () => {
+    const counter = memoryCounters()(QUOTA)
+    for (let i = 0; i < 3; i++) await counter.count('a')
+    await counter.giveBack('a')
+    expect((await counter.count('a')).allowed).toBe(false)
+    await counter.reset('a')
+    expect(await counter.count('a')).toMatchObject({ allowed: true, remaining: 1 })
+  })
+
+  test('keeps no more of a long key than of a short one', async () => {
+    const counter = memoryCounters()(QUOTA)
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < 10_000; i++) await counter.count(`${i} ${randomBytes(8_000).toString('latin1')}`)
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(50_000_000)
+  })
+
+  test('forgets a key when its window ends, and leaves no timer', async () => {
+    fakeTime()
+    const counter = memoryCounters()(QUOTA)
+    for (let i = 0; i < 500; i++) await counter.count(`address ${i}`)
+    expect(vi.getTimerCount()).toBe(1000)
+    vi.advanceTimersByTime(60_000)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('tells no more keys apart than it may, and still counts the rest', async () => {
+    fakeTime()
+    const counter = memoryCounters(100, 16)(QUOTA)
+    const outcomes = []
+    for (let i = 0; i < 20_000; i++) outcomes.push(await counter.count(`address ${i}`))
+    // A timer in the library and one of ours for each key: those told apart, and the shared ones.
+    expect(vi.getTimerCount()).toBeLessThanOrEqual(2 * (100 + 16))
+    expect(outcomes.slice(0, 100).every(({ allowed }) => allowed)).toBe(true)
+    expect(outcomes.slice(-1000).some(({ allowed }) => allowed)).toBe(false)
+    // Who was there first is still told apart.
+    expect(await counter.count('address 7')).toMatchObject({ allowed: true, remaining: 0 })
+    vi.advanceTimersByTime(60_000)
+    expect(await counter.count('address 19999')).toMatchObject({ allowed: true, remaining: 1 })
+  })
+})

@@ -1,0 +1,119 @@
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { attemptLimit } from '../src/auth/attempts.ts'
+import { AppError } from '../src/errors.ts'
+import { memoryCounters } from '../src/http/counters.ts'
+import { from, rateHeaders } from './from-address.ts'
+import { refusal } from './scene.ts'
+import { makeApp } from './support.ts'
+
+const LIMITED = { status: 429, code: 'rate_limited' }
+const ADA = { email: 'ada@example.com', password: 'correct horse' }
+
+afterEach(() => void vi.useRealTimers())
+
+/** The library reads the real clock and waits by real timers. */
+const fakeTime = () => vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'] })
+
+describe('guessing a password', () => {
+  const WRONG = () => Promise.reject(new AppError('invalid_credentials', 'wrong'))
+  const BUSY = () => Promise.reject(new AppError('busy', 'busy'))
+  const RIGHT = () => Promise.resolve('in')
+
+  function limited(counters = memoryCounters()) {
+    const attempt = attemptLimit(counters, {
+      perAddress: { name: 'pair', count: 3, windowSeconds: 900 },
+      perAccount: { name: 'account', count: 5, windowSeconds: 3600 },
+    })
+    const code = (address: string, signIn: () => Promise<unknown>, account = ADA.email) =>
+      attempt({ account, address, tell: () => {} }, signIn).then(
+        () => 'in',
+        (error: unknown) => (error instanceof AppError ? error.code : String(error)),
+      )
+    const times = async (n: number, address: string, signIn: () => Promise<unknown>) => {
+      const codes = []
+      for (let i = 0; i < n; i++) codes.push(await code(address, signIn))
+      return codes
+    }
+    return { code, times }
+  }
+
+  test('ends after so many failures from one address, right or wrong, for that account alone', async () => {
+    const { code, times } = limited()
+    expect(new Set(await times(3, '192.0.2.1', WRONG))).toEqual(new Set(['invalid_credentials']))
+    expect(await code('192.0.2.1', WRONG)).toBe('rate_limited')
+    expect(await code('192.0.2.1', RIGHT)).toBe('rate_limited')
+    expect(await code('192.0.2.1', RIGHT, 'bob@example.com')).toBe('in')
+    expect(await code('192.0.2.2', RIGHT)).toBe('in')
+  })
+
+  test('many at once are no more than many in turn', async () => {
+    const { code } = limited()
+    const codes = await Promise.all(Array.from({ length: 20 }, () => code('192.0.2.1', WRONG)))
+    expect(codes.filter((one) => one === 'invalid_credentials')).toHaveLength(3)
+  })
+
+  test('from many addresses ends as well, without locking out an owner where they signed in before', async () => {
+    fakeTime()
+    const { code, times } = limited()
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    const codes = []
+    for (let i = 0; i < 20; i++) codes.push(await code(`198.51.100.${i}`, WRONG))
+    expect(codes.filter((one) => one === 'invalid_credentials')).toHaveLength(5)
+    expect(await code('203.0.113.1', RIGHT)).toBe('rate_limited')
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    // From there too one cannot guess for ever.
+    expect(await times(4, '192.0.2.1', WRONG)).toContain('rate_limited')
+    // And the rest is over within the hour.
+    vi.advanceTimersByTime(3_600_000)
+    expect(await code('203.0.113.1', RIGHT)).toBe('in')
+  })
+
+  test('by more addresses than can be told apart keeps no owner out where they signed in before', async () => {
+    fakeTime()
+    const { code } = limited(memoryCounters(50, 4))
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    vi.advanceTimersByTime(1_200_000)
+    for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    // What the account's own limit refused has taken nobody's place.
+    for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `somebody${i}@example.com`)).toBe('in')
+    for (let i = 0; i < 200; i++) await code(`192.0.3.${i}`, WRONG, `thrown${i}@away.example`)
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+  })
+
+  test('the owner’s own success forgives the address, not the others', async () => {
+    const { code, times } = limited()
+    await times(2, '192.0.2.1', WRONG)
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    expect(await times(3, '192.0.2.1', WRONG)).not.toContain('rate_limited')
+    await times(3, '198.51.100.1', WRONG)
+    // Two of before and three of now.
+    expect(await code('198.51.100.2', WRONG)).toBe('rate_limited')
+  })
+
+  test('what says nothing about the password does not count', async () => {
+    const { times } = limited()
+    expect(new Set(await times(20, '192.0.2.1', BUSY))).toEqual(new Set(['busy']))
+    expect(await times(20, '192.0.2.1', RIGHT)).not.toContain('rate_limited')
+  })
+
+  test('is answered alike for an account that does not exist', async () => {
+    const t = await makeApp()
+    await from(t, '192.0.2.9', '/auth/register', ADA)
+    const answers = async (email: string) => {
+      const seen = []
+      for (let i = 0; i < 12; i++) {
+        const answer = await from(t, '192.0.2.1', '/auth/login', { email, password: 'wrong horse' })
+        seen.push([answer.status, ...rateHeaders(answer).map((value) => value?.replace(/;t=\d+/g, ''))])
+      }
+      return seen
+    }
+    const known = await answers(ADA.email)
+    expect(known.map(([status]) => status)).toEqual([...Array(10).fill(401), 429, 429])
+    expect(await answers('nobody@example.com')).toEqual(known)
+    // Whatever the case of the letters.
+    const again = from(t, '192.0.2.1', '/auth/login', { ...ADA, email: 'ADA@example.com' })
+    expect(await refusal(again)).toEqual(LIMITED)
+    expect((await from(t, '192.0.2.2', '/auth/login', ADA)).status).toBe(200)
+  }, 30_000)
+})
