@@ -92,14 +92,6 @@ describe.each(guarded)('%s', (route) => {
     expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer error="invalid_token"')
     expect(await refusal(answer)).toEqual(codes.invalid)
   })
-
-  test('refuses every real token of another kind (A07, A39)', async () => {
-    const { request, joinToken, user, agent } = await requester()
-    const others = [joinToken, user.refreshToken, agent.secret]
-    if (isAgents(route)) others.push(user.bearer)
-    else if (route !== BOTH) others.push(agent.bearer)
-    for (const token of others) expect(await refusal(request(route, `Bearer ${token}`))).toEqual(codes.invalid)
-  })
 })
 
 describe(BOTH, () => {
