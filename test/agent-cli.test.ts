@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { run } from '../src/agents/command.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
+import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'
 
 const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
@@ -195,18 +196,9 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^There is no command toString.*$/],
   ])('answers %d and one error for %j', async (code, args, line) => {
-    const out: string[] = []
-    const err: string[] = []
     const { databaseUrl } = await workplaceWithApp()
-    expect(
-      await run(
-        args,
-        { DATABASE_URL: databaseUrl },
-        (text) => out.push(text),
-        (text) => err.push(text),
-      ),
-    ).toBe(code)
-    expect({ out, err }).toEqual({ out: [], err: [expect.stringMatching(line)] })
+    const expected = { code, out: [], err: [expect.stringMatching(line)] }
+    expect(await outcomeOf(run, args, { DATABASE_URL: databaseUrl })).toEqual(expected)
   })
 
   it('refuses a name that is taken', async () => {

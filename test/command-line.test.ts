@@ -5,12 +5,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run as runAgent } from '../src/agents/command.ts'
 import { run as runAudit } from '../src/audit/command.ts'
 import { run as runKeys } from '../src/auth/command.ts'
-import type { Environment, Print } from '../src/command-line.ts'
+import type { Environment } from '../src/command-line.ts'
 import { run as runToken } from '../src/inspect/command.ts'
 import { run as runStore } from '../src/store/command.ts'
 import { openStore } from '../src/store/open.ts'
-
-type Run = (argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) => unknown
+import { outcomeOf, type Run } from './outcome.ts'
 
 const TOOLS: Array<[tool: string, run: Run, command: string[]]> = [
   ['agent', runAgent, ['list']],
@@ -28,15 +27,7 @@ afterEach(() => rmSync(folder, { recursive: true }))
 
 /** A command in this process, with what it printed. */
 async function outcome(run: Run, argv: string[], env: Environment = {}) {
-  const out: string[] = []
-  const err: string[] = []
-  const code = await run(
-    argv,
-    env,
-    (line) => out.push(line),
-    (line) => err.push(line),
-    async () => 'x',
-  )
+  const { code, out, err } = await outcomeOf(run, argv, env, 'x')
   return { code, out: out.join('\n'), err }
 }
 

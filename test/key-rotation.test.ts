@@ -5,6 +5,7 @@ import { run } from '../src/auth/command.ts'
 import { newSigningKey } from '../src/auth/keys.ts'
 import { remove, rotate } from '../src/auth/rotation.ts'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { workplace } from './workplace.ts'
 
@@ -172,15 +173,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
   afterEach(() => t.store.close())
 
   async function command(...args: string[]) {
-    const out: string[] = []
-    const err: string[] = []
-    const env = { DATABASE_URL: place.databaseUrl }
-    const code = await run(
-      args,
-      env,
-      (line) => out.push(line),
-      (line) => err.push(line),
-    )
+    const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
     return { code, out: out.join('\n'), err: err.join('\n') }
   }
   const states = async () => {

@@ -5,7 +5,8 @@ import Database from 'better-sqlite3'
 import { afterEach, expect, test } from 'vitest'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
-import { makeApp, post, type TestApp } from './support.ts'
+import { expectRefused, guest, refresh, refreshed } from './refreshing.ts'
+import { makeApp, post } from './support.ts'
 
 const DAY_SECONDS = 24 * 60 * 60
 
@@ -20,22 +21,6 @@ async function makeAppOnFile() {
   folders.push(folder)
   const t = await makeApp({ databaseUrl: `file:${join(folder, 'behalf.db')}` })
   return { ...t, folder, raw: new Database(join(folder, 'behalf.db'), { readonly: true }) }
-}
-
-const guest = async ({ app }: Pick<TestApp, 'app'>) =>
-  SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
-const refresh = ({ app }: Pick<TestApp, 'app'>, refresh_token: string) => post(app, '/auth/refresh', { refresh_token })
-
-async function refreshed(t: Pick<TestApp, 'app'>, token: string): Promise<string> {
-  const answer = await refresh(t, token)
-  expect(answer.status).toBe(200)
-  return SignedInAnswer.parse(await answer.json()).refresh_token
-}
-
-async function expectRefused(t: Pick<TestApp, 'app'>, token: string): Promise<void> {
-  const answer = await refresh(t, token)
-  expect(answer.status).toBe(401)
-  expect(Problem.parse(await answer.json()).code).toBe('invalid_refresh_token')
 }
 
 test('gives a new pair, for the same user (A17)', async () => {

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run } from '../src/store/command.ts'
 import { lockStore } from '../src/store/lock.ts'
 import { openStore, type Store } from '../src/store/open.ts'
+import { outcomeOf } from './outcome.ts'
 import { workplace } from './workplace.ts'
 
 let place: ReturnType<typeof workplace>
@@ -19,15 +20,7 @@ afterEach(async () => {
 
 /** The command in this process; what it printed, and its exit code. */
 async function command(...args: string[]) {
-  const out: string[] = []
-  const err: string[] = []
-  const env = { DATABASE_URL: place.databaseUrl }
-  const code = await run(
-    args,
-    env,
-    (line) => out.push(line),
-    (line) => err.push(line),
-  )
+  const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
   return { code, out: out.join('\n'), err: err.join('\n') }
 }
 

@@ -15,6 +15,7 @@ import { accessTokens } from '../src/auth/tokens.ts'
 import { run } from '../src/inspect/command.ts'
 import { openReadOnly } from '../src/store/read-only.ts'
 import { agentToken } from './agent-client.ts'
+import { outcomeOf } from './outcome.ts'
 import { makeApp, post } from './support.ts'
 
 const PAIR = { LIVEKIT_API_KEY: 'ours', LIVEKIT_API_SECRET: 'a-secret-of-ours-that-has-32-chars!' }
@@ -60,15 +61,7 @@ async function scene() {
 /** The command in this process, by stdin, both ways of printing; the token must not be printed. */
 async function inspect(token: string, env: Record<string, string>) {
   const once = async (...args: string[]) => {
-    const out: string[] = []
-    const err: string[] = []
-    const code = await run(
-      ['inspect', '-', ...args],
-      env,
-      (line) => out.push(line),
-      (line) => err.push(line),
-      async () => `${token}\n`,
-    )
+    const { code, out, err } = await outcomeOf(run, ['inspect', '-', ...args], env, `${token}\n`)
     const printed = [...out, ...err].join('\n')
     for (const part of [token, token.split('.')[2], ...SECRETS]) if (part) expect(printed).not.toContain(part)
     expect(err).toEqual([])

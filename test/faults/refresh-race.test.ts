@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { expect, onTestFinished, test } from 'vitest'
-import { SignedInAnswer } from '../../src/auth/schemas.ts'
-import { Problem } from '../../src/http/problem.ts'
-import { makeApp, post, type TestApp } from '../support.ts'
+import { expectRefused, guest, refresh, refreshed } from '../refreshing.ts'
+import { makeApp } from '../support.ts'
 import { report, sized } from './size.ts'
 
 const ROUNDS = sized(100, 1_000)
@@ -22,22 +21,6 @@ async function makeAppOnFile() {
     rmSync(folder, { recursive: true, force: true })
   })
   return { ...t, raw }
-}
-
-const guest = async ({ app }: Pick<TestApp, 'app'>) =>
-  SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
-const refresh = ({ app }: Pick<TestApp, 'app'>, refresh_token: string) => post(app, '/auth/refresh', { refresh_token })
-
-async function refreshed(t: Pick<TestApp, 'app'>, token: string): Promise<string> {
-  const answer = await refresh(t, token)
-  expect(answer.status).toBe(200)
-  return SignedInAnswer.parse(await answer.json()).refresh_token
-}
-
-async function expectRefused(t: Pick<TestApp, 'app'>, token: string): Promise<void> {
-  const answer = await refresh(t, token)
-  expect(answer.status).toBe(401)
-  expect(Problem.parse(await answer.json()).code).toBe('invalid_refresh_token')
 }
 
 test(`${ROUNDS} rounds of two refreshes at once with one token leave one family with one living leaf`, async () => {
