@@ -108,6 +108,19 @@ describe('many callbacks at once', () => {
     expect(asked()).toBe(2)
   })
 
+  test('of more sessions than LiveKit may be asked about at once are not known, at once, and the others wait', async () => {
+    const { s, agent } = await callingScene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000' } })
+    const all = await Promise.all(Array.from({ length: 140 }, () => s.present()))
+    const release = s.sfu.hold()
+    const statuses: number[] = []
+    const answers = all.map(async ({ pair }) => statuses.push((await s.progress(agent.bearer, pair)).status))
+    await vi.waitFor(() => expect(statuses).toEqual(Array(12).fill(503)), { timeout: 1500, interval: 10 })
+    release()
+    await Promise.all(answers)
+    expect(s.sfu.asked('GetParticipant')).toBe(128)
+    expect(statuses.slice(12)).toEqual(Array(128).fill(201))
+  })
+
   test('share a refusal as well', async () => {
     const { s, report, leg, asked } = await callingScene()
     s.sfu.leave(leg)
