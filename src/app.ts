@@ -53,13 +53,11 @@ export interface AppDeps {
   livekit: LiveKit
   version: string
   log: Logger
-  /** Milliseconds since the epoch. */
-  now: () => number
 }
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
-export function createApp({ config, secrets, store, keys, livekit, version, log, now }: AppDeps) {
-  const { users, agents, rooms, sessions, events, audit } = store
+export function createApp({ config, secrets, store, keys, livekit, version, log }: AppDeps) {
+  const { clock, users, agents, rooms, sessions, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const address = clientAddresses(config.trustedProxies, () => {
@@ -70,15 +68,14 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const limits = rateLimits(config, counters)
 
   const background = backgroundOf(log)
-  const removal = removalOf({ sessions, livekit, now })
-  const dispatches = dispatcher({ sessions, livekit, now })
+  const removal = removalOf({ sessions, livekit })
+  const dispatches = dispatcher({ sessions, livekit, clock })
   const followUp = followUpOf({
     sessions,
     removal,
     dispatcher: dispatches,
     background,
     maxSessions: config.maxSessionsPerUser,
-    now,
   })
   const { reconcile } = reconciler({
     sessions,
@@ -88,15 +85,15 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     dispatcher: dispatches,
     followUp,
     rules,
-    now,
+    clock,
     log,
   })
 
-  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, now })
-  const accounts = accountsOf({ users, keys: store.keys, tokens, now })
-  const roomPolicy = roomRules({ rooms, livekit, config, now })
-  const livenessMs = config.livenessSeconds * 1000
-  const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now })
+  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, clock })
+  const accounts = accountsOf({ users, keys: store.keys, tokens, clock })
+  const roomPolicy = roomRules({ rooms, livekit, config, now: clock.now })
+  const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
+  const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs: admission.livenessMs, clock })
   const guard = callbackGuard({
     limits,
     tokens,
@@ -104,23 +101,28 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     sessions,
     audit,
     liveness,
-    wrapUpMs: config.wrapUpSeconds * 1000,
-    now,
+    admission,
+    clock,
   })
   const mint = joinTokens({
     users,
     agents,
     sessions,
     rooms: roomPolicy,
-    mintJoinToken: joinTokenMinter(secrets.livekit, now),
+    mintJoinToken: joinTokenMinter(secrets.livekit, clock.now),
     rules,
     followUp,
     config,
-    now,
+    clock,
   })
-  const streams = eventStreams({ events, sessions, wrapUpMs: config.wrapUpSeconds * 1000, log, now })
-  const health = healthOf({ sessions, livekit, now })
-  const receiver = webhookReceiver(secrets.webhook, now)
+  const streams = eventStreams({ events, sessions, wrapUpMs: admission.wrapUpMs, log, clock })
+  const health = healthOf({ sessions, livekit, clock })
+  const receiver = webhookReceiver(secrets.webhook, clock.now)
+  clock.onStep((milliseconds) => {
+    const direction = milliseconds < 0 ? 'back' : 'ahead'
+    const asks = 'LiveKit is asked again before anything is accepted'
+    log.warn(`the system clock was set ${direction} by ${Math.abs(milliseconds) / 1000} s: ${asks}`)
+  })
 
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))
@@ -138,15 +140,15 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   if (config.demo) router.use('/demo/*', demoPage(config.livekitUrl))
   const app = router
     .route('/', healthRoutes({ health, version }))
-    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, now }))
+    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl }))
     .route('/', authRoutes({ accounts, tokens, limits, attempt: attemptLimit(counters), address, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
-    .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now }))
-    .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp, now }))
+    .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now: clock.now }))
+    .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp }))
     .route('/', auditRoutes({ tokens, sessions, audit }))
-    .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, now }))
-    .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
-    .route('/', webhookRoutes({ receiver, sessions, removal, followUp, background, rules, now }))
+    .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, clock }))
+    .route('/', callbackRoutes({ guard, users, sessions, events, followUp }))
+    .route('/', webhookRoutes({ receiver, sessions, removal, followUp, background, rules, clock }))
     .route(
       '/',
       docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })),
@@ -159,7 +161,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
     health,
     background,
     streams,
-    prune: pruner({ accounts, keys: store.keys, rooms, sessions, events, config, now }),
+    prune: pruner({ accounts, keys: store.keys, rooms, sessions, events, config, clock }),
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Accounts } from './auth/accounts.ts'
 import type { KeyStore, StoredKey } from './auth/key-store.ts'
+import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { RoomStore } from './rooms/store.ts'
 import type { EventStore } from './sessions/event-store.ts'
@@ -12,12 +13,13 @@ export interface PruneDeps {
   sessions: SessionStore
   events: EventStore
   config: Pick<Config, 'eventRetentionDays'>
-  now: () => number
+  clock: Clock
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** A webhook's signature dies after 5 minutes: a day's ids close every replay. */
-const WEBHOOK_DAYS = 1
+/** A webhook's signature dies after 5 minutes: two days' ids close every replay, also when the clock is set back by a day. */
+const WEBHOOK_DAYS = 2
+const FINISHED_ROOM_DAYS = 1
 const IDEMPOTENCY_DAYS = 1
 /** A session that nobody joined has no history to keep. */
 const UNUSED_SESSION_DAYS = 1
@@ -29,17 +31,21 @@ const DEAD_KEY_DAYS = 1
 const BATCH = 500
 
 /** Deletes what has lost its meaning, in small batches. */
-export function pruner({ accounts, keys, rooms, sessions, events, config, now }: PruneDeps): () => Promise<void> {
+export function pruner({ accounts, keys, rooms, sessions, events, config, clock }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }
   return async function prune() {
-    await accounts.prune()
-    const ago = (days: number) => now() - days * DAY_MS
+    const steady = clock.steady()
+    // Both clocks must agree that it is old: a wall clock that jumps ahead deletes nothing.
+    const at = Math.min(clock.now(), steady)
+    const ago = (days: number) => at - days * DAY_MS
+    await accounts.prune(at)
     const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
     await keys.changeSigningKeys((all) => all.filter(isKept))
-    await untilDone(() => sessions.prune(ago(WEBHOOK_DAYS), BATCH))
-    await untilDone(() => events.pruneKeys(ago(IDEMPOTENCY_DAYS), BATCH))
+    const old = { webhooks: ago(WEBHOOK_DAYS), finishedRooms: steady - FINISHED_ROOM_DAYS * DAY_MS }
+    await untilDone(() => sessions.prune(old, BATCH))
+    await untilDone(() => events.pruneKeys(steady - IDEMPOTENCY_DAYS * DAY_MS, BATCH))
     await untilDone(() => sessions.pruneUnused(ago(UNUSED_SESSION_DAYS), BATCH))
     await untilDone(() => sessions.pruneEnded(ago(config.eventRetentionDays), BATCH))
     await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))

@@ -43,9 +43,9 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string
   }
-  const keys = await loadSigningKeys(store.keys, Date.now())
+  const keys = await loadSigningKeys(store.keys, store.clock)
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
-  const service = createApp({ config, secrets, store, keys, livekit, version, log, now: Date.now })
+  const service = createApp({ config, secrets, store, keys, livekit, version, log })
   extend?.(service)
 
   const server = listen(service.app.fetch, config)
@@ -53,7 +53,7 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   server.once('listening', () => log.info(`serving on http://${config.host}:${config.port}`))
   if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
   service.health.ready = true
-  const stopTimers = startTimers(service, config, log)
+  const stopTimers = startTimers(service, store, config, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
   const stop = async () => {
     const { health, background, streams } = service
@@ -68,12 +68,12 @@ async function start(extend?: (service: Service) => void): Promise<void> {
 }
 
 async function makeFirstAgent(store: Store): Promise<void> {
-  const first = await agentAccounts({ agents: store.agents, now: Date.now }).createFirst(FIRST_AGENT)
+  const first = await agentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
   if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
 }
 
 /** Returns how to stop them; resolves when what they started has ended. */
-function startTimers(service: Service, config: Config, log: Logger): () => Promise<void> {
+function startTimers(service: Service, store: Store, config: Config, log: Logger): () => Promise<void> {
   let timer: NodeJS.Timeout
   let isStopping = false
   let reconciling: Promise<unknown> = Promise.resolve()
@@ -83,7 +83,7 @@ function startTimers(service: Service, config: Config, log: Logger): () => Promi
   const next = () => {
     if (isStopping) return
     timer = setTimeout(() => {
-      reconciling = service.reconcile().finally(next)
+      reconciling = Promise.allSettled([service.reconcile(), store.saveClock()]).finally(next)
     }, wait())
   }
   next()

@@ -10,7 +10,7 @@ const MINUTE_MS = 60_000
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = agentAccounts({ agents: test.store.agents, now: test.clock.now })
+  const accounts = agentAccounts({ agents: test.store.agents, clock: test.store.clock })
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 
@@ -55,8 +55,8 @@ describe('agent accounts', () => {
   })
 
   it('are made first only once', async () => {
-    const { store, clock } = await makeApp()
-    const accounts = agentAccounts({ agents: store.agents, now: clock.now })
+    const { store } = await makeApp()
+    const accounts = agentAccounts({ agents: store.agents, clock: store.clock })
     const made = await Promise.all([accounts.createFirst('dev'), accounts.createFirst('other')])
     expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...SCOPES] }, null])
     expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])

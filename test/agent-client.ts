@@ -48,8 +48,8 @@ export async function agentToken(app: TestApp['app'], { id, secret }: { id: stri
 }
 
 /** Says what a route behind the guard of that scope answers to a token: status and problem code. */
-export function guardedRoute({ config, keys, store, clock }: TestApp, scope: Scope) {
-  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, now: clock.now })
+export function guardedRoute({ config, keys, store }: TestApp, scope: Scope) {
+  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock })
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, pino({ level: 'silent' })))
   router.use(requestId())

@@ -15,7 +15,7 @@ const INVALID_CLIENT = { error: 'invalid_client', error_description: 'Client aut
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = agentAccounts({ agents: test.store.agents, now: test.clock.now })
+  const accounts = agentAccounts({ agents: test.store.agents, clock: test.store.clock })
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 

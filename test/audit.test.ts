@@ -76,9 +76,9 @@ test('a refusal by the write itself stands beside what the guard allowed', async
   const { s, report, user, pair } = await callingScene()
   await report()
   const append = s.store.events.append
-  s.store.events.append = async (event) => {
-    await s.store.sessions.end(pair.sessionId, { reason: 'user', at: s.clock.now() })
-    return append(event)
+  s.store.events.append = async (...args) => {
+    await s.store.sessions.end(pair.sessionId, 'user')
+    return append(...args)
   }
   expect((await report()).status).toBe(409)
   const outcomes = (await trailOf(s, user.bearer, pair.sessionId)).map(([, , outcome, count]) => [outcome, count])

@@ -8,12 +8,12 @@ const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
 const DAY_SECONDS = 24 * 60 * 60
 
 const signedIn = async (answer: Response | Promise<Response>) => SignedInAnswer.parse(await (await answer).json())
-const verbs = ({ store, keys, config, clock }: TestApp) =>
+const verbs = ({ store, keys, config }: TestApp) =>
   accounts({
     users: store.users,
     keys: store.keys,
-    tokens: accessTokens({ keys, publicUrl: config.publicUrl, now: clock.now }),
-    now: clock.now,
+    tokens: accessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock }),
+    clock: store.clock,
   })
 
 describe('prune', () => {
@@ -25,10 +25,10 @@ describe('prune', () => {
     const active = await signedIn(post(t.app, '/auth/guest', {}))
     t.clock.advance(20 * DAY_SECONDS)
     expect((await post(t.app, '/auth/refresh', { refresh_token: active.refresh_token })).status).toBe(200)
-    await verbs(t).prune()
+    await verbs(t).prune(t.clock.now())
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).not.toBeNull()
     t.clock.advance(10 * DAY_SECONDS + 1)
-    await verbs(t).prune()
+    await verbs(t).prune(t.clock.now())
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).toBeNull()
     expect(await t.store.users.findUser(active.user.id)).not.toBeNull()
     expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
@@ -40,7 +40,7 @@ describe('prune', () => {
       const t = await makeApp()
       await post(t.app, '/auth/register', ADA)
       t.clock.advance(seconds)
-      await verbs(t).prune()
+      await verbs(t).prune(t.clock.now())
       const left = await t.store.users.pruneFamilies({ expiredBefore: Number.MAX_SAFE_INTEGER, revokedBefore: 0 }, 10)
       expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
       return left

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { callingScene, ENDED, NOT_LIVE, refusal } from './scene.ts'
+import { callingScene, ENDED, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 
 type Calling = Awaited<ReturnType<typeof callingScene>>
@@ -37,9 +37,9 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
     const c = await callingScene()
     const { s, user, pair, report } = c
     const { append } = s.store.events
-    vi.spyOn(s.store.events, 'append').mockImplementationOnce(async (event) => {
+    vi.spyOn(s.store.events, 'append').mockImplementationOnce(async (...args) => {
       expect((await happen(c)).status).toBe(200)
-      return append(event)
+      return append(...args)
     })
     expect(await refusal(report())).toEqual(expected)
     expect((await s.eventsOf(user, pair)).map(({ type }) => type)).not.toContain('progress')
@@ -48,12 +48,56 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
   test('between the guard and the write of an end, nothing is written', async () => {
     const c = await callingScene()
     const { s, user, pair, agent } = c
-    const { end } = s.store.sessions
-    vi.spyOn(s.store.sessions, 'end').mockImplementationOnce(async (...how) => {
+    const { endAsAgent } = s.store.sessions
+    vi.spyOn(s.store.sessions, 'endAsAgent').mockImplementationOnce(async (...how) => {
       expect((await happen(c)).status).toBe(200)
-      return end(...how)
+      return endAsAgent(...how)
     })
     expect(await refusal(s.end(agent.bearer, pair))).toEqual(expected)
     expect(JSON.stringify(await s.eventsOf(user, pair))).not.toContain('tutor')
+  })
+})
+
+describe('when the confirmation grows too old between the guard and the write', () => {
+  const WRITES = [
+    ['progress', ({ report }: Calling) => report()],
+    ['an end', ({ s, agent, pair }: Calling) => s.end(agent.bearer, pair)],
+  ] as const
+
+  /** So many times more time passes before a write's transaction than a confirmation counts. */
+  function delayed({ s }: Calling, times: number): void {
+    const { append } = s.store.events
+    const { endAsAgent } = s.store.sessions
+    let left = times
+    const wait = () => void (left-- > 0 && s.clock.advance(10.001))
+    s.store.events.append = (...args) => {
+      wait()
+      return append(...args)
+    }
+    s.store.sessions.endAsAgent = (...args) => {
+      wait()
+      return endAsAgent(...args)
+    }
+  }
+
+  test.each(WRITES)('LiveKit is asked again before %s is written', async (_, call) => {
+    const c = await callingScene()
+    delayed(c, 1)
+    expect((await call(c)).ok).toBe(true)
+    expect(c.asked()).toBe(2)
+  })
+
+  test.each(WRITES)('%s of a user who left meanwhile is refused', async (_, call) => {
+    const c = await callingScene()
+    expect((await c.report()).status).toBe(201)
+    c.s.sfu.leave(c.leg)
+    delayed(c, 1)
+    expect(await refusal(call(c))).toEqual(NOT_LIVE)
+  })
+
+  test.each(WRITES)('%s is refused when that goes on', async (_, call) => {
+    const c = await callingScene()
+    delayed(c, 2)
+    expect(await refusal(call(c))).toEqual(UNKNOWN)
   })
 })

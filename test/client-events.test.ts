@@ -168,9 +168,9 @@ describe('events', () => {
     async function restart() {
       await stopped
       await s.store.close()
-      const { app, store, clock } = await makeApp({ databaseUrl })
+      const { app, store } = await makeApp({ databaseUrl })
       network.app = app
-      await store.sessions.end(sessionId, { reason: 'user', at: clock.now() })
+      await store.sessions.end(sessionId, 'user')
     }
     await tell(1)
     const seen = await all(client.events(sessionId), (event) => {

@@ -7,7 +7,7 @@ import { webhookToken } from './sfu.ts'
 /** What every access token of ours claims, for the next 15 minutes. */
 function claims({ config, clock }: Scene, sub: string, client_id: string) {
   const iat = Math.floor(clock.now() / 1000)
-  return { iss: config.publicUrl, sub, client_id, iat, exp: iat + 15 * 60, jti: randomUUID() }
+  return { iss: config.publicUrl, sub, client_id, iat, exp: iat + 15 * 60, jti: randomUUID(), steady_iat: iat * 1000 }
 }
 
 /** The claims of a user's access token: signed by `sign`, it is as good as a real one. */
@@ -22,8 +22,8 @@ export const agentClaims = (s: Scene, agentId: string) => ({
 })
 
 /** Signs with our own key, in the header of our access tokens unless told otherwise. */
-export function sign({ keys, clock }: Scene, payload: JWTPayload, header: { typ?: string; kid?: string } = {}) {
-  const { kid, privateKey } = keys.current(clock.now())
+export function sign({ keys }: Scene, payload: JWTPayload, header: { typ?: string; kid?: string } = {}) {
+  const { kid, privateKey } = keys.current()
   return new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid, ...header }).sign(privateKey)
 }
 
@@ -38,23 +38,22 @@ export const FORGERIES = {
   'of an unknown key': (s, payload) => sign(s, payload, { kid: 'unknown' }),
   'with alg none': (_, payload) => new UnsecuredJWT(payload).encode(),
   'with alg none and our header': async (s, payload) => {
-    const header = { alg: 'none', typ: 'at+jwt', kid: s.keys.current(s.clock.now()).kid }
+    const header = { alg: 'none', typ: 'at+jwt', kid: s.keys.current().kid }
     return `${encode(header)}.${encode(payload)}.`
   },
   'with HS256 by our public key (PEM)': async (s, payload) => hmac(s, payload, await exportSPKI(publicKey(s))),
   'with HS256 by our public key (JWK)': async (s, payload) =>
     hmac(s, payload, JSON.stringify(await exportJWK(publicKey(s)))),
-  'with HS256 by our published JWK': (s, payload) =>
-    hmac(s, payload, JSON.stringify(s.keys.jwks(s.clock.now()).keys[0])),
+  'with HS256 by our published JWK': (s, payload) => hmac(s, payload, JSON.stringify(s.keys.jwks().keys[0])),
   'with HS256 by the LiveKit secret': (s, payload) => hmac(s, payload, s.secrets.livekit.secret),
   'signed by somebody else under our kid': async (s, payload) => {
     const { privateKey } = await generateKeyPair('ES256')
-    const { kid } = s.keys.current(s.clock.now())
+    const { kid } = s.keys.current()
     return new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid }).sign(privateKey)
   },
   'signed by a key in its own header': async (s, payload) => {
     const { privateKey, publicKey } = await generateKeyPair('ES256')
-    const { kid } = s.keys.current(s.clock.now())
+    const { kid } = s.keys.current()
     const jwk = await exportJWK(publicKey)
     return new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid, jwk }).sign(privateKey)
   },
@@ -72,13 +71,13 @@ export type Forgery = keyof typeof FORGERIES
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
-function publicKey({ keys, clock }: Scene) {
-  const key = keys.publicKey(keys.current(clock.now()).kid, clock.now())
+function publicKey({ keys }: Scene) {
+  const key = keys.publicKey(keys.current().kid)
   if (!key) throw new Error('The signing key is not published')
   return key
 }
 
-function hmac({ keys, clock }: Scene, payload: JWTPayload, secret: string) {
-  const { kid } = keys.current(clock.now())
+function hmac({ keys }: Scene, payload: JWTPayload, secret: string) {
+  const { kid } = keys.current()
   return new SignJWT(payload).setProtectedHeader({ alg: 'HS256', typ: 'at+jwt', kid }).sign(Buffer.from(secret))
 }

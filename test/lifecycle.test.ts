@@ -164,7 +164,7 @@ describe('ending', () => {
 
   test('by the sweep needs an absence that was asked for after the time to reconnect', () => {
     expect(told([absent(20 + 59_999)], leftAt20).end).toBeNull()
-    expect(told([absent(20 + 60_000)], leftAt20).end).toEqual({ at: 60_020, reason: 'left' })
+    expect(told([absent(20 + 60_000)], leftAt20).end).toBe('left')
   })
 
   test('by the sweep does not happen to who came back', () => {
@@ -175,7 +175,7 @@ describe('ending', () => {
 
   test('of what was never joined waits for the token and LiveKit’s leeway', () => {
     expect(told([absent(EXPIRES_AT + 59_999)]).end).toBeNull()
-    expect(told([absent(EXPIRES_AT + 60_000)]).end).toEqual({ at: EXPIRES_AT + 60_000, reason: 'never_joined' })
+    expect(told([absent(EXPIRES_AT + 60_000)]).end).toBe('never_joined')
     expect(told([{ kind: 'answer', askedAt: EXPIRES_AT * 2, present: [], joining: ['PA_1'] }]).end).toBeNull()
   })
 })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { callingScene, NOT_LIVE, refusal } from './scene.ts'
+import { callingScene, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
 
@@ -48,6 +48,20 @@ describe('a confirmation', () => {
     s.clock.advance(9)
     await report()
     expect(asked()).toBe(2)
+  })
+
+  test('that took longer than it counts is none, and says nothing of an absence either', async () => {
+    const { s, report, leg, untilAsked } = await callingScene({ env: { LIVENESS_SECONDS: '1' } })
+    const release = s.sfu.hold()
+    const slow = report()
+    await untilAsked(1)
+    s.clock.advance(1.001)
+    release()
+    expect(await refusal(slow)).toEqual(UNKNOWN)
+    expect((await report()).status).toBe(201)
+    s.sfu.leave(leg)
+    s.clock.advance(1.001)
+    expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
   test('of a question that the reconciler asked counts as well', async () => {

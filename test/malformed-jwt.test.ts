@@ -11,7 +11,7 @@ beforeAll(async () => {
   setting = await callingScene()
 })
 
-const ourKey = () => KeyObject.from(setting.s.keys.current(setting.s.clock.now()).privateKey)
+const ourKey = () => KeyObject.from(setting.s.keys.current().privateKey)
 const base64url = (text: string | Buffer) => Buffer.from(text).toString('base64url')
 
 /** Signs whatever it is given by our own key, as no JOSE library would: the signature is right, the rest need not be. */
@@ -99,7 +99,12 @@ const MALFORMED: Record<string, (right: Right) => string> = {
     sealed(header, raw(claims).replace(/\}$/, ',"exp":1}')),
   'with iat as text': ({ header, claims }) => sealed(header, { ...claims, iat: String(claims.iat) }),
   'with iat in a year': ({ header, claims }) =>
-    sealed(header, { ...claims, iat: claims.iat + 31e6, exp: claims.exp + 31e6 }),
+    sealed(header, { ...claims, iat: claims.iat + 31e6, exp: claims.exp + 31e6, steady_iat: claims.steady_iat + 31e9 }),
+  'without steady_iat': ({ header, claims: { steady_iat: _, ...claims } }) => sealed(header, claims),
+  'with steady_iat as text': ({ header, claims }) =>
+    sealed(header, { ...claims, steady_iat: String(claims.steady_iat) }),
+  'with steady_iat a quarter of an hour ago': ({ header, claims }) =>
+    sealed(header, { ...claims, steady_iat: claims.steady_iat - 905_000 }),
   'with nbf in an hour': ({ header, claims }) => sealed(header, { ...claims, nbf: claims.iat + 3600 }),
   'with nbf as text': ({ header, claims }) => sealed(header, { ...claims, nbf: 'now' }),
   'with iss as a list': ({ header, claims }) => sealed(header, { ...claims, iss: [claims.iss] }),
@@ -158,7 +163,7 @@ const KINDS = {
     ask: (token: string) => setting.s.context(token, setting.pair),
   },
 }
-const header = () => ({ alg: 'ES256', typ: 'at+jwt', kid: setting.s.keys.current(setting.s.clock.now()).kid })
+const header = () => ({ alg: 'ES256', typ: 'at+jwt', kid: setting.s.keys.current().kid })
 
 test('the table has its rows', () => {
   expect(Object.keys(MALFORMED).length).toBeGreaterThanOrEqual(60)

@@ -23,24 +23,28 @@ async function setUp(env: Record<string, string> = {}) {
   }
   async function live(): Promise<string> {
     const id = await pending()
-    await sessions.record(id, { kind: 'joined', sid: `PA_${count}`, roomSid: `RM_${count}`, at: at() }, RULES)
+    const sid = `PA_${count}`
+    await sessions.record(id, { kind: 'joined', sid, roomSid: `RM_${count}`, at: at() }, RULES)
+    await sessions.record(id, { kind: 'answer', askedAt: at(), present: [sid], joining: [] }, RULES)
     return id
   }
   async function ended(): Promise<string> {
     const id = await live()
-    await sessions.end(id, { reason: 'user', at: at() })
-    await sessions.markRemoved(id, at())
+    await sessions.end(id, 'user')
+    await sessions.markRemoved(id, true)
     return id
   }
   const append = (sessionId: string, key?: string) =>
-    events.append({
-      sessionId,
-      agentId: 'tutor',
-      type: 'progress',
-      data: {},
-      createdAt: at(),
-      idempotency: key === undefined ? null : { key, payloadHash: 'hash' },
-    })
+    events.append(
+      {
+        sessionId,
+        agentId: 'tutor',
+        type: 'progress',
+        data: {},
+        idempotency: key === undefined ? null : { key, payloadHash: 'hash' },
+      },
+      { livenessMs: 60_000, wrapUpMs: 0 },
+    )
   return { ...t, pending, live, ended, append }
 }
 
@@ -87,7 +91,7 @@ test('a session that has not ended stays, and one whose participant may still be
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const running = await t.live()
   const inRoom = await t.live()
-  await t.store.sessions.end(inRoom, { reason: 'agent', at: t.clock.now() })
+  await t.store.sessions.end(inRoom, 'agent')
   t.clock.advance(10 * DAY_SECONDS)
   const recent = await t.ended()
   await t.prune()
@@ -108,11 +112,11 @@ describe('a session that nobody joined', () => {
     t.clock.advance(960)
     await sessions.record(forgotten, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] }, RULES)
     const cancelled = await t.pending()
-    await sessions.end(cancelled, { reason: 'user', at: t.clock.now() })
+    await sessions.end(cancelled, 'user')
     const ids = [superseded, forgotten, cancelled]
     const ended = await Promise.all(ids.map((id) => sessions.find(id)))
     expect(ended.map((session) => session?.endReason)).toEqual(['superseded', 'never_joined', 'user'])
-    for (const id of [superseded, cancelled]) await sessions.markRemoved(id, t.clock.now())
+    for (const id of [superseded, cancelled]) await sessions.markRemoved(id, true)
     const kept = async () => (await Promise.all(ids.map((id) => sessions.find(id)))).filter((known) => known !== null)
     return { t, ids, kept, cancelled }
   }
@@ -135,11 +139,11 @@ describe('a session that nobody joined', () => {
 
   test('stays while its participant may be in the room, and a day after the last removal', async () => {
     const { t, kept, cancelled } = await unused()
-    await t.store.sessions.markRemoved(cancelled, null)
+    await t.store.sessions.markRemoved(cancelled, false)
     t.clock.advance(DAY_SECONDS + 1)
     await t.prune()
     expect((await kept()).map(({ id }) => id)).toEqual([cancelled])
-    await t.store.sessions.markRemoved(cancelled, t.clock.now())
+    await t.store.sessions.markRemoved(cancelled, true)
     t.clock.advance(DAY_SECONDS)
     await t.prune()
     expect(await kept()).toHaveLength(1)
@@ -153,8 +157,8 @@ test('one with very many events, and very many with few, go in writes of at most
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const long = await t.live()
   await Promise.all(Array.from({ length: 1200 }, () => t.append(long)))
-  await t.store.sessions.end(long, { reason: 'user', at: t.clock.now() })
-  await t.store.sessions.markRemoved(long, t.clock.now())
+  await t.store.sessions.end(long, 'user')
+  await t.store.sessions.markRemoved(long, true)
   const short: string[] = []
   for (let i = 0; i < 300; i++) short.push(await t.ended())
   t.clock.advance(DAY_SECONDS + 1)
@@ -180,7 +184,7 @@ test('an Idempotency-Key is forgotten after a day, and its event stays', async (
   expect(await t.store.events.page(id, 0, 10)).toHaveLength(2)
 })
 
-test('webhook ids and finished rooms are forgotten after a day', async () => {
+test('webhook ids are forgotten after two days, finished rooms after one', async () => {
   const t = await setUp()
   const receive = (eventId: string) => {
     const fact = { kind: 'room_finished', roomSid: 'RM_1', at: t.clock.now() } as const
@@ -189,9 +193,16 @@ test('webhook ids and finished rooms are forgotten after a day', async () => {
       RULES,
     )
   }
-  await t.live()
+  const id = await t.live()
+  const finishedRooms = async () => (await t.store.sessions.findWithFacts(id))?.facts.finishedRooms.size
   expect(await receive('EV_1')).toHaveLength(1)
   t.clock.advance(DAY_SECONDS)
+  await t.prune()
+  expect(await finishedRooms()).toBe(1)
+  t.clock.advance(1)
+  await t.prune()
+  expect(await finishedRooms()).toBe(0)
+  t.clock.advance(DAY_SECONDS - 1)
   await t.prune()
   expect(await receive('EV_1')).toHaveLength(0)
   t.clock.advance(1)

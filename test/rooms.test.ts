@@ -198,7 +198,7 @@ describe('a claim', () => {
     expect(await ownerAfter(20)).toBe(id)
     const { session_id = '' } = await mint(s, (await signIn()).bearer, { room: 'lesson' })
     await s.reconcile()
-    await s.store.sessions.end(session_id, { reason: 'user', at: s.clock.now() })
+    await s.store.sessions.end(session_id, 'user')
     expect(await ownerAfter(30)).toBe(id)
     expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
   })

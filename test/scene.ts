@@ -35,7 +35,7 @@ const EventPage = z.object({ events: z.array(EventJson), after: z.number(), hasM
 export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
   const sfu = await startSfu()
   const t = await makeApp({ ...options, sfu })
-  const accounts = agentAccounts({ agents: t.store.agents, now: t.clock.now })
+  const accounts = agentAccounts({ agents: t.store.agents, clock: t.store.clock })
   const get = (path: string, bearer: string) => t.app.request(path, { headers: { Authorization: `Bearer ${bearer}` } })
 
   async function newUser(): Promise<SignedIn> {

@@ -180,12 +180,16 @@ export function webhookToken(
 type Receiver = Pick<TestApp, 'app' | 'secrets' | 'clock'>
 
 /** An event's raw body and headers, signed as LiveKit signs with the app's webhook key pair. */
-export async function signedWebhook({ secrets, clock }: Pick<Receiver, 'secrets' | 'clock'>, event: unknown) {
+export async function signedWebhook(
+  { secrets, clock }: Pick<Receiver, 'secrets' | 'clock'>,
+  event: unknown,
+  at = clock.now(),
+) {
   const body = JSON.stringify(event)
-  const Authorization = await webhookToken(body, { ...secrets.webhook, at: clock.now() })
+  const Authorization = await webhookToken(body, { ...secrets.webhook, at })
   return { body, headers: { Authorization, 'Content-Type': 'application/webhook+json' } }
 }
 
-/** Delivers a signed event. */
-export const postWebhook = async (t: Receiver, event: unknown) =>
-  t.app.request('/livekit/webhook', { method: 'POST', ...(await signedWebhook(t, event)) })
+/** Delivers a signed event, by default of a LiveKit whose clock shows what the service's shows. */
+export const postWebhook = async (t: Receiver, event: unknown, at?: number) =>
+  t.app.request('/livekit/webhook', { method: 'POST', ...(await signedWebhook(t, event, at)) })

@@ -41,17 +41,17 @@ export async function timedCall(
       }
     },
   }
-  const now = s.clock.now
+  const { clock } = s.store
   const streams = eventStreams(
-    { events: counted, sessions, wrapUpMs: s.config.wrapUpSeconds * 1000, log, now },
+    { events: counted, sessions, wrapUpMs: s.config.wrapUpSeconds * 1000, log, clock },
     { ...STREAM_TIMING, ...timing },
   )
-  const tokens = accessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, now })
+  const tokens = accessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, clock })
   const router = createRouter()
   router.onError((error, context) => renderProblem(error, context, log))
   router.use(requestId())
   const followUp = () => {}
-  const routes = router.route('/', sessionRoutes({ tokens, sessions, events: counted, streams, followUp, now }))
+  const routes = router.route('/', sessionRoutes({ tokens, sessions, events: counted, streams, followUp }))
   const server = await listening(routes.fetch)
   const url = `${server}/sessions/${pair.sessionId}/events`
   // The guard finds the user in the room, so that the session is live.
@@ -67,14 +67,16 @@ export async function timedCall(
     tell: (count: number, size = 0) =>
       Promise.all(
         Array.from({ length: count }, (_, step) =>
-          events.append({
-            sessionId: pair.sessionId,
-            agentId: c.agent.id,
-            type: 'progress',
-            data: { step, filling: 'x'.repeat(size) },
-            createdAt: now(),
-            idempotency: null,
-          }),
+          events.append(
+            {
+              sessionId: pair.sessionId,
+              agentId: c.agent.id,
+              type: 'progress',
+              data: { step, filling: 'x'.repeat(size) },
+              idempotency: null,
+            },
+            { livenessMs: 60 * 60_000, wrapUpMs: 0 },
+          ),
         ),
       ),
   }

@@ -11,14 +11,24 @@ import type { Sfu } from './sfu.ts'
 /** Where nothing listens. */
 const CLOSED_PORT = 'ws://127.0.0.1:2'
 
-/** A clock that tests move by hand. */
+/** The time of a machine that tests move by hand: that of its wall clock, and that which really passes. */
 export function testClock(start = Date.now()) {
-  let at = start
+  let wall = start
+  let elapsed = 0
   return {
-    now: () => at,
-    /** Seconds. */
+    now: () => wall,
+    wall: () => wall,
+    elapsed: () => elapsed,
+    /** What a wall clock shows that is never set. */
+    right: () => start + elapsed,
+    /** Seconds pass. */
     advance: (seconds: number) => {
-      at += seconds * 1000
+      wall += seconds * 1000
+      elapsed += seconds * 1000
+    },
+    /** The wall clock is set, ahead or back by that many seconds, and no time passes. */
+    step: (seconds: number) => {
+      wall += seconds * 1000
     },
   }
 }
@@ -49,8 +59,8 @@ export async function makeApp({
     ...env,
   })
   const { destination, logged } = logbook()
-  const store = await openStore(config.databaseUrl)
-  const keys = await loadSigningKeys(store.keys, clock.now())
+  const store = await openStore(config.databaseUrl, clock)
+  const keys = await loadSigningKeys(store.keys, store.clock)
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
   const service = createApp({
     config,
@@ -60,7 +70,6 @@ export async function makeApp({
     livekit,
     version: '0.0.0-test',
     log: createLog(config.logLevel, destination),
-    now: clock.now,
   })
   const bare = service.app.fetch
   documented(service.app)

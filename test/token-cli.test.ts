@@ -44,7 +44,7 @@ async function scene() {
   const t = await makeApp({ databaseUrl: env.DATABASE_URL, env })
   cleanups.push(() => t.store.close())
   const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', { name: 'Ada' })).json())
-  const accounts = agentAccounts({ agents: t.store.agents, now: t.clock.now })
+  const accounts = agentAccounts({ agents: t.store.agents, clock: t.store.clock })
   const mint = async (request: Record<string, unknown> = {}) =>
     JoinAnswer.parse(await (await post(t.app, '/token', request, signedIn.access_token)).json())
   return {
@@ -53,7 +53,7 @@ async function scene() {
     user: signedIn,
     accounts,
     mint,
-    tokens: accessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, now: t.clock.now }),
+    tokens: accessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock }),
     inspect: (token: string, more: Record<string, string> = {}) => inspect(token, { ...env, ...more }),
   }
 }
@@ -199,10 +199,10 @@ describe('npm run token -- inspect', () => {
     )
     const none = Buffer.from(JSON.stringify({ alg: 'none', typ: 'at+jwt' })).toString('base64url')
     const hs256 = await new SignJWT(claimsOf(s.user.access_token))
-      .setProtectedHeader({ alg: 'HS256', typ: 'at+jwt', kid: s.keys.current(Date.now()).kid })
+      .setProtectedHeader({ alg: 'HS256', typ: 'at+jwt', kid: s.keys.current().kid })
       .sign(Buffer.from(PAIR.LIVEKIT_API_SECRET))
     const theirs = await makeApp()
-    const stranger = accessTokens({ keys: theirs.keys, publicUrl: s.config.publicUrl, now: Date.now })
+    const stranger = accessTokens({ keys: theirs.keys, publicUrl: s.config.publicUrl, clock: theirs.store.clock })
     for (const token of [
       `${header}.${changed}.${signature}`,
       `${none}.${claims}.`,

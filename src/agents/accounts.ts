@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Clock } from '../clock.ts'
 import { newSecret } from '../ids.ts'
 import { AgentError, checkAgentName, SCOPES, type Scope } from './agent.ts'
 import type { Agent, AgentStore } from './store.ts'
@@ -45,8 +46,7 @@ export interface AgentAccounts {
 
 export interface AgentAccountsDeps {
   agents: AgentStore
-  /** Milliseconds. */
-  now: () => number
+  clock: Clock
 }
 
 /** SHA-256 is enough for 256 random bits: there is nothing to guess that a slow hash would protect. */
@@ -56,7 +56,7 @@ const hashOf = (secret: string): string => sha256(secret).toString('hex')
 /** Compared with for an unknown agent, so that it costs what a wrong secret costs. Nothing is known to hash to it. */
 const NO_HASH = '0'.repeat(64)
 
-export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts {
+export function agentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
   function newAgent(name: string, scopes: readonly Scope[]): { agent: Agent; credentials: AgentCredentials } {
     const secret = newSecret()
     const granted = SCOPES.filter((scope) => scopes.includes(scope))
@@ -69,7 +69,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
         oldSecretUntil: null,
         scopes: granted,
         generation: 1,
-        createdAt: now(),
+        createdAt: clock.now(),
         disabledAt: null,
       },
       credentials: { id, secret, scopes: granted },
@@ -89,7 +89,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
       return (await agents.insertFirstAgent(agent)) ? credentials : null
     },
     async list() {
-      const at = now()
+      const at = clock.latest()
       const all = await agents.listAgents()
       return all.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => {
         const hasOld = oldSecretUntil !== null && oldSecretUntil > at
@@ -97,7 +97,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
       })
     },
     async disable(id) {
-      found(id, await agents.disableAgent(id, now()))
+      found(id, await agents.disableAgent(id, clock.now()))
     },
     async enable(id) {
       found(id, await agents.enableAgent(id))
@@ -108,7 +108,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
       const agent =
         overlapMs === undefined
           ? await agents.replaceSecret(id, hash)
-          : await agents.addSecret(id, hash, now() + overlapMs)
+          : await agents.addSecret(id, hash, clock.latest() + overlapMs)
       const { scopes, oldSecretUntil } = found(id, agent)
       return { id, secret, scopes, oldSecretUntil }
     },
@@ -118,7 +118,7 @@ export function agentAccounts({ agents, now }: AgentAccountsDeps): AgentAccounts
       const matches = (stored: string | null | undefined) =>
         timingSafeEqual(hash, Buffer.from(stored ?? NO_HASH, 'hex'))
       const isNew = matches(agent?.secretHash)
-      const isOld = matches(agent?.oldSecretHash) && (agent?.oldSecretUntil ?? 0) > now()
+      const isOld = matches(agent?.oldSecretHash) && (agent?.oldSecretUntil ?? 0) > clock.latest()
       return agent && (isNew || isOld) && agent.disabledAt === null ? agent : null
     },
   }

@@ -93,7 +93,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
   const store = await openBeside(databaseUrlOf(env), { mayCreate })
   try {
-    out(await carryOut(command, agentAccounts({ agents: store.agents, now: Date.now })))
+    out(await carryOut(command, agentAccounts({ agents: store.agents, clock: store.clock })))
   } finally {
     await store.close()
   }

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { limitBody } from '../http/body.ts'
 import type { Counter, Quota } from '../http/counters.ts'
@@ -91,13 +92,12 @@ export interface AgentTokenRoutesDeps {
   /** Counts wrong secrets per account and address. */
   failures: Counter
   address: ClientAddress
-  /** Milliseconds. */
-  now: () => number
+  clock: Clock
 }
 
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
-export function agentTokenRoutes({ agents, tokens, limits, failures, address, now }: AgentTokenRoutesDeps) {
-  const accounts = agentAccounts({ agents, now })
+export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
+  const accounts = agentAccounts({ agents, clock })
   const router = createRouter()
   router.use('/agent/token', limitRate(limits.agentSignIns, address))
 

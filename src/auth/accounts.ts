@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { newId, newSecret } from '../ids.ts'
 import type { KeyStore } from './key-store.ts'
@@ -50,29 +51,28 @@ export interface Accounts {
   logout(refreshToken: string): Promise<void>
   /** @throws AppError `invalid_token` when the user does not exist any more */
   me(token: UserToken): Promise<User>
-  /** Deletes idle guests and dead refresh families, in small batches. */
-  prune(): Promise<void>
+  /** Deletes guests that are idle and refresh families that are dead at that time, in small batches. */
+  prune(at: number): Promise<void>
 }
 
 export interface AccountsDeps {
   users: UserStore
   keys: KeyStore
   tokens: AccessTokens
-  /** Milliseconds. */
-  now: () => number
+  clock: Clock
   passwords?: Passwords
 }
 
-export function accounts({ users, keys, tokens, now, passwords = defaultPasswords() }: AccountsDeps): Accounts {
+export function accounts({ users, keys, tokens, clock, passwords = defaultPasswords() }: AccountsDeps): Accounts {
   let refreshKey: Buffer | undefined
 
   async function loadRefreshKey(): Promise<Buffer> {
-    refreshKey ??= Buffer.from(await keys.secret('refresh', newSecret, now()), 'base64url')
+    refreshKey ??= Buffer.from(await keys.secret('refresh', newSecret, clock.now()), 'base64url')
     return refreshKey
   }
 
   async function signIn(user: User): Promise<SignedIn> {
-    const at = now()
+    const at = clock.latest()
     const refreshToken = firstRefreshToken()
     await users.insertFamily(
       {
@@ -93,8 +93,13 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
   }
 
   async function create(email: string | null, name: string | undefined, passwordHash: string | null): Promise<User> {
-    const at = now()
-    const user: User = { id: newId('user', at), email, name: name ?? null, passwordHash, createdAt: at }
+    const user: User = {
+      id: newId('user', clock.latest()),
+      email,
+      name: name ?? null,
+      passwordHash,
+      createdAt: clock.now(),
+    }
     if (!(await users.insertUser(user))) throw emailTaken()
     return user
   }
@@ -102,7 +107,7 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
   async function upgrade(guest: User, { email, name, password }: Registration): Promise<User> {
     if (guest.email !== null) throw alreadyRegistered()
     const passwordHash = await passwords.hash(password)
-    const outcome = await users.upgradeGuest({ id: guest.id, email, name: name ?? null, passwordHash }, now())
+    const outcome = await users.upgradeGuest({ id: guest.id, email, name: name ?? null, passwordHash }, clock.latest())
     if (outcome === 'email_taken') throw emailTaken()
     if (outcome === 'not_a_guest') throw alreadyRegistered()
     return { ...guest, email, name: name ?? guest.name, passwordHash }
@@ -126,17 +131,16 @@ export function accounts({ users, keys, tokens, now, passwords = defaultPassword
     async refresh(parent) {
       const child = childRefreshToken(await loadRefreshKey(), parent)
       const limits = { idleMs: REFRESH_IDLE_MS, graceMs: REFRESH_GRACE_MS }
-      const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), now(), limits)
+      const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), clock.latest(), limits)
       if (rotation.outcome !== 'rotated' && rotation.outcome !== 'repeated') throw invalidRefreshToken()
       const user = await users.findUser(rotation.userId)
       if (!user) throw invalidRefreshToken()
       return { user, accessToken: await tokens.issueUserToken({ userId: user.id }), refreshToken: child }
     },
     async logout(refreshToken) {
-      await users.revokeFamilyOf(refreshTokenHash(refreshToken), 'logout', now())
+      await users.revokeFamilyOf(refreshTokenHash(refreshToken), 'logout', clock.latest())
     },
-    async prune() {
-      const at = now()
+    async prune(at) {
       const dead = { expiredBefore: at, revokedBefore: at - REVOKED_KEPT_MS }
       await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit))
       await inBatches((limit) => users.pruneFamilies(dead, limit))

@@ -47,7 +47,7 @@ function parse(args: string[]): Command | 'help' {
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
   const store = await openBeside(databaseUrlOf(env))
   try {
-    out(await carryOut(command, store.keys, Date.now()))
+    out(await carryOut(command, store.keys, store.clock.latest()))
   } finally {
     await store.close()
   }

@@ -7,6 +7,7 @@ import {
   type JSONWebKeySet,
   type JWK,
 } from 'jose'
+import type { Clock } from '../clock.ts'
 import { singleFlight } from '../single-flight.ts'
 import type { KeyStore, StoredKey } from './key-store.ts'
 
@@ -21,13 +22,13 @@ export interface SigningKeys {
    * Reads the store again when the last time is a second ago, or does not know that `kid`: what the command line
    * changes holds from then on. @throws AppError `store_unavailable`
    */
-  refresh(now: number, kid?: string): Promise<void>
+  refresh(kid?: string): Promise<void>
   /** The newest key that may already sign. */
-  current(now: number): { kid: string; privateKey: CryptoKey }
-  /** The published key of that `kid`, or undefined. */
-  publicKey(kid: string, now: number): CryptoKey | undefined
+  current(): { kid: string; privateKey: CryptoKey }
+  /** The key of that `kid` if it is published, now or at another time. */
+  publicKey(kid: string, at?: number): CryptoKey | undefined
   /** RFC 7517 §5: public halves only. */
-  jwks(now: number): JSONWebKeySet
+  jwks(): JSONWebKeySet
 }
 
 interface LoadedKey extends StoredKey {
@@ -37,35 +38,36 @@ interface LoadedKey extends StoredKey {
 }
 
 /** Loads the service's signing keys from the store, making the first one if there is none. */
-export async function loadSigningKeys(store: KeyStore, now: number): Promise<SigningKeys> {
-  if ((await store.signingKeys()).length === 0) await store.addFirstSigningKey(await newSigningKey(now))
-  return readSigningKeys(store, now)
+export async function loadSigningKeys(store: KeyStore, clock: Clock): Promise<SigningKeys> {
+  if ((await store.signingKeys()).length === 0) await store.addFirstSigningKey(await newSigningKey(clock.latest()))
+  return readSigningKeys(store, clock)
 }
 
 const FRESH_MS = 1000
 
 /** The keys that the store has, without making one. */
-export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, now: number): Promise<SigningKeys> {
+export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, clock: Clock): Promise<SigningKeys> {
   let keys: LoadedKey[] = []
-  let readAt = now
+  let readAt = clock.steady()
   const once = singleFlight<void>()
 
-  async function read(at: number): Promise<void> {
+  async function read(): Promise<void> {
+    const at = clock.steady()
     const stored = await store.signingKeys()
     const loaded = new Map(keys.map((key) => [key.kid, key]))
     keys = await Promise.all(stored.map(async (key) => ({ ...(loaded.get(key.kid) ?? (await load(key))), ...key })))
     readAt = at
   }
-  await read(now)
+  await read()
 
-  const published = (at: number) => keys.filter((key) => key.expiresAt === null || key.expiresAt > at)
+  const published = (at = clock.latest()) => keys.filter((key) => key.expiresAt === null || key.expiresAt > at)
   return {
-    async refresh(at, kid) {
+    async refresh(kid) {
       const isKnown = kid === undefined || keys.some((key) => key.kid === kid)
-      // Also after the clock was set back.
-      if (!isKnown || Math.abs(at - readAt) >= FRESH_MS) await once('read', () => read(at))
+      if (!isKnown || clock.steady() - readAt >= FRESH_MS) await once('read', read)
     },
-    current(at) {
+    current() {
+      const at = clock.latest()
       const newestFirst = published(at).sort((a, b) => b.signsFrom - a.signsFrom)
       // The clock of whoever made the only key may be a little ahead of ours.
       const key = newestFirst.find(({ signsFrom }) => signsFrom <= at) ?? newestFirst.at(-1)
@@ -73,7 +75,7 @@ export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, now:
       return key
     },
     publicKey: (kid, at) => published(at).find((key) => key.kid === kid)?.publicKey,
-    jwks: (at) => ({ keys: published(at).map((key) => key.publicJwk) }),
+    jwks: () => ({ keys: published().map((key) => key.publicJwk) }),
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import { isScope, type Scope } from '../agents/agent.ts'
+import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { ALG, type SigningKeys } from './keys.ts'
 
@@ -9,6 +10,8 @@ export const ACCESS_TOKEN_SECONDS = 15 * 60
 const CLOCK_SKEW_SECONDS = 5
 /** RFC 9068 §4: a token of any other type is refused. */
 const TYP = 'at+jwt'
+/** A claim of our own: `iat` by the clock that decides what has expired, so that a wall clock set back revives no token. */
+const STEADY_IAT = 'steady_iat'
 /** RFC 9068 §2.2 wants a client_id; our own sign-in has just this one first-party client. */
 const FIRST_PARTY_CLIENT = 'behalf'
 
@@ -44,20 +47,18 @@ export interface AccessTokensDeps {
   keys: SigningKeys
   /** `PUBLIC_URL`: issuer, audience of user tokens, and with `/agent` that of agent tokens. */
   publicUrl: string
-  /** Milliseconds. */
-  now: () => number
+  clock: Clock
 }
 
-export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): AccessTokens {
+export function accessTokens({ keys, publicUrl, clock }: AccessTokensDeps): AccessTokens {
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
 
   async function sign(claims: JWTPayload, audience: string): Promise<string> {
-    const at = now()
-    await keys.refresh(at)
-    const { kid, privateKey } = keys.current(at)
-    const issuedAt = Math.floor(at / 1000)
-    return new SignJWT(claims)
+    await keys.refresh()
+    const { kid, privateKey } = keys.current()
+    const issuedAt = Math.floor(clock.now() / 1000)
+    return new SignJWT({ ...claims, [STEADY_IAT]: clock.latest() })
       .setProtectedHeader({ alg: ALG, typ: TYP, kid })
       .setIssuer(publicUrl)
       .setAudience(audience)
@@ -68,32 +69,34 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
   }
 
   async function verify(token: string, audience: string): Promise<JWTPayload> {
-    const at = now()
     if (!COMPACT.test(token)) throw notValid()
     try {
-      const { payload } = await jwtVerify(token, ({ kid }) => publishedKey(kid, at), {
+      const { payload } = await jwtVerify(token, ({ kid }) => publishedKey(kid), {
         algorithms: [ALG],
         typ: TYP,
         issuer: publicUrl,
         audience,
         requiredClaims: ['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'],
         clockTolerance: CLOCK_SKEW_SECONDS,
-        maxTokenAge: ACCESS_TOKEN_SECONDS,
-        currentDate: new Date(at),
+        currentDate: new Date(clock.now()),
       })
+      const { exp, iat, [STEADY_IAT]: steadyIat } = payload
+      if (typeof exp !== 'number' || typeof iat !== 'number' || typeof steadyIat !== 'number') throw notValid()
+      const age = (clock.latest() - steadyIat) / 1000
+      if (age >= ACCESS_TOKEN_SECONDS + CLOCK_SKEW_SECONDS) throw expired()
       // No such token was ever issued, so whatever signed it was not this service.
-      if (Number(payload.exp) - Number(payload.iat) > ACCESS_TOKEN_SECONDS) throw notValid()
+      if (age < -CLOCK_SKEW_SECONDS || exp - iat !== ACCESS_TOKEN_SECONDS) throw notValid()
       return payload
     } catch (error) {
-      if (error instanceof errors.JWTExpired) throw new AppError('invalid_token', 'The access token has expired.')
+      if (error instanceof errors.JWTExpired) throw expired()
       if (error instanceof errors.JOSEError) throw notValid()
       throw error
     }
   }
 
-  async function publishedKey(kid: string | undefined, at: number) {
-    await keys.refresh(at, kid)
-    const key = kid === undefined ? undefined : keys.publicKey(kid, at)
+  async function publishedKey(kid: string | undefined) {
+    await keys.refresh(kid)
+    const key = kid === undefined ? undefined : keys.publicKey(kid)
     if (!key) throw new errors.JWKSNoMatchingKey()
     return key
   }
@@ -125,4 +128,5 @@ export function accessTokens({ keys, publicUrl, now }: AccessTokensDeps): Access
 
 /** RFC 7515 §7.1: base64url without padding, which the library would let pass. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
+const expired = () => new AppError('invalid_token', 'The access token has expired.')
 const notValid = () => new AppError('invalid_token', 'The access token is not valid here.')

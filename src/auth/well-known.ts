@@ -55,18 +55,15 @@ const metadataRoute = createRoute({
 export interface WellKnownDeps {
   keys: SigningKeys
   publicUrl: string
-  /** Milliseconds. */
-  now: () => number
 }
 
 /** What others need in order to trust our tokens. */
-export function wellKnownRoutes({ keys, publicUrl, now }: WellKnownDeps) {
+export function wellKnownRoutes({ keys, publicUrl }: WellKnownDeps) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {
-      const at = now()
-      await keys.refresh(at)
+      await keys.refresh()
       c.header('Cache-Control', CACHE_CONTROL)
-      return c.json(Jwks.parse(keys.jwks(at)), 200)
+      return c.json(Jwks.parse(keys.jwks()), 200)
     })
     .openapi(metadataRoute, (c) => {
       c.header('Cache-Control', CACHE_CONTROL)

@@ -8,12 +8,13 @@ import type { AgentStore } from '../agents/store.ts'
 import type { AuditStore } from '../audit/store.ts'
 import { type AgentEnv, agentGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { validationFailed } from '../http/router.ts'
 import { leftSince } from '../sessions/lifecycle.ts'
-import type { Session, SessionStore } from '../sessions/store.ts'
+import type { AdmissionRules, Session, SessionStore } from '../sessions/store.ts'
 import type { Liveness, LivenessCheck } from './liveness.ts'
 
 /** The pair that every callback names. */
@@ -29,8 +30,13 @@ export const Pair = z.object({
 })
 
 export interface CallbackEnv extends AgentEnv {
-  /** `afterLeft`: let through by `WRAP_UP_SECONDS` alone, the user is gone. */
-  Variables: AgentEnv['Variables'] & { session: Session; afterLeft: boolean }
+  Variables: AgentEnv['Variables'] & {
+    session: Session
+    /** What a write of this callback asks for. */
+    admission: AdmissionRules
+    /** For a write that was refused as `stale`: asks LiveKit once more. @throws AppError as the guard does */
+    confirm: () => Promise<void>
+  }
 }
 
 export interface CallbackGuardDeps {
@@ -40,9 +46,9 @@ export interface CallbackGuardDeps {
   sessions: SessionStore
   audit: AuditStore
   liveness: LivenessCheck
-  /** How long after the user left a wrap-up is let through; 0 for never. */
-  wrapUpMs: number
-  now: () => number
+  /** How long a confirmation counts, and how long after the user left a wrap-up is let through. */
+  admission: AdmissionRules
+  clock: Clock
 }
 
 export interface Callback {
@@ -65,12 +71,14 @@ const RETRY_SECONDS = 2
  * The guard of `/agent/*`: a trusted agent, a pair that belongs together, and a user whom LiveKit confirms to be in the
  * session's room. Fails closed; gives the handler `c.var.agent` and `c.var.session`.
  */
-export function callbackGuard({ limits, tokens, agents, sessions, audit, liveness, wrapUpMs, now }: CallbackGuardDeps) {
-  async function isWrapUp(sessionId: string, outcome: Liveness): Promise<boolean> {
+export function callbackGuard(deps: CallbackGuardDeps) {
+  const { limits, tokens, agents, sessions, audit, liveness, clock } = deps
+
+  async function isWrapUp(sessionId: string, outcome: Liveness, wrapUpMs: number): Promise<boolean> {
     if (wrapUpMs === 0 || outcome === 'unknown') return false
     const known = await sessions.findWithFacts(sessionId)
     const since = known && leftSince(known.facts)
-    return since !== null && now() - since < wrapUpMs
+    return since !== null && clock.steady() - since < wrapUpMs
   }
 
   return ({ scope, input, mayWrapUp, replay }: Callback): MiddlewareHandler<CallbackEnv> => {
@@ -83,21 +91,24 @@ export function callbackGuard({ limits, tokens, agents, sessions, audit, livenes
       // The handler's pattern, so that the parameters of a path do not make entries without end.
       const route = `${c.req.method} ${routePath(c, -1)}`
       const decided = (outcome: string) =>
-        audit.record({ sessionId, agentId: c.var.agent.id, route, outcome, at: now() })
+        audit.record({ sessionId, agentId: c.var.agent.id, route, outcome, at: clock.now() })
       const stored = await replay?.(c, session)
       if (stored) {
         await decided('replayed')
         return stored
       }
-      const outcome = session.endedAt === null ? await liveness(sessionId) : 'ended'
-      const afterLeft = outcome !== 'live' && mayWrapUp === true && (await isWrapUp(sessionId, outcome))
-      if (outcome !== 'live' && !afterLeft) {
+      const admission = { ...deps.admission, wrapUpMs: mayWrapUp ? deps.admission.wrapUpMs : 0 }
+      const confirm = async () => {
+        const outcome = session.endedAt === null ? await liveness(sessionId) : 'ended'
+        if (outcome === 'live' || (await isWrapUp(sessionId, outcome, admission.wrapUpMs))) return
         const refusal = notLive(outcome)
         await decided(refusal.code)
         throw refusal
       }
+      await confirm()
       c.set('session', session)
-      c.set('afterLeft', afterLeft)
+      c.set('admission', admission)
+      c.set('confirm', confirm)
       // Begun before the handler's own write, so that both share one commit.
       await Promise.all([decided('allowed'), next()])
       if (c.res.status >= 400) await decided(c.error instanceof AppError ? c.error.code : String(c.res.status))

@@ -1,9 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { answerFor } from '../sessions/evidence.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
-import { type Answered, apply, openPresences, type Rules, type SessionFacts } from '../sessions/lifecycle.ts'
+import {
+  type Answered,
+  apply,
+  isConfirmed,
+  openPresences,
+  type Rules,
+  type SessionFacts,
+} from '../sessions/lifecycle.ts'
 import type { Session, SessionStore } from '../sessions/store.ts'
 import { singleFlight } from '../single-flight.ts'
 
@@ -17,11 +25,12 @@ export interface LivenessDeps {
   rules: Rules
   /** How long LiveKit's confirmation counts. */
   livenessMs: number
-  now: () => number
+  clock: Clock
 }
 
 interface Answer {
   liveness: Liveness
+  /** `steady`. */
   askedAt: number
 }
 
@@ -36,7 +45,7 @@ const QUESTION_BUDGET_MS = 2000
 const MAX_QUESTIONS = 128
 
 /** Whether the session's user is in its room now, by LiveKit's own word. */
-export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, now }: LivenessDeps) {
+export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, clock }: LivenessDeps) {
   const oncePerSession = singleFlight<Answer>()
   const negatives = new Map<string, Answer>()
   let questions = 0
@@ -44,12 +53,13 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
   return async function check(id: string): Promise<Liveness> {
     const known = await sessions.findWithFacts(id)
     if (!known || known.facts.end) return 'ended'
-    if (apply(known.facts, { kind: 'clock', at: now() }, rules).end) {
-      const change = await sessions.record(id, { kind: 'clock', at: now() }, rules)
+    const tick = { kind: 'clock', at: clock.steady() } as const
+    if (apply(known.facts, tick, rules).end) {
+      const change = await sessions.record(id, tick, rules)
       if (change) followUp(change)
       return 'ended'
     }
-    if (isConfirmed(known.facts, now() - livenessMs, now())) return 'live'
+    if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return 'live'
     const negative = negatives.get(id)
     if (negative && stillHolds(negative, known.facts)) return negative.liveness
     return (await oncePerSession(id, () => ask(known.session))).liveness
@@ -60,19 +70,18 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
     return isRecent(askedAt) && !joinedSince
   }
 
-  /** A clock that was set back has left answers in the future: those count for nothing. */
   function isRecent(askedAt: number): boolean {
-    return askedAt <= now() && now() - askedAt < NEGATIVE_MS
+    return clock.steady() - askedAt < NEGATIVE_MS
   }
 
   async function ask(session: Session): Promise<Answer> {
-    if (questions >= MAX_QUESTIONS) return { liveness: 'unknown', askedAt: now() }
+    if (questions >= MAX_QUESTIONS) return { liveness: 'unknown', askedAt: clock.steady() }
     questions++
     try {
       return await askUntilConsistent(session)
     } catch (error) {
       if (error instanceof AppError && error.code === 'livekit_unavailable') {
-        return { liveness: 'unknown', askedAt: now() }
+        return { liveness: 'unknown', askedAt: clock.steady() }
       }
       throw error
     } finally {
@@ -83,7 +92,7 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
   async function askUntilConsistent(session: Session): Promise<Answer> {
     const startedAt = performance.now()
     for (const pause of [...RETRY_PAUSES_MS, null]) {
-      const askedAt = now()
+      const askedAt = clock.steady()
       const participant = await livekit.getParticipant(session.room, session.userId)
       // Read after the answer: a webhook may have told meanwhile why nobody is there.
       const known = await sessions.findWithFacts(session.id)
@@ -96,13 +105,15 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
       if (pause === null || performance.now() - startedAt + pause > QUESTION_BUDGET_MS) break
       await delay(pause)
     }
-    return { liveness: 'unknown', askedAt: now() }
+    return { liveness: 'unknown', askedAt: clock.steady() }
   }
 
-  function livenessOf(facts: SessionFacts | undefined, { askedAt, present }: Answered): Liveness {
+  function livenessOf(facts: SessionFacts | undefined, { present }: Answered): Liveness {
     if (!facts || facts.end) return 'ended'
-    const isThere = openPresences(facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
-    return isThere || isConfirmed(facts, askedAt, now()) ? 'live' : 'absent'
+    if (isConfirmed(facts, clock.freshSince(livenessMs))) return 'live'
+    // An answer is as old as its question: "there" that took longer than it counts does not say who is there now.
+    const wasThere = openPresences(facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
+    return wasThere ? 'unknown' : 'absent'
   }
 
   function remember(id: string, liveness: Liveness, askedAt: number): Answer {
@@ -121,12 +132,6 @@ export function livenessCheck({ sessions, livekit, followUp, rules, livenessMs, 
 }
 
 export type LivenessCheck = ReturnType<typeof livenessCheck>
-
-/** An open presence that LiveKit listed since, and has not missed after that; not later than `now`: the clock was set back then. */
-export const isConfirmed = (facts: SessionFacts, since: number, now = Number.POSITIVE_INFINITY): boolean =>
-  openPresences(facts).some(
-    ({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since && confirmedAt <= now,
-  )
 
 /** A join that a webhook told of just now, and that LiveKit was not asked about yet. */
 const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>

@@ -8,6 +8,7 @@ import { createRouter } from '../http/router.ts'
 import type { EventStore, IdempotencyKey } from '../sessions/event-store.ts'
 import type { FollowUp } from '../sessions/follow-up.ts'
 import { eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
+import type { Admission } from '../sessions/lifecycle.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import { type CallbackEnv, type CallbackGuard, notLive, Pair } from './guard.ts'
 import { CONTEXT_EVENTS, Context, End, IdempotencyKeyHeader, Progress, Stored } from './schemas.ts'
@@ -18,7 +19,6 @@ export interface CallbackRoutesDeps {
   sessions: SessionStore
   events: EventStore
   followUp: FollowUp
-  now: () => number
 }
 
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
@@ -40,7 +40,7 @@ const bodyRefusals = ['malformed_json', 'unsupported_media_type', 'body_too_larg
 const agentWith = (scope: Scope) => [{ agentToken: [scope] }]
 
 /** What an agent may do on behalf of the user who is in the room. */
-export function callbackRoutes({ guard, users, sessions, events, followUp, now }: CallbackRoutesDeps) {
+export function callbackRoutes({ guard, users, sessions, events, followUp }: CallbackRoutesDeps) {
   const router = createRouter<CallbackEnv>()
   return router
     .openapi(
@@ -73,27 +73,22 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
       }),
       async (c) => {
         const { type, data } = c.req.valid('json')
-        const { agent, session } = c.var
+        const { agent, session, admission } = c.var
         const idempotency = idempotencyKey(c.req.header('Idempotency-Key'), await c.req.text())
-        const appended = await events.append({
-          sessionId: session.id,
-          agentId: agent.id,
-          type,
-          data,
-          createdAt: now(),
-          idempotency,
-          afterLeft: c.var.afterLeft,
-        })
+        const event = { sessionId: session.id, agentId: agent.id, type, data, idempotency }
+        let appended = await events.append(event, admission)
+        if (appended.outcome === 'stale') {
+          await c.var.confirm()
+          appended = await events.append(event, admission)
+        }
         switch (appended.outcome) {
           case 'stored':
           case 'replayed':
             return c.json(stored(session.id, appended.event), 201)
           case 'key_reused':
             throw keyReused()
-          case 'ended':
-            throw notLive('ended')
-          case 'not_live':
-            throw notLive('absent')
+          default:
+            throw notAdmitted(appended.outcome)
         }
       },
     )
@@ -140,19 +135,23 @@ export function callbackRoutes({ guard, users, sessions, events, followUp, now }
       }),
       async (c) => {
         const { reason, result } = c.req.valid('json')
-        const change = await sessions.end(c.var.session.id, {
-          reason: 'agent',
-          at: now(),
-          onlyIfLive: !c.var.afterLeft,
-          note: { agentId: c.var.agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) },
-        })
-        if (!change || change.before === 'ended') throw notLive('ended')
-        if (change.session.status !== 'ended') throw notLive('absent')
+        const { agent, session, admission } = c.var
+        const note = { agentId: agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) }
+        let change = await sessions.endAsAgent(session.id, note, admission)
+        if (change === 'stale') {
+          await c.var.confirm()
+          change = await sessions.endAsAgent(session.id, note, admission)
+        }
+        if (typeof change === 'string') throw notAdmitted(change)
         followUp(change)
         return c.json(sessionJson(change.session), 200)
       },
     )
 }
+
+/** Why a callback that the guard let through was not written after all. */
+const notAdmitted = (admission: Exclude<Admission, 'admitted'>) =>
+  notLive(({ stale: 'unknown', not_live: 'absent', ended: 'ended' } as const)[admission])
 
 const stored = (sessionId: string, { seq, createdAt }: { seq: number; createdAt: number }) => ({
   sessionId,

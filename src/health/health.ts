@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import { singleFlight } from '../single-flight.ts'
@@ -5,7 +6,7 @@ import { singleFlight } from '../single-flight.ts'
 export interface HealthDeps {
   sessions: SessionStore
   livekit: LiveKit
-  now: () => number
+  clock: Clock
 }
 
 type Up = 'ok' | 'unavailable'
@@ -22,7 +23,7 @@ const LIVEKIT_ANSWER_MS = 2000
 /** A room that is not there: the cheapest question that needs LiveKit and our key to be right. */
 const NO_ROOM = 'behalf-health-check'
 
-export function health({ sessions, livekit, now }: HealthDeps): Health {
+export function health({ sessions, livekit, clock }: HealthDeps): Health {
   const once = singleFlight<Up>()
   let last: { at: number; status: Up } | undefined
   return {
@@ -34,8 +35,8 @@ export function health({ sessions, livekit, now }: HealthDeps): Health {
       ),
     livekit: () =>
       once('livekit', async () => {
-        if (last && now() - last.at < LIVEKIT_ANSWER_MS) return last.status
-        const at = now()
+        if (last && clock.steady() - last.at < LIVEKIT_ANSWER_MS) return last.status
+        const at = clock.steady()
         const status = await livekit.listRooms([NO_ROOM]).then(
           (): Up => 'ok',
           (): Up => 'unavailable',

@@ -1,4 +1,5 @@
 import { readSigningKeys } from '../auth/keys.ts'
+import { createClock, SYSTEM_TIME } from '../clock.ts'
 import { type Environment, oneLine, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
 import { loadConfig } from '../config.ts'
 import { openReadOnly, type ReadOnlyStore } from '../store/read-only.ts'
@@ -52,9 +53,10 @@ async function inspect(
   const { config, secrets } = loadConfig(env)
   const opened = open(config.databaseUrl)
   try {
-    const deps = { store: await storeOf(opened), publicUrl: config.publicUrl, secrets, now: Date.now }
+    const clock = typeof opened === 'string' ? createClock(SYSTEM_TIME) : opened.clock
+    const deps = { store: await storeOf(opened), publicUrl: config.publicUrl, secrets, clock }
     const report = await inspectToken(token, deps)
-    out(command.json ? printable(JSON.stringify(report)) : reportText(report, Date.now()))
+    out(command.json ? printable(JSON.stringify(report)) : reportText(report, clock.now()))
     return report.valid ? 0 : 1
   } finally {
     if (typeof opened !== 'string') await opened.close()
@@ -86,5 +88,5 @@ function open(databaseUrl: string): ReadOnlyStore | string {
 
 async function storeOf(opened: ReadOnlyStore | string) {
   if (typeof opened === 'string') return opened
-  return { keys: await readSigningKeys(opened.keys, Date.now()), agents: opened.agents }
+  return { keys: await readSigningKeys(opened.keys, opened.clock), agents: opened.agents }
 }

@@ -3,13 +3,8 @@ import type { Report } from './report.ts'
 import { livekitSignature, ourSignature, type SignatureDeps, type Verdict } from './signature.ts'
 import { allowedBy, forWhom, kindOf, objectOf, WHAT } from './words.ts'
 
-export interface InspectDeps extends SignatureDeps {
-  /** Milliseconds. */
-  now: () => number
-}
-
 /** Says what a token is, whom it is for, what it allows, and whether it is valid here. */
-export async function inspectToken(token: string, deps: InspectDeps): Promise<Report> {
+export async function inspectToken(token: string, deps: SignatureDeps): Promise<Report> {
   const decoded = decode(token)
   if (!decoded) return noJwt(token)
   const { header, claims } = decoded
@@ -21,7 +16,7 @@ export async function inspectToken(token: string, deps: InspectDeps): Promise<Re
     : isLiveKits
       ? await livekitSignature(token, kind, claims, deps)
       : { signature: 'foreign', problems: ['It is of no kind that is taken here.'], hints: [] }
-  const time = timeProblems(claims, deps.now())
+  const time = timeProblems(claims, deps.clock.now())
   const problems = [...verdict.problems, ...time]
   const { alg, typ, kid } = header
   return {
@@ -29,7 +24,7 @@ export async function inspectToken(token: string, deps: InspectDeps): Promise<Re
     what: WHAT[kind],
     valid: problems.length === 0 && verdict.signature === 'ours',
     signature: verdict.signature,
-    expired: claims.exp !== undefined && claims.exp * 1000 <= deps.now(),
+    expired: claims.exp !== undefined && claims.exp * 1000 <= deps.clock.now(),
     expiresAt: isoOf(claims.exp),
     for: forWhom(kind, claims),
     allows: allowedBy(kind, claims),

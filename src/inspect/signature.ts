@@ -2,6 +2,7 @@ import { compactVerify, type JWTPayload, type ProtectedHeaderParameters } from '
 import type { AgentStore } from '../agents/store.ts'
 import { ALG, type SigningKeys } from '../auth/keys.ts'
 import { accessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
 import type { KeyPair, Secrets } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { Report, TokenKind } from './report.ts'
@@ -11,7 +12,7 @@ export interface SignatureDeps {
   store: { keys: SigningKeys; agents: AgentStore } | string
   publicUrl: string
   secrets: Secrets
-  now: () => number
+  clock: Clock
 }
 
 export type Verdict = Pick<Report, 'signature' | 'problems' | 'hints'>
@@ -22,7 +23,7 @@ export async function ourSignature(
   kind: TokenKind,
   header: ProtectedHeaderParameters,
   claims: JWTPayload,
-  { store, publicUrl, now }: SignatureDeps,
+  { store, publicUrl, clock }: SignatureDeps,
 ): Promise<Verdict> {
   if (typeof store === 'string') return { signature: 'unknown', problems: [store], hints: [] }
   // At the time 0 no key is retired yet.
@@ -35,16 +36,16 @@ export async function ourSignature(
   const audience = kind === 'agent_access' ? `${publicUrl}/agent` : publicUrl
   if (claims.iss !== publicUrl) problems.push(`Its issuer is ${claims.iss}; PUBLIC_URL is ${publicUrl}.`)
   if (claims.aud !== audience) problems.push(`Its audience is ${claims.aud}, not ${audience}.`)
-  if (header.kid && !store.keys.publicKey(header.kid, now())) problems.push('Its key is not published any more.')
+  if (header.kid && !store.keys.publicKey(header.kid)) problems.push('Its key is not published any more.')
   if (kind === 'agent_access') problems.push(...(await accountProblems(store.agents, claims)))
-  const isExpired = claims.exp !== undefined && claims.exp * 1000 <= now()
+  const isExpired = claims.exp !== undefined && claims.exp * 1000 <= clock.now()
   if (problems.length === 0 && !isExpired) problems.push(...(await refusal()))
   return { signature: 'ours', problems, hints: [] }
 
   /** The last word is the service's own. */
   async function refusal(): Promise<string[]> {
     if (typeof store === 'string') return []
-    const tokens = accessTokens({ keys: store.keys, publicUrl, now })
+    const tokens = accessTokens({ keys: store.keys, publicUrl, clock })
     try {
       await (kind === 'agent_access' ? tokens.verifyAgentToken(token) : tokens.verifyUserToken(token))
       return []

@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { createMiddleware } from 'hono/factory'
 import type { Background } from '../background.ts'
+import type { Clock } from '../clock.ts'
 import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
@@ -18,7 +19,7 @@ export interface WebhookRoutesDeps {
   followUp: FollowUp
   background: Background
   rules: Rules
-  now: () => number
+  clock: Clock
 }
 
 interface WebhookEnv extends AppEnv {
@@ -30,10 +31,10 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { receiver, sessions, removal, followUp, background, rules, now } = deps
+  const { receiver, sessions, removal, followUp, background, rules, clock } = deps
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<Pick<WebhookFact, 'about' | 'fact'>> {
-    const at = now()
+    const at = clock.steady()
     if (event === 'room_finished' && room?.sid) {
       return { about: { room: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
     }
@@ -78,7 +79,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     async (c) => {
       const webhook = receiver.open(await c.req.text(), c.var.signedHash)
       const changes = await sessions.recordWebhook(
-        { eventId: webhook.id, receivedAt: now(), ...(await subjectOf(webhook)) },
+        { eventId: webhook.id, receivedAt: clock.now(), ...(await subjectOf(webhook)) },
         rules,
       )
       changes.forEach(followUp)

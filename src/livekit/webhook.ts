@@ -22,7 +22,8 @@ export interface Webhook {
 
 /** livekit.ParticipantInfo.Kind STANDARD. */
 const STANDARD = 0
-const CLOCK_SKEW_SECONDS = 10
+/** As LiveKit itself allows for the tokens of others. */
+const CLOCK_SKEW_SECONDS = 60
 
 export interface WebhookReceiver {
   /**

@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from './store.ts'
@@ -5,7 +6,7 @@ import type { Session, SessionStore } from './store.ts'
 export interface DispatcherDeps {
   sessions: SessionStore
   livekit: LiveKit
-  now: () => number
+  clock: Clock
 }
 
 export interface Dispatcher {
@@ -25,7 +26,7 @@ export interface Dispatcher {
 /** How long a worker may take to accept a job. */
 const ACCEPTED_WITHIN_MS = 10_000
 
-export function dispatcher({ sessions, livekit, now }: DispatcherDeps): Dispatcher {
+export function dispatcher({ sessions, livekit, clock }: DispatcherDeps): Dispatcher {
   const ensuring = singleFlight<void>()
   const renewing = singleFlight<boolean>()
 
@@ -39,16 +40,16 @@ export function dispatcher({ sessions, livekit, now }: DispatcherDeps): Dispatch
         if (agentName === null) return
         const exists = (await dispatchesOf(session)).length > 0
         if (!exists) await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
-        await sessions.markDispatched(session.id, sid, now())
+        await sessions.markDispatched(session.id, sid)
       }),
     renew: (session) =>
       renewing(session.id, async () => {
         const { id, agentName, room, dispatchedAt } = session
-        const before = now() - ACCEPTED_WITHIN_MS
-        if (agentName === null || dispatchedAt === null || dispatchedAt >= before) return false
+        if (agentName === null || dispatchedAt === null) return false
+        if (clock.steady() - dispatchedAt <= ACCEPTED_WITHIN_MS) return false
         const untaken = await dispatchesOf(session)
         if (untaken.some(({ isTaken }) => isTaken)) return false
-        if (!(await sessions.claimRedispatch(id, { before, at: now() }))) return false
+        if (!(await sessions.claimRedispatch(id, ACCEPTED_WITHIN_MS))) return false
         await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
         for (const dispatch of untaken) await livekit.deleteDispatch(room, dispatch.id)
         return true

@@ -1,3 +1,6 @@
+import type { Admission } from './lifecycle.ts'
+import type { AdmissionRules } from './store.ts'
+
 /** Something that happened in a session. `seq` rises strictly within it. */
 export interface SessionEvent {
   seq: number
@@ -13,10 +16,7 @@ export interface NewEvent {
   agentId: string
   type: string
   data: Record<string, unknown>
-  createdAt: number
   idempotency: IdempotencyKey | null
-  /** Also take it from a session that the user has left, though not from one that was ended otherwise. */
-  afterLeft?: boolean
 }
 
 export interface IdempotencyKey {
@@ -27,12 +27,12 @@ export interface IdempotencyKey {
 
 export type Appended =
   | { outcome: 'stored' | 'replayed'; event: SessionEvent }
-  | { outcome: 'key_reused' | 'not_live' | 'ended' }
+  | { outcome: 'key_reused' | Exclude<Admission, 'admitted'> }
 
 /** What happened in each session. */
 export interface EventStore {
-  /** Stores the event, and its idempotency key in the same write, only while the session is live. */
-  append(event: NewEvent): Promise<Appended>
+  /** Stores the event, and its idempotency key in the same write, only if the callback is admitted. */
+  append(event: NewEvent, rules: AdmissionRules): Promise<Appended>
   /** The answer that this agent's key already got in this session. */
   findReplay(
     agentId: string,
@@ -48,6 +48,6 @@ export interface EventStore {
    * hint to read again by cursor (with PostgreSQL it will be LISTEN/NOTIFY). Returns how to stop it.
    */
   subscribe(sessionId: string, onAppended: () => void): () => void
-  /** Forgets at most `limit` idempotency keys that are older; returns how many. */
+  /** Forgets at most `limit` idempotency keys that are older (`steady`); returns how many. */
   pruneKeys(before: number, limit: number): Promise<number>
 }

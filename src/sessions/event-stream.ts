@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
 import type { EventStore, SessionEvent } from './event-store.ts'
 import { eventJson } from './json.ts'
 import type { Session, SessionStore } from './store.ts'
@@ -26,8 +27,7 @@ export interface EventStreamDeps {
   /** `WRAP_UP_SECONDS`: so long a session that ended because its user left may still get events. */
   wrapUpMs: number
   log: Pick<Logger, 'warn'>
-  /** Milliseconds since the epoch. */
-  now: () => number
+  clock: Clock
 }
 
 export interface EventStreamRequest {
@@ -62,11 +62,13 @@ const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify
  * at a time, when the reader wants more. The reader decides the pace; a hint of the store only ends the wait.
  */
 export function eventStream(
-  { events, sessions, wrapUpMs, log, now }: EventStreamDeps,
+  { events, sessions, wrapUpMs, log, clock }: EventStreamDeps,
   { sessionId, after, expiresAt, cut }: EventStreamRequest,
   timing: StreamTiming,
 ): EventStream {
   const encoder = new TextEncoder()
+  const expiresIn = expiresAt * 1000 - clock.now()
+  const until = clock.latest() + expiresIn
   let cursor = after
   let greeted = false
   let closing: CloseReason | undefined
@@ -92,7 +94,7 @@ export function eventStream(
   function hintOrTimer(): Promise<void> {
     if (isHinted) return Promise.resolve()
     const untilHeartbeat = sentAt + timing.heartbeat - performance.now()
-    const milliseconds = Math.min(timing.poll, untilHeartbeat, expiresAt * 1000 - now())
+    const milliseconds = Math.min(timing.poll, untilHeartbeat, until - clock.latest())
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, Math.max(1, Math.ceil(milliseconds)))
       wake = () => {
@@ -109,7 +111,7 @@ export function eventStream(
     }
     while (!isGone) {
       isHinted = false
-      if (now() >= expiresAt * 1000) closing ??= 'token_expired'
+      if (clock.latest() >= until) closing ??= 'token_expired'
       if (closing) return { text: closeText(closing), isLast: true }
       // Read before the page: nothing is stored once it is final, so that an empty page then says that all was sent.
       const session = await sessions.find(sessionId)
@@ -128,7 +130,7 @@ export function eventStream(
   }
 
   function isFinal({ endedAt, endReason }: Session): boolean {
-    return endedAt !== null && (endReason !== 'left' || now() >= endedAt + wrapUpMs)
+    return endedAt !== null && (endReason !== 'left' || clock.now() >= endedAt + wrapUpMs)
   }
 
   function close(reason: CloseReason): void {

@@ -11,13 +11,12 @@ export interface FollowUpDeps {
   background: Background
   /** Live ones of one user. */
   maxSessions: number
-  now: () => number
 }
 
 /** Does what a committed change asks for, in LiveKit mostly, without anybody waiting for it. */
 export type FollowUp = (change: Change) => void
 
-export function followUp({ sessions, removal, dispatcher, background, maxSessions, now }: FollowUpDeps): FollowUp {
+export function followUp({ sessions, removal, dispatcher, background, maxSessions }: FollowUpDeps): FollowUp {
   return function followUp({ session, before, facts }) {
     if (session.status === 'ended') {
       // Ended by LiveKit's own "nobody": there is nobody to remove.
@@ -27,7 +26,7 @@ export function followUp({ sessions, removal, dispatcher, background, maxSession
     }
     if (session.status === 'live' && before !== 'live') {
       background.run('limit', async () => {
-        const ended = await sessions.endOverLimit(session, maxSessions, now())
+        const ended = await sessions.endOverLimit(session, maxSessions)
         ended.forEach(followUp)
       })
     }

@@ -1,5 +1,5 @@
-// The rules of a session's life: pure, and independent of the order in which facts arrive. Times are milliseconds
-// of our own clock; nothing here reads a clock.
+// The rules of a session's life: pure, and independent of the order in which facts arrive. Times are `steady` ones of the
+// store's clock, milliseconds that never go back; nothing here reads a clock.
 
 export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
 export type Status = (typeof STATUSES)[number]
@@ -27,9 +27,9 @@ export interface Presence {
 }
 
 export interface SessionFacts {
-  /** `exp` of the newest join token. */
+  /** When the newest join token expires. */
   tokenExpiresAt: number
-  end: { at: number; reason: EndReason } | null
+  end: EndReason | null
   presences: readonly Presence[]
   /** Finished room sids, with the time. */
   finishedRooms: ReadonlyMap<string, number>
@@ -133,7 +133,7 @@ function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
     case 'clock':
       return facts
     case 'end':
-      return { ...facts, end: { at: fact.at, reason: fact.reason } }
+      return { ...facts, end: fact.reason }
   }
 }
 
@@ -173,23 +173,44 @@ function missed(presence: Presence, askedAt: number): Presence {
 function endIfDue(facts: SessionFacts, askedAt: number, { reconnectMs }: Rules): SessionFacts {
   const status = statusOf(facts)
   if (status === 'pending' && askedAt >= facts.tokenExpiresAt + JOIN_TOKEN_LEEWAY_MS) {
-    return { ...facts, end: { at: askedAt, reason: 'never_joined' } }
+    return { ...facts, end: 'never_joined' }
   }
   if (status === 'disconnected') {
     const closed = facts.presences.map((presence) => closedAt(presence, facts) ?? 0)
-    if (askedAt >= Math.max(...closed) + reconnectMs) return { ...facts, end: { at: askedAt, reason: 'left' } }
+    if (askedAt >= Math.max(...closed) + reconnectMs) return { ...facts, end: 'left' }
   }
   return facts
 }
 
 function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POSITIVE_INFINITY }: Rules): SessionFacts {
   const startedAt = Math.min(...facts.presences.map(({ joinedAt }) => joinedAt ?? Number.POSITIVE_INFINITY))
-  return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: { at, reason: 'limit' } }
+  return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: 'limit' }
+}
+
+/** An open presence that LiveKit listed when it was asked then or later, and has not missed after that. */
+export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
+  openPresences(facts).some(({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since)
+
+/** Since when a callback's user must have been confirmed, or else have left; null where it must not come after the leaving. */
+export interface Admissible {
+  confirmedSince: number
+  leftSince: number | null
+}
+
+/** Whether a callback may be written. `stale`: the confirmation has grown too old since the guard looked at it. */
+export type Admission = 'admitted' | 'stale' | 'not_live' | 'ended'
+
+export function admit(facts: SessionFacts, admissible: Admissible): Admission {
+  if (!facts.end && isConfirmed(facts, admissible.confirmedSince)) return 'admitted'
+  const left = leftSince(facts)
+  if (admissible.leftSince !== null && left !== null && left > admissible.leftSince) return 'admitted'
+  if (facts.end) return 'ended'
+  return openPresences(facts).length > 0 ? 'stale' : 'not_live'
 }
 
 /** When the user left by themselves; null if they are there, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {
-  if (facts.end && facts.end.reason !== 'left') return null
+  if (facts.end && facts.end !== 'left') return null
   const joined = facts.presences.filter(({ joinedAt }) => joinedAt !== null)
   // An absence that nobody told of began somewhere after the last evidence: counted from there it is never too long.
   const since = joined.map((presence) => (presence.misses > 0 ? presence.seenAt : closedAt(presence, facts)))

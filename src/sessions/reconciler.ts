@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import type { RoomStore } from '../rooms/store.ts'
@@ -19,7 +20,7 @@ export interface ReconcilerDeps {
   dispatcher: Dispatcher
   followUp: FollowUp
   rules: Rules
-  now: () => number
+  clock: Clock
   log: Logger
 }
 
@@ -33,16 +34,15 @@ const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
 export function reconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, rooms, livekit, removal, dispatcher, followUp, rules, now, log } = deps
+  const { sessions, rooms, livekit, removal, dispatcher, followUp, rules, clock, log } = deps
   const once = singleFlight<boolean>()
   const takeTurns = turns()
 
   async function reconcile(): Promise<boolean> {
     const all = await sessions.listUnfinished()
     const ended = await sessions.listToRemove()
-    await Promise.all(all.filter(mayBeOverLimit).map(({ id }) => recordFact(id, { kind: 'clock', at: now() })))
-    const askedAt = now()
-    const listing = await livekit.listRooms()
+    const askedAt = clock.steady()
+    const listing = await orTick(all, livekit.listRooms())
     const listed = new Set(listing.map(({ name }) => name))
     const unfinished = byRoom(all)
     const endedIn = byRoom(ended)
@@ -50,10 +50,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     for (const [room, ofRoom] of unfinished) {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
     }
-    await markRemoved(
-      ended.filter(({ room }) => !listed.has(room)),
-      askedAt,
-    )
+    await markRemoved(ended.filter(({ room }) => !listed.has(room)))
     // A count that is some seconds old is put right in the next pass; a room of a session is asked about in each.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await rooms.filterKnown(occupied))
@@ -71,16 +68,11 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
 
   /** Adds to `toRemove` the ended sessions that somebody in the room belongs to. */
   async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
-    const askedAt = now()
-    const participants = await livekit.listParticipants(room)
+    const askedAt = clock.steady()
+    const participants = await orTick(ofRoom, livekit.listParticipants(room))
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
     const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
-    if (ofRoom.length > 0) {
-      await markRemoved(
-        ended.filter(({ id }) => !named.has(id)),
-        askedAt,
-      )
-    }
+    if (ofRoom.length > 0) await markRemoved(ended.filter(({ id }) => !named.has(id)))
     for (const { id } of ofRoom) named.delete(id)
     for (const id of named) {
       const session = id === undefined ? null : await sessions.find(id)
@@ -90,8 +82,19 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     await renewDispatches(ofRoom, participants)
   }
 
-  async function markRemoved(ended: Session[], at: number): Promise<void> {
-    await Promise.all(ended.map(({ id }) => sessions.markRemoved(id, at)))
+  async function markRemoved(ended: Session[]): Promise<void> {
+    await Promise.all(ended.map(({ id }) => sessions.markRemoved(id, true)))
+  }
+
+  /** LiveKit's answer; when there is none, these sessions still reach their limit. */
+  async function orTick<T>(ofThese: Session[], question: Promise<T>): Promise<T> {
+    try {
+      return await question
+    } catch (error) {
+      const joined = ofThese.filter(({ status }) => status !== 'pending')
+      await Promise.all(joined.map(({ id }) => recordFact(id, { kind: 'clock', at: clock.steady() })))
+      throw error
+    }
   }
 
   /** Whoever is in the room and was promised an agent gets one, also when its worker came later. */
@@ -114,10 +117,6 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     const change = await sessions.record(id, fact, rules)
     if (change) followUp(change)
   }
-
-  /** A limit is reached whether or not LiveKit answers; nobody has been there for longer than the session exists. */
-  const mayBeOverLimit = ({ createdAt }: Session) =>
-    now() - createdAt >= (rules.maxSessionMs ?? Number.POSITIVE_INFINITY)
 
   /** Runs them a few at a time; a LiveKit that does not answer for one leaves the others alone. */
   async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {

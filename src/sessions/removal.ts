@@ -6,7 +6,6 @@ import type { Session, SessionStore } from './store.ts'
 export interface RemovalDeps {
   sessions: SessionStore
   livekit: LiveKit
-  now: () => number
 }
 
 export interface Removal {
@@ -23,7 +22,7 @@ export interface Removal {
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
-export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
+export function removal({ sessions, livekit }: RemovalDeps): Removal {
   const removing = singleFlight<void>()
   const attempting = singleFlight<boolean>()
   const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
@@ -33,10 +32,9 @@ export function removal({ sessions, livekit, now }: RemovalDeps): Removal {
     // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
     else await removeParticipants(session)
-    const askedAt = now()
     const isOut = (await participantsOf(session)).length === 0
     // What is not out is kept, and listed, for as long as it takes.
-    await sessions.markRemoved(session.id, isOut ? askedAt : null)
+    await sessions.markRemoved(session.id, isOut)
     return isOut
   }
 

@@ -16,7 +16,6 @@ export interface SessionRoutesDeps {
   events: EventStore
   streams: EventStreams
   followUp: FollowUp
-  now: () => number
 }
 
 const Params = z.object({ id: z.string().min(1).max(128).describe('Of an own session.') })
@@ -74,7 +73,7 @@ const refusals = [
 ] as const
 
 /** A user's own sessions, and what happened in them. */
-export function sessionRoutes({ tokens, sessions, events, streams, followUp, now }: SessionRoutesDeps) {
+export function sessionRoutes({ tokens, sessions, events, streams, followUp }: SessionRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
@@ -143,7 +142,7 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp, now
       }),
       async (c) => {
         const { id } = await own(c.req.valid('param').id, c.var.user.userId)
-        const change = await sessions.end(id, { reason: 'user', at: now() })
+        const change = await sessions.end(id, 'user')
         if (!change) throw notFound()
         followUp(change)
         return c.json(sessionJson(change.session), 200)

@@ -1,6 +1,6 @@
-import type { EndReason, Fact, Rules, SessionFacts, Status } from './lifecycle.ts'
+import type { Admission, EndReason, Fact, Rules, SessionFacts, Status } from './lifecycle.ts'
 
-/** One user in one room, from minting its join token to its end. Times are milliseconds. */
+/** One user in one room, from minting its join token to its end. Times are milliseconds since the epoch, unless they say `steady`. */
 export interface Session {
   id: string
   userId: string
@@ -8,6 +8,7 @@ export interface Session {
   /** As last observed. */
   status: Status
   createdAt: number
+  /** `steady`. */
   tokenExpiresAt: number
   endedAt: number | null
   endReason: EndReason | null
@@ -17,7 +18,7 @@ export interface Session {
   agentData: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
-  /** When it was found or made. */
+  /** When it was found or made; `steady`. */
   dispatchedAt: number | null
 }
 
@@ -26,6 +27,7 @@ export interface NewSession {
   userId: string
   room: string
   createdAt: number
+  /** `steady`. */
   tokenExpiresAt: number
   agentName: string | null
   agentData: string | null
@@ -51,6 +53,14 @@ export interface Change {
   session: Session
   before: Status
   facts: SessionFacts
+}
+
+/** What a callback's write asks for, in milliseconds; it is checked in the write's own transaction. */
+export interface AdmissionRules {
+  /** How long a confirmation counts. */
+  livenessMs: number
+  /** How long after the user left the callback may still come; 0 for not at all. */
+  wrapUpMs: number
 }
 
 /** What the status event of an end says beside the reason. */
@@ -82,24 +92,29 @@ export interface SessionStore {
   listUnfinished(room?: string): Promise<Session[]>
   /** Applies one fact; null for an unknown session. */
   record(id: string, fact: Fact, rules: Rules): Promise<Change | null>
-  /** Ends it, once: null when unknown; `before` tells whether this call did it. With `onlyIfLive` it must be live. */
-  end(id: string, end: { reason: EndReason; at: number; note?: EndNote; onlyIfLive?: boolean }): Promise<Change | null>
+  /** Ends it, once: null when unknown; `before` tells whether this call did it. */
+  end(id: string, reason: EndReason): Promise<Change | null>
+  /** Ends it as its agent asked, if the callback is admitted. */
+  endAsAgent(id: string, note: EndNote, rules: AdmissionRules): Promise<Change | Exclude<Admission, 'admitted'>>
   /**
    * Ends the user's oldest live sessions as `limit`, as many as there are too many beside this one that has just been joined:
    * waiting ones may be joined although there are enough. Nothing when this one is not live any more.
    */
-  endOverLimit(joined: Session, maxLive: number, at: number): Promise<Change[]>
+  endOverLimit(joined: Session, maxLive: number): Promise<Change[]>
   /** The webhook's id and its change in one write; empty for a repeated id. */
   recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
   lastWebhookAt(): Promise<number | null>
 
   /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
   listToRemove(): Promise<Session[]>
-  /** Null when somebody is there again. */
-  markRemoved(id: string, at: number | null): Promise<void>
-  markDispatched(id: string, sid: string, at: number): Promise<void>
-  /** True for one of all that ask: the dispatch of this unfinished session, marked before then, is its to make anew. */
-  claimRedispatch(id: string, times: { before: number; at: number }): Promise<boolean>
+  /** Whether LiveKit lists no participant of it any more. */
+  markRemoved(id: string, isOut: boolean): Promise<void>
+  markDispatched(id: string, sid: string): Promise<void>
+  /**
+   * Compare-and-swap: true for exactly one caller, which then recreates the dispatch of this unfinished session, when the
+   * last one is older than that.
+   */
+  claimRedispatch(id: string, olderThanMs: number): Promise<boolean>
   /**
    * Deletes sessions that ended before and that LiveKit confirmed to be out of their room, with all that is known of them;
    * at most `limit` rows. Returns how many.
@@ -107,6 +122,6 @@ export interface SessionStore {
   pruneEnded(endedBefore: number, limit: number): Promise<number>
   /** The same for those that nobody joined. */
   pruneUnused(endedBefore: number, limit: number): Promise<number>
-  /** Forgets webhook ids and finished rooms that are older; at most `limit` of each. Returns how many. */
-  prune(before: number, limit: number): Promise<number>
+  /** Forgets webhook ids that were received, and rooms that finished (`steady`), before then: at most `limit` of each. Returns how many. */
+  prune(before: { webhooks: number; finishedRooms: number }, limit: number): Promise<number>
 }

@@ -1,9 +1,11 @@
-import { and, asc, desc, eq, gt, or, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import type { Clock } from '../clock.ts'
 import type { Appended, EventStore, SessionEvent } from '../sessions/event-store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
 import { events, idempotencyKeys, sessions } from './schema.ts'
+import type { SessionFactsTable } from './session-facts.ts'
 import { type Db, param } from './sqlite.ts'
 
 interface EventRow extends Omit<SessionEvent, 'data'> {
@@ -24,26 +26,19 @@ const MAX_PAGE_BYTES = 1024 * 1024
 const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
 /** Events and idempotency keys in SQLite. */
-export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventStore {
+export function sqliteEvents(
+  db: Db,
+  write: Write,
+  hints: AppendHints,
+  facts: SessionFactsTable,
+  clock: Clock,
+): EventStore {
   const ofSession = eq(events.sessionId, param('sessionId'))
   const nextSeq = db
     .update(sessions)
     .set({ lastSeq: sql`${sessions.lastSeq} + 1` })
-    .where(
-      and(
-        eq(sessions.id, param('sessionId')),
-        or(
-          eq(sessions.status, 'live'),
-          and(eq(sql`1`, param('afterLeft')), or(eq(sessions.status, 'disconnected'), eq(sessions.endReason, 'left'))),
-        ),
-      ),
-    )
-    .returning({ seq: sessions.lastSeq })
-    .prepare()
-  const endedAt = db
-    .select({ at: sessions.endedAt })
-    .from(sessions)
     .where(eq(sessions.id, param('sessionId')))
+    .returning({ seq: sessions.lastSeq })
     .prepare()
   const insert = db
     .insert(events)
@@ -110,16 +105,18 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
   }
 
   return {
-    append: ({ sessionId, agentId, type, data, createdAt, idempotency, afterLeft = false }) =>
+    append: ({ sessionId, agentId, type, data, idempotency }, rules) =>
       write((): Appended => {
         // Two requests with one key may both have found no answer yet: the second one sees the first one's here.
         const replay = idempotency && replayOf(agentId, sessionId, idempotency)
         if (replay) return replay
-        const next = nextSeq.get({ sessionId, afterLeft: afterLeft ? 1 : 0 })
-        if (!next) return { outcome: endedAt.get({ sessionId })?.at ? 'ended' : 'not_live' }
-        const { seq } = next
+        const known = facts.load(sessionId)
+        const admission = known ? facts.admission(known, rules) : 'ended'
+        if (admission !== 'admitted') return { outcome: admission }
+        const { seq } = nextSeq.get({ sessionId }) as { seq: number }
+        const createdAt = clock.now()
         insert.run({ sessionId, seq, type, data: JSON.stringify(data), agentId, createdAt })
-        if (idempotency) insertKey.run({ ...idempotency, agentId, sessionId, seq, createdAt })
+        if (idempotency) insertKey.run({ ...idempotency, agentId, sessionId, seq, createdAt: clock.steady() })
         hints.appended(sessionId)
         return { outcome: 'stored', event: { seq, type, data, agentId, createdAt } }
       }),

@@ -16,8 +16,9 @@ const MAX_GROUP = 512
 /**
  * Group commit: all writes of one event-loop turn share one transaction, so that one fsync makes all of them durable.
  * Each runs in its own savepoint: one that throws is undone alone and its error is its caller's only.
+ * `beforeCommit` writes what belongs to every transaction.
  */
-export function groupCommit(raw: Database.Database): { write: Write; flush: () => void } {
+export function groupCommit(raw: Database.Database, beforeCommit = () => {}): { write: Write; flush: () => void } {
   const begin = raw.prepare('BEGIN IMMEDIATE')
   const commit = raw.prepare('COMMIT')
   const rollback = raw.prepare('ROLLBACK')
@@ -46,6 +47,7 @@ export function groupCommit(raw: Database.Database): { write: Write; flush: () =
     try {
       begin.run()
       outcomes = group.map(runOne)
+      beforeCommit()
       commit.run()
     } catch (error) {
       if (raw.inTransaction) rollback.run()

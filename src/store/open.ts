@@ -2,6 +2,7 @@ import type { AgentStore } from '../agents/store.ts'
 import type { AuditStore } from '../audit/store.ts'
 import type { KeyStore } from '../auth/key-store.ts'
 import type { UserStore } from '../auth/store.ts'
+import { type Clock, SYSTEM_TIME } from '../clock.ts'
 import type { RoomStore } from '../rooms/store.ts'
 import type { EventStore } from '../sessions/event-store.ts'
 import type { SessionStore } from '../sessions/store.ts'
@@ -12,12 +13,16 @@ import { sqliteEvents } from './events.ts'
 import { groupCommit } from './group-commit.ts'
 import { sqliteKeys } from './keys.ts'
 import { sqliteRooms } from './rooms.ts'
+import { sessionFacts } from './session-facts.ts'
 import { sqliteSessions } from './sessions.ts'
 import { openSqlite } from './sqlite.ts'
+import { storedClock } from './stored-clock.ts'
 import { sqliteUsers } from './users.ts'
 
 /** Everything that is remembered, one small interface per feature. */
 export interface Store {
+  /** Its times are ordered among all that is stored, by this process and by those before it. */
+  clock: Clock
   users: UserStore
   keys: KeyStore
   agents: AgentStore
@@ -25,24 +30,32 @@ export interface Store {
   sessions: SessionStore
   events: EventStore
   audit: AuditStore
+  /** Writes the clock down: what has passed since the last write is not known after a crash. */
+  saveClock(): Promise<void>
   /** Settles what is queued, then closes. */
   close(): Promise<void>
 }
 
 /** Opens the store that `DATABASE_URL` names, migrated and ready. */
-export async function openStore(url: string): Promise<Store> {
+export async function openStore(url: string, time = SYSTEM_TIME): Promise<Store> {
   const { db, raw } = openSqlite(url)
-  const { write, flush } = groupCommit(raw)
+  const { clock, save } = storedClock(db, time)
+  const { write, flush } = groupCommit(raw, save)
   const hints = appendHints()
+  const facts = sessionFacts(db, hints, clock)
   return {
+    clock,
     users: sqliteUsers(db, write),
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
     rooms: sqliteRooms(db, write),
-    sessions: sqliteSessions(db, write, hints),
-    events: sqliteEvents(db, write, hints),
+    sessions: sqliteSessions(db, write, facts, clock),
+    events: sqliteEvents(db, write, hints, facts, clock),
     audit: sqliteAudit(db, write),
+    saveClock: () => write(() => {}),
     async close() {
+      // It fails alone where the disk is full; the time since the last write is lost then.
+      write(() => {}).catch(() => {})
       flush()
       try {
         // A reader beside us may keep the file from being folded into one; that is no reason to wait for long.

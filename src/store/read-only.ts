@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
+import { SYSTEM_TIME } from '../clock.ts'
 import { sqliteAgents } from './agents.ts'
 import { sqliteKeys } from './keys.ts'
 import type { Store } from './open.ts'
 import * as schema from './schema.ts'
+import { storedClock } from './stored-clock.ts'
 
-export type ReadOnlyStore = Pick<Store, 'keys' | 'agents' | 'close'>
+export type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
 
 /**
  * The part of an existing store that tells about tokens; null when there is none. Creates no database, migrates nothing.
@@ -20,6 +22,7 @@ export function openReadOnly(url: string): ReadOnlyStore | null {
     const db = drizzle(raw, { schema })
     const refuse = () => Promise.reject(new Error('The store is open for reading only'))
     return {
+      clock: storedClock(db, SYSTEM_TIME).clock,
       keys: sqliteKeys(db, refuse),
       agents: sqliteAgents(db, refuse),
       async close() {

@@ -2,7 +2,17 @@ import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import { END_REASONS, STATUSES } from '../sessions/lifecycle.ts'
 
-// Times are integers, milliseconds since the epoch. Ids are text made by us. JSON is text.
+// Times are integers, milliseconds. Ids are text made by us. JSON is text.
+// Which of the clock's times a column holds (clock.ts) follows from its use: `now` where people read it, `latest` where it
+// decides what has expired, `steady` for what is known of sessions and their idempotency keys.
+
+/** One row: the clock as of the last write. The next process goes on from there. */
+export const clock = sqliteTable('clock', {
+  id: integer().primaryKey(),
+  now: integer().notNull(),
+  steady: integer().notNull(),
+  latest: integer().notNull(),
+})
 
 export const users = sqliteTable(
   'users',

@@ -1,14 +1,17 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
+import type { Clock } from '../clock.ts'
 import {
+  type Admission,
+  admit,
   apply,
+  type EndReason,
   type Fact,
   type Presence,
   type Rules,
   type SessionFacts,
   statusOf,
-  timeOf,
 } from '../sessions/lifecycle.ts'
-import type { Change, EndNote, Session } from '../sessions/store.ts'
+import type { AdmissionRules, Change, EndNote, Session } from '../sessions/store.ts'
 import type { AppendHints } from './append-hints.ts'
 import { events, finishedRooms, presences, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
@@ -18,12 +21,34 @@ interface Known {
   facts: SessionFacts
 }
 
+export const sessionColumns = {
+  id: sessions.id,
+  userId: sessions.userId,
+  room: sessions.room,
+  status: sessions.status,
+  createdAt: sessions.createdAt,
+  tokenExpiresAt: sessions.tokenExpiresAt,
+  endedAt: sessions.endedAt,
+  endReason: sessions.endReason,
+  agentName: sessions.agentName,
+  agentData: sessions.agentData,
+  dispatchedSid: sessions.dispatchedSid,
+  dispatchedAt: sessions.dispatchedAt,
+}
+
 const NO_RULES: Rules = { reconnectMs: 0 }
 /** Found only by this session's confirmed absence: there is nobody left to remove. */
-const ABSENT = new Set(['left', 'never_joined'])
+const ABSENT = new Set<EndReason | null>(['left', 'never_joined'])
+
+export type SessionFactsTable = ReturnType<typeof sessionFacts>
 
 /** Loads and saves what is known of a session. Synchronous: callers hold the transaction. */
-export function sessionFacts(db: Db, hints: AppendHints) {
+export function sessionFacts(db: Db, hints: AppendHints, clock: Clock) {
+  const find = db
+    .select(sessionColumns)
+    .from(sessions)
+    .where(eq(sessions.id, param('id')))
+    .prepare()
   const presencesOf = db
     .select({
       sid: presences.sid,
@@ -110,15 +135,23 @@ export function sessionFacts(db: Db, hints: AppendHints) {
     })
     .prepare()
 
-  function load(session: Session): SessionFacts {
-    const { endedAt, endReason, tokenExpiresAt } = session
-    const known: Presence[] = presencesOf.all({ sessionId: session.id })
-    return {
-      tokenExpiresAt,
-      end: endedAt !== null && endReason !== null ? { at: endedAt, reason: endReason } : null,
+  function load(id: string): Known | null {
+    const session = find.get({ id })
+    if (!session) return null
+    const known: Presence[] = presencesOf.all({ sessionId: id })
+    const facts = {
+      tokenExpiresAt: session.tokenExpiresAt,
+      end: session.endReason,
       presences: known,
       finishedRooms: finishedAmong(known.map(({ roomSid }) => roomSid)),
     }
+    return { session, facts }
+  }
+
+  /** Whether a callback may be written in this transaction. */
+  function admission({ facts }: Known, { livenessMs, wrapUpMs }: AdmissionRules): Admission {
+    const leftSince = wrapUpMs > 0 ? clock.steady() - wrapUpMs : null
+    return admit(facts, { confirmedSince: clock.freshSince(livenessMs), leftSince })
   }
 
   function finishedAmong(roomSids: ReadonlyArray<string | null>): Map<string, number> {
@@ -141,24 +174,26 @@ export function sessionFacts(db: Db, hints: AppendHints) {
     }
     const kept = new Set(after.presences.map(({ sid }) => sid))
     for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId: session.id, sid })
-    if (after.end && !before.end) {
-      const removedAt = ABSENT.has(after.end.reason) ? after.end.at : null
-      saveEnd.run({ id: session.id, ...after.end, removedAt })
+    const now = clock.now()
+    const isEnding = after.end !== null && before.end === null
+    if (isEnding) {
+      const removedAt = ABSENT.has(after.end) ? now : null
+      saveEnd.run({ id: session.id, at: now, reason: after.end, removedAt })
     }
     const status = statusOf(after)
     if (status !== session.status) {
-      const at = timeOf(fact)
-      const data = { status, ...(after.end ? { reason: after.end.reason } : {}), ...note }
+      const data = { status, ...(after.end ? { reason: after.end } : {}), ...note }
       const { seq } = saveStatus.get({ id: session.id, status }) as { seq: number }
-      insertStatusEvent.run({ id: session.id, seq, data: JSON.stringify(data), at })
+      insertStatusEvent.run({ id: session.id, seq, data: JSON.stringify(data), at: now })
       hints.appended(session.id)
     }
-    const ended = { endedAt: after.end?.at ?? null, endReason: after.end?.reason ?? null }
-    return { session: { ...session, ...ended, status }, before: session.status, facts: after }
+    const endedAt = isEnding ? now : session.endedAt
+    return { session: { ...session, endedAt, endReason: after.end, status }, before: session.status, facts: after }
   }
 
   return {
     load,
+    admission,
     apply: applyFact,
     finishRoom: (roomSid: string, at: number) => finishRoom.run({ roomSid, at }),
   }

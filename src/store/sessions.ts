@@ -1,31 +1,15 @@
 import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
-import { openPresences, type SessionFacts } from '../sessions/lifecycle.ts'
-import type { Opened, Session, SessionStore } from '../sessions/store.ts'
-import type { AppendHints } from './append-hints.ts'
+import type { Clock } from '../clock.ts'
+import type { Opened, SessionStore } from '../sessions/store.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { rooms, sessions, webhookEvents } from './schema.ts'
-import { sessionFacts } from './session-facts.ts'
+import { sessionColumns as columns, type SessionFactsTable } from './session-facts.ts'
 import { type Db, param } from './sqlite.ts'
 
-const columns = {
-  id: sessions.id,
-  userId: sessions.userId,
-  room: sessions.room,
-  status: sessions.status,
-  createdAt: sessions.createdAt,
-  tokenExpiresAt: sessions.tokenExpiresAt,
-  endedAt: sessions.endedAt,
-  endReason: sessions.endReason,
-  agentName: sessions.agentName,
-  agentData: sessions.agentData,
-  dispatchedSid: sessions.dispatchedSid,
-  dispatchedAt: sessions.dispatchedAt,
-}
-
 /** Sessions in SQLite. The rules are `lifecycle.ts`; here they are only loaded, applied and saved in one transaction. */
-export function sqliteSessions(db: Db, write: Write, hints: AppendHints): SessionStore {
+export function sqliteSessions(db: Db, write: Write, facts: SessionFactsTable, clock: Clock): SessionStore {
   const unfinished = isNull(sessions.endedAt)
   const find = db
     .select(columns)
@@ -103,17 +87,11 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
     .select({ at: sql<number | null>`max(${webhookEvents.receivedAt})` })
     .from(webhookEvents)
     .prepare()
-  const facts = sessionFacts(db, hints)
-
-  const load = (id: string): { session: Session; facts: SessionFacts } | null => {
-    const session = find.get({ id })
-    return session ? { session, facts: facts.load(session) } : null
-  }
   const listUnfinishedIn = (room: string) => unfinishedIn.all({ room })
 
   return {
     find: (id) => reading(() => find.get({ id }) ?? null),
-    findWithFacts: (id) => reading(() => load(id)),
+    findWithFacts: (id) => reading(() => facts.load(id)),
     listByUser: (userId, limit, before) =>
       reading(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
     listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : listUnfinishedIn(room))),
@@ -127,8 +105,8 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         if (mine.length - pending.length >= limits.maxSessions) return 'too_many'
         const excess = pending.slice(0, Math.max(0, pending.length - limits.maxPending + 1))
         for (const { id } of excess) {
-          const known = load(id)
-          if (known) facts.apply(known, { kind: 'end', reason: 'superseded', at: session.createdAt })
+          const known = facts.load(id)
+          if (known) facts.apply(known, { kind: 'end', reason: 'superseded', at: clock.steady() })
         }
         keepRoom.run({ ...session })
         insert.run({ ...session })
@@ -141,25 +119,30 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
       }),
     record: (id, fact, rules) =>
       write(() => {
-        const known = load(id)
+        const known = facts.load(id)
         return known && facts.apply(known, fact, rules)
       }),
-    end: (id, { reason, at, note, onlyIfLive }) =>
+    end: (id, reason) =>
       write(() => {
-        const known = load(id)
-        if (!known) return null
-        const isLive = openPresences(known.facts).length > 0
-        if (onlyIfLive && !isLive) return { ...known, before: known.session.status }
-        return facts.apply(known, { kind: 'end', reason, at }, undefined, note)
+        const known = facts.load(id)
+        return known && facts.apply(known, { kind: 'end', reason, at: clock.steady() })
       }),
-    endOverLimit: ({ id, userId }, maxLive, at) =>
+    endAsAgent: (id, note, rules) =>
+      write(() => {
+        const known = facts.load(id)
+        if (!known || known.facts.end) return 'ended'
+        const admission = facts.admission(known, rules)
+        if (admission !== 'admitted') return admission
+        return facts.apply(known, { kind: 'end', reason: 'agent', at: clock.steady() }, undefined, note)
+      }),
+    endOverLimit: ({ id, userId }, maxLive) =>
       write(() => {
         const live = unfinishedOf.all({ userId }).filter(({ status }) => status === 'live')
         if (!live.some((other) => other.id === id)) return []
         const tooMany = live.filter((other) => other.id !== id).slice(0, Math.max(0, live.length - maxLive))
         return tooMany.flatMap((other) => {
-          const known = load(other.id)
-          return known ? facts.apply(known, { kind: 'end', reason: 'limit', at }) : []
+          const known = facts.load(other.id)
+          return known ? facts.apply(known, { kind: 'end', reason: 'limit', at: clock.steady() }) : []
         })
       }),
     recordWebhook: ({ eventId, receivedAt, about, fact }, rules) =>
@@ -168,29 +151,31 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints): Sessio
         if (fact.kind === 'room_finished') facts.finishRoom(fact.roomSid, fact.at)
         const ids = 'room' in about ? listUnfinishedIn(about.room).map(({ id }) => id) : [about.sessionId]
         return ids.flatMap((id) => {
-          const known = load(id)
+          const known = facts.load(id)
           return known ? facts.apply(known, fact, rules) : []
         })
       }),
-    markRemoved: (id, at) =>
+    markRemoved: (id, isOut) =>
       write(() => {
-        db.update(sessions).set({ removedAt: at }).where(eq(sessions.id, id)).run()
+        const removedAt = isOut ? clock.now() : null
+        db.update(sessions).set({ removedAt }).where(eq(sessions.id, id)).run()
       }),
-    markDispatched: (id, sid, at) =>
+    markDispatched: (id, sid) =>
       write(() => {
-        db.update(sessions).set({ dispatchedSid: sid, dispatchedAt: at }).where(eq(sessions.id, id)).run()
+        db.update(sessions).set({ dispatchedSid: sid, dispatchedAt: clock.steady() }).where(eq(sessions.id, id)).run()
       }),
-    claimRedispatch: (id, { before, at }) =>
+    claimRedispatch: (id, olderThanMs) =>
       write(() => {
-        const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, before))
+        const at = clock.steady()
+        const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, at - olderThanMs))
         return db.update(sessions).set({ dispatchedAt: at }).where(due).run().changes === 1
       }),
     pruneEnded: (endedBefore, limit) => write(() => pruneSessions(db, oldSessions(endedBefore), limit)),
     pruneUnused: (endedBefore, limit) => write(() => pruneSessions(db, unusedSessions(endedBefore), limit)),
     prune: (before, limit) =>
       write(() => {
-        const oldWebhooks = sql`select id from webhook_events where received_at < ${before} limit ${limit}`
-        const oldRooms = sql`select room_sid from finished_rooms where finished_at < ${before} limit ${limit}`
+        const oldWebhooks = sql`select id from webhook_events where received_at < ${before.webhooks} limit ${limit}`
+        const oldRooms = sql`select room_sid from finished_rooms where finished_at < ${before.finishedRooms} limit ${limit}`
         const webhooks = db.run(sql`delete from webhook_events where id in (${oldWebhooks})`)
         return webhooks.changes + db.run(sql`delete from finished_rooms where room_sid in (${oldRooms})`).changes
       }),

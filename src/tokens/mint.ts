@@ -1,5 +1,6 @@
 import type { AgentStore } from '../agents/store.ts'
 import type { UserStore } from '../auth/store.ts'
+import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newId, newRoomName } from '../ids.ts'
@@ -20,7 +21,7 @@ export interface MintDeps {
   followUp: FollowUp
   mintJoinToken: MintJoinToken
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
-  now: () => number
+  clock: Clock
 }
 
 export interface Minted extends JoinToken {
@@ -40,7 +41,17 @@ interface Dispatched {
 const MAX_PENDING = 10
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function joinTokens({ users, agents, sessions, rooms, rules, followUp, mintJoinToken, config, now }: MintDeps) {
+export function joinTokens({
+  users,
+  agents,
+  sessions,
+  rooms,
+  rules,
+  followUp,
+  mintJoinToken,
+  config,
+  clock,
+}: MintDeps) {
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
@@ -88,13 +99,13 @@ export function joinTokens({ users, agents, sessions, rooms, rules, followUp, mi
     const room = request.room ?? newRoomName()
     if (request.room !== undefined) await rooms.enter(room, userId)
     if (request.autoCreateRoom) await rooms.create(room)
-    const createdAt = now()
+    const createdAt = clock.now()
     const session = {
-      id: newId('sess', createdAt),
+      id: newId('sess', clock.latest()),
       userId,
       room,
       createdAt,
-      tokenExpiresAt: createdAt + JOIN_TOKEN_SECONDS * 1000,
+      tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
       agentName: agent?.name ?? null,
       agentData: agent?.data ?? null,
     }
@@ -117,12 +128,13 @@ export function joinTokens({ users, agents, sessions, rooms, rules, followUp, mi
     if (request.room !== undefined && request.room !== known.room) {
       throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
     }
-    const change = await sessions.record(id, { kind: 'clock', at: now() }, rules)
+    const change = await sessions.record(id, { kind: 'clock', at: clock.steady() }, rules)
     if (change) followUp(change)
     if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
     const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
-    const renewed = await sessions.renew(id, { tokenExpiresAt: now() + JOIN_TOKEN_SECONDS * 1000, agent: changed })
+    const tokenExpiresAt = clock.steady() + JOIN_TOKEN_SECONDS * 1000
+    const renewed = await sessions.renew(id, { tokenExpiresAt, agent: changed })
     if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
     return renewed
   }

@@ -47,7 +47,7 @@ export function canonical({ now, truth, told, finishedTold, questions, lastThere
     text(listed ? `${listed.sid}${listed.phase[0]}` : '')
   }
   age(lastThere)
-  text(facts.end?.reason ?? '')
+  text(facts.end ?? '')
   // An ended session's facts never change again.
   if (!facts.end) {
     for (const { sid, roomSid, misses, joinedAt, seenAt, confirmedAt, leftAt, missedAt } of facts.presences) {

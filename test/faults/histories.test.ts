@@ -23,8 +23,8 @@ test(`${HISTORIES} random histories end in LiveKit's truth, and no callback is a
       // The next history begins with nobody there.
       const { store } = service.app()
       for (const { id } of await store.sessions.listUnfinished()) {
-        await store.sessions.end(id, { reason: 'user', at: service.clock.now() })
-        await store.sessions.markRemoved(id, service.clock.now())
+        await store.sessions.end(id, 'user')
+        await store.sessions.markRemoved(id, true)
       }
       service.sfu.rooms.clear()
     }),

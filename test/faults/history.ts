@@ -8,7 +8,9 @@ export type Op =
   | { op: 'pass'; seconds: number }
   | { op: 'finishRoom'; session: number }
   | { op: 'outage'; mode: 'error500' | 'html404' | 'reset' }
-  | { op: 'recover' | 'reconcile' | 'restart' }
+  | { op: 'recover' | 'reconcile' }
+  /** The wall clock is set, while the service runs or while it is stopped; by 0 s for a mere restart. */
+  | { op: 'step' | 'restart'; seconds: number }
 
 export interface History {
   /** Both sessions in one room, or each in its own. */
@@ -18,11 +20,15 @@ export interface History {
   fates: Fate[]
   /** In which order those left over arrive at the end. */
   leftOver: number
+  /** LiveKit's own clock is never set; else it shows what the service's shows. */
+  rightLiveKit: boolean
 }
 
 export type Fate = 'lost' | 'once' | 'twice'
 
 export const SESSIONS = [0, 1] as const
+
+const DAY = 24 * 60 * 60
 
 const session = fc.constantFrom(...SESSIONS)
 const of = <O extends string>(...ops: O[]) => fc.record({ op: fc.constantFrom(...ops), session })
@@ -42,7 +48,11 @@ const op: fc.Arbitrary<Op> = fc.oneof(
     arbitrary: fc.record({ op: fc.constant('pass'), seconds: fc.constantFrom(0.001, 0.5, 1, 4, 9, 11, 61) }),
   },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('reconcile') }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constantFrom('restart') }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('restart'), seconds: fc.constantFrom(0, -DAY, -60, -1, 1, 60) }),
+  },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('step'), seconds: fc.constantFrom(-DAY, -60, -1, 1, 60, DAY) }) },
   {
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('outage'), mode: fc.constantFrom('error500', 'html404', 'reset') }),
@@ -61,4 +71,5 @@ export const history: fc.Arbitrary<History> = fc.record({
   ops: fc.array(op, { minLength: 1, maxLength: 24, size: 'max' }),
   fates: fc.array(fate, { minLength: 12, maxLength: 12 }),
   leftOver: fc.nat(50),
+  rightLiveKit: fc.boolean(),
 })

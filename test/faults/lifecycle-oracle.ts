@@ -96,33 +96,35 @@ function mayCall({ now, facts, finishedTold }: View, legs: KnownLeg[]): boolean 
 }
 
 /** What is wrong with an end that an answer or the clock brought about. */
-export function endDifference({ end, truth, told, listed, tokenExpiresAt }: EndView): string | undefined {
+export function endDifference({ end, at, truth, told, listed, tokenExpiresAt }: EndView): string | undefined {
   const legs = ours(truth, told)
   const known = legs.filter(({ told }) => told.first !== null)
-  switch (end.reason) {
+  switch (end) {
     case 'left':
       if (listed) return 'ended as left by an answer that lists the user'
       if (known.length === 0) return 'ended as left, but never known to have been there'
       for (const { leg } of known) {
-        if (leg.goneAt === null || end.at - leg.goneAt < RECONNECT_MS - SLACK_MS) {
+        if (leg.goneAt === null || at - leg.goneAt < RECONNECT_MS - SLACK_MS) {
           return `ended as left, though ${leg.sid} was there less than RECONNECT_SECONDS ago`
         }
       }
       return undefined
     case 'never_joined':
       if (listed || known.length > 0) return 'ended as never joined, though it was'
-      return end.at >= tokenExpiresAt + LEEWAY_MS ? undefined : 'ended as never joined while its token could be used'
+      return at >= tokenExpiresAt + LEEWAY_MS ? undefined : 'ended as never joined while its token could be used'
     case 'limit': {
       const firstKnown = Math.min(...known.map(({ told }) => told.first ?? Number.POSITIVE_INFINITY))
-      return end.at >= firstKnown + LIMIT_MS ? undefined : 'ended at the limit before it'
+      return at >= firstKnown + LIMIT_MS ? undefined : 'ended at the limit before it'
     }
     default:
-      return `ended as ${end.reason} by itself`
+      return `ended as ${end} by itself`
   }
 }
 
 interface EndView extends Pick<View, 'truth' | 'told'> {
   end: NonNullable<SessionFacts['end']>
+  /** When. */
+  at: number
   /** The answer that ended it lists its user. */
   listed: boolean
   tokenExpiresAt: number

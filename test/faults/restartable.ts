@@ -21,37 +21,34 @@ export async function restartable() {
   const clock = testClock()
   const start = () => makeApp({ databaseUrl, sfu, clock, env: ENV })
   let t: TestApp = await start()
-  const agent = await agentAccounts({ agents: t.store.agents, now: clock.now }).create('tutor', SCOPES)
+  const agent = await agentAccounts({ agents: t.store.agents, clock: t.store.clock }).create('tutor', SCOPES)
 
   async function stop(): Promise<void> {
     await t.background.idle()
     await t.store.close()
   }
 
-  async function newPeople() {
+  async function newUser() {
     const answer = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
-    const user = { id: answer.user.id, bearer: answer.access_token }
-    return { user, agent: await agentToken(t.app, agent) }
+    return { id: answer.user.id, bearer: answer.access_token }
   }
-  let people = { since: clock.now(), ...(await newPeople()) }
 
   return {
     sfu,
     clock,
     app: () => t,
-    async restart() {
+    /** By how many seconds the wall clock is set meanwhile. */
+    async restart(seconds = 0) {
       await stop()
+      clock.step(seconds)
       t = await start()
     },
     async close() {
       await stop()
       rmSync(folder, { recursive: true, force: true })
     },
-    /** A user and the agent's bearer, with tokens that have time left: the same ones until they grow old. */
-    async people() {
-      if (clock.now() - people.since > 2 * 60_000) people = { since: clock.now(), ...(await newPeople()) }
-      return people
-    },
+    newUser,
+    agentToken: () => agentToken(t.app, agent),
     async session(bearer: string, request: Record<string, unknown>) {
       const answer = TokenAnswer.parse(await (await post(t.app, '/token', request, bearer)).json())
       return { id: answer.session_id, room: answer.room_name, joinToken: answer.participant_token }

@@ -1,6 +1,5 @@
-import { isConfirmed } from '../../src/callbacks/liveness.ts'
 import { answerFor } from '../../src/sessions/evidence.ts'
-import { apply, type Fact, type SessionFacts, statusOf } from '../../src/sessions/lifecycle.ts'
+import { apply, type Fact, isConfirmed, type SessionFacts, statusOf, timeOf } from '../../src/sessions/lifecycle.ts'
 import {
   difference,
   endDifference,
@@ -173,7 +172,14 @@ function told(state: State, now: number, fact: Fact, account: Partial<State> = {
   if (known.end && !state.facts.end && fact.kind !== 'end') {
     const listed = fact.kind === 'answer' && fact.present.length + fact.joining.length > 0
     const { truth } = state
-    const what = endDifference({ truth, told: next.told, end: known.end, listed, tokenExpiresAt: TOKEN_EXPIRES_AT })
+    const what = endDifference({
+      truth,
+      told: next.told,
+      end: known.end,
+      at: timeOf(fact),
+      listed,
+      tokenExpiresAt: TOKEN_EXPIRES_AT,
+    })
     if (what) throw wrong(next, what)
   }
   return next
@@ -199,7 +205,7 @@ export function judge(state: State): void {
 const judged = (facts: SessionFacts, now: number): Judged => ({
   accepted: facts.end === null && isConfirmed(facts, now - LIVENESS_MS),
   status: statusOf(facts),
-  end: facts.end?.reason ?? null,
+  end: facts.end,
 })
 
 const steps = (path: Path | null): string[] => (path ? [...steps(path.before), path.step] : [])
