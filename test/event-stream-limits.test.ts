@@ -43,10 +43,11 @@ describe('a quiet stream', () => {
 })
 
 describe('the access token', () => {
-  test('ends the stream when it expires', async () => {
+  test.each([0, -60])('ends the stream when it expires, though the clock was set by %d s', async (step) => {
     const { s, open, tell } = await timedCall({ poll: 10 })
     const stream = await open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
+    s.clock.step(step)
     s.clock.advance(15 * 60 - 2)
     await tell(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
