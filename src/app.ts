@@ -10,8 +10,7 @@ import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
 import { wellKnownRoutes } from './auth/well-known.ts'
 import { background as backgroundOf } from './background.ts'
-import { callbackGuard } from './callbacks/guard.ts'
-import { livenessCheck } from './callbacks/liveness.ts'
+import { createAgentRoute } from './callbacks/agent-route.ts'
 import { callbackRoutes } from './callbacks/routes.ts'
 import type { Config, Secrets } from './config.ts'
 import { demoPage } from './demo/serve.ts'
@@ -35,12 +34,11 @@ import { webhookReceiver } from './livekit/webhook.ts'
 import { pruner } from './prune.ts'
 import { roomRules } from './rooms/rooms.ts'
 import { roomRoutes } from './rooms/routes.ts'
-import { dispatcher } from './sessions/dispatch.ts'
 import { eventStreams } from './sessions/event-streams.ts'
-import { followUp as followUpOf } from './sessions/follow-up.ts'
+import { livenessCheck } from './sessions/liveness.ts'
 import { reconciler } from './sessions/reconciler.ts'
-import { removal as removalOf } from './sessions/removal.ts'
 import { sessionRoutes } from './sessions/routes.ts'
+import { createSessions } from './sessions/sessions.ts'
 import type { Store } from './store/open.ts'
 import { joinTokens } from './tokens/mint.ts'
 import { tokenRoutes } from './tokens/routes.ts'
@@ -55,9 +53,12 @@ export interface AppDeps {
   log: Logger
 }
 
+/** Sessions of one user that wait to be joined: clients mint on mount and again on hang-up. */
+const MAX_PENDING = 10
+
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, version, log }: AppDeps) {
-  const { clock, users, agents, rooms, sessions, events, audit } = store
+  const { clock, users, agents, rooms, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const address = clientAddresses(config.trustedProxies, () => {
@@ -68,37 +69,21 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const limits = rateLimits(config, counters)
 
   const background = backgroundOf(log)
-  const removal = removalOf({ sessions, livekit })
-  const dispatches = dispatcher({ sessions, livekit, clock })
-  const followUp = followUpOf({
-    sessions,
-    removal,
-    dispatcher: dispatches,
-    background,
-    maxSessions: config.maxSessionsPerUser,
-  })
-  const { reconcile } = reconciler({
-    sessions,
-    rooms,
-    livekit,
-    removal,
-    dispatcher: dispatches,
-    followUp,
-    rules,
-    clock,
-    log,
-  })
+  const limitsPerUser = { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING }
+  const sessions = createSessions({ store: store.sessions, livekit, background, clock, rules, limits: limitsPerUser })
+  const { reconcile } = reconciler({ sessions, store, livekit, clock, log })
 
   const tokens = accessTokens({ keys, publicUrl: config.publicUrl, clock })
   const accounts = accountsOf({ users, keys: store.keys, tokens, clock })
   const roomPolicy = roomRules({ rooms, livekit, config, now: clock.now })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
-  const liveness = livenessCheck({ sessions, livekit, followUp, rules, livenessMs: admission.livenessMs, clock })
-  const guard = callbackGuard({
+  const { livenessMs } = admission
+  const liveness = livenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
+  const agentRoute = createAgentRoute({
     limits,
     tokens,
     agents,
-    sessions,
+    sessions: store.sessions,
     audit,
     liveness,
     admission,
@@ -108,15 +93,14 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     users,
     agents,
     sessions,
+    store: store.sessions,
     rooms: roomPolicy,
     mintJoinToken: joinTokenMinter(secrets.livekit, clock.now),
-    rules,
-    followUp,
     config,
     clock,
   })
-  const streams = eventStreams({ events, sessions, wrapUpMs: admission.wrapUpMs, log, clock })
-  const health = healthOf({ sessions, livekit, clock })
+  const streams = eventStreams({ events, sessions: store.sessions, wrapUpMs: admission.wrapUpMs, log, clock })
+  const health = healthOf({ sessions: store.sessions, livekit, clock })
   const receiver = webhookReceiver(secrets.webhook, clock.now)
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
@@ -144,11 +128,11 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     .route('/', authRoutes({ accounts, tokens, limits, attempt: attemptLimit(counters), address, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now: clock.now }))
-    .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp }))
-    .route('/', auditRoutes({ tokens, sessions, audit }))
+    .route('/', sessionRoutes({ tokens, sessions, store, streams }))
+    .route('/', auditRoutes({ tokens, sessions: store.sessions, audit }))
     .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, clock }))
-    .route('/', callbackRoutes({ guard, users, sessions, events, followUp }))
-    .route('/', webhookRoutes({ receiver, sessions, removal, followUp, background, rules, clock }))
+    .route('/', callbackRoutes({ agentRoute, users, sessions, events }))
+    .route('/', webhookRoutes({ receiver, sessions, store: store.sessions, background, clock }))
     .route(
       '/',
       docRoutes(() => describeApi(router, { publicUrl: config.publicUrl, version })),
@@ -156,12 +140,13 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
 
   return {
     app,
-    guard,
+    agentRoute,
+    sessions,
     reconcile,
     health,
     background,
     streams,
-    prune: pruner({ accounts, keys: store.keys, rooms, sessions, events, config, clock }),
+    prune: pruner({ accounts, keys: store.keys, rooms, sessions: store.sessions, config, clock }),
   }
 }
 

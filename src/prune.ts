@@ -3,7 +3,6 @@ import type { KeyStore, StoredKey } from './auth/key-store.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { RoomStore } from './rooms/store.ts'
-import type { EventStore } from './sessions/event-store.ts'
 import type { SessionStore } from './sessions/store.ts'
 
 export interface PruneDeps {
@@ -11,7 +10,6 @@ export interface PruneDeps {
   keys: KeyStore
   rooms: RoomStore
   sessions: SessionStore
-  events: EventStore
   config: Pick<Config, 'eventRetentionDays'>
   clock: Clock
 }
@@ -19,7 +17,6 @@ export interface PruneDeps {
 const DAY_MS = 24 * 60 * 60 * 1000
 /** A webhook's signature dies after 5 minutes: two days' ids close every replay, also when the clock is set back by a day. */
 const WEBHOOK_DAYS = 2
-const FINISHED_ROOM_DAYS = 1
 const IDEMPOTENCY_DAYS = 1
 /** A session that nobody joined has no history to keep. */
 const UNUSED_SESSION_DAYS = 1
@@ -31,7 +28,7 @@ const DEAD_KEY_DAYS = 1
 const BATCH = 500
 
 /** Deletes what has lost its meaning, in small batches. */
-export function pruner({ accounts, keys, rooms, sessions, events, config, clock }: PruneDeps): () => Promise<void> {
+export function pruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }
@@ -43,11 +40,13 @@ export function pruner({ accounts, keys, rooms, sessions, events, config, clock 
     await accounts.prune(at)
     const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
     await keys.changeSigningKeys((all) => all.filter(isKept))
-    const old = { webhooks: ago(WEBHOOK_DAYS), finishedRooms: steady - FINISHED_ROOM_DAYS * DAY_MS }
+    const old = {
+      ended: ago(config.eventRetentionDays),
+      unused: ago(UNUSED_SESSION_DAYS),
+      webhooks: ago(WEBHOOK_DAYS),
+      keys: steady - IDEMPOTENCY_DAYS * DAY_MS,
+    }
     await untilDone(() => sessions.prune(old, BATCH))
-    await untilDone(() => events.pruneKeys(steady - IDEMPOTENCY_DAYS * DAY_MS, BATCH))
-    await untilDone(() => sessions.pruneUnused(ago(UNUSED_SESSION_DAYS), BATCH))
-    await untilDone(() => sessions.pruneEnded(ago(config.eventRetentionDays), BATCH))
     await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
   }
 }

@@ -16,8 +16,9 @@ const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
 
 export interface StartOptions {
-  /** Adds a team's own routes, behind the same guard. */
-  extend?: (service: Service) => void
+  /** Adds a team's own routes, behind the same guard. What it returns is called when the service has stopped. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: most extensions return nothing
+  extend?: (service: Service) => void | (() => unknown)
 }
 
 /** Runs the service until a stop signal: settings from the environment, store, keys, LiveKit, HTTP. */
@@ -25,7 +26,7 @@ export function startService({ extend }: StartOptions = {}): void {
   start(extend).catch(fail)
 }
 
-async function start(extend?: (service: Service) => void): Promise<void> {
+async function start(extend?: StartOptions['extend']): Promise<void> {
   loadDotEnv(process.env)
   const { config, secrets, warnings } = loadConfig(process.env)
   const log = createLog(config.logLevel)
@@ -46,7 +47,7 @@ async function start(extend?: (service: Service) => void): Promise<void> {
   const keys = await loadSigningKeys(store.keys, store.clock)
   const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
   const service = createApp({ config, secrets, store, keys, livekit, version, log })
-  extend?.(service)
+  const closeExtension = extend?.(service)
 
   const server = listen(service.app.fetch, config)
   server.once('error', fail)
@@ -62,6 +63,7 @@ async function start(extend?: (service: Service) => void): Promise<void> {
       { health, server, closeStreams, stopTimers, background, closeStore: () => store.close(), log },
       timing,
     )
+    await closeExtension?.()
     lock.release()
   }
   onStopSignal(stop, timing.hardExit, log)

@@ -1,11 +1,13 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Hono } from 'hono'
+import { z } from '@hono/zod-openapi'
 import { HTTPException } from 'hono/http-exception'
 import { expect, test } from 'vitest'
 import { run } from '../src/audit/command.ts'
-import { type CallbackEnv, Pair } from '../src/callbacks/guard.ts'
+import { Pair } from '../src/callbacks/agent-route.ts'
+import { createRouter } from '../src/http/router.ts'
+import { directSessions } from './direct-sessions.ts'
 import { callingScene, refusal, type Scene } from './scene.ts'
 
 async function trailOf(s: Scene, bearer: string, sessionId: string) {
@@ -37,10 +39,17 @@ test('the user can read who acted on its behalf, where, how often, and what was 
   ])
 })
 
+const ORDERS = {
+  method: 'post',
+  scope: 'progress:write',
+  input: Pair,
+  answer: z.object({}),
+  status: 201,
+} as const
+
 test('nor do the parameters of a path: a team’s own route is one route', async () => {
   const { s, agent, user, pair } = await callingScene()
-  const own = new Hono<CallbackEnv>()
-  own.post('/agent/orders/:id', s.guard({ scope: 'progress:write', input: Pair }), (c) => c.json({}, 201))
+  const own = createRouter().openapi(...s.agentRoute({ ...ORDERS, path: '/agent/orders/{id}' }, () => ({})))
   const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${agent.bearer}` }
   for (const id of ['1', '2', '3']) {
     const answer = await own.request(`/agent/orders/${id}`, { method: 'POST', headers, body: JSON.stringify(pair) })
@@ -51,10 +60,10 @@ test('nor do the parameters of a path: a team’s own route is one route', async
 
 test('what a team’s own route refuses is there with its status', async () => {
   const { s, agent, user, pair } = await callingScene()
-  const own = new Hono<CallbackEnv>()
-  own.post('/agent/orders', s.guard({ scope: 'progress:write', input: Pair }), () => {
+  const refuse = () => {
     throw new HTTPException(404, { message: 'No such order.' })
-  })
+  }
+  const own = createRouter().openapi(...s.agentRoute({ ...ORDERS, path: '/agent/orders' }, refuse))
   const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${agent.bearer}` }
   expect((await own.request('/agent/orders', { method: 'POST', headers, body: JSON.stringify(pair) })).status).toBe(404)
   expect((await trailOf(s, user.bearer, pair.sessionId)).sort()).toEqual([
@@ -75,10 +84,10 @@ test('refusals cannot fill the store: a minute of them is one entry', async () =
 test('a refusal by the write itself stands beside what the guard allowed', async () => {
   const { s, report, user, pair } = await callingScene()
   await report()
-  const append = s.store.events.append
-  s.store.events.append = async (...args) => {
-    await s.store.sessions.end(pair.sessionId, 'user')
-    return append(...args)
+  const write = s.sessions.report
+  s.sessions.report = async (...args) => {
+    await directSessions(s.store).end(pair.sessionId, 'user')
+    return write(...args)
   }
   expect((await report()).status).toBe(409)
   const outcomes = (await trailOf(s, user.bearer, pair.sessionId)).map(([, , outcome, count]) => [outcome, count])

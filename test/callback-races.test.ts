@@ -36,10 +36,10 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
   test('between the guard and the write of progress, nothing is written (A41)', async () => {
     const c = await callingScene()
     const { s, user, pair, report } = c
-    const { append } = s.store.events
-    vi.spyOn(s.store.events, 'append').mockImplementationOnce(async (...args) => {
+    const { report: write } = s.sessions
+    vi.spyOn(s.sessions, 'report').mockImplementationOnce(async (...args) => {
       expect((await happen(c)).status).toBe(200)
-      return append(...args)
+      return write(...args)
     })
     expect(await refusal(report())).toEqual(expected)
     expect((await s.eventsOf(user, pair)).map(({ type }) => type)).not.toContain('progress')
@@ -48,8 +48,8 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
   test('between the guard and the write of an end, nothing is written', async () => {
     const c = await callingScene()
     const { s, user, pair, agent } = c
-    const { endAsAgent } = s.store.sessions
-    vi.spyOn(s.store.sessions, 'endAsAgent').mockImplementationOnce(async (...how) => {
+    const { endAsAgent } = s.sessions
+    vi.spyOn(s.sessions, 'endAsAgent').mockImplementationOnce(async (...how) => {
       expect((await happen(c)).status).toBe(200)
       return endAsAgent(...how)
     })
@@ -66,15 +66,14 @@ describe('when the confirmation grows too old between the guard and the write', 
 
   /** So many times more time passes before a write's transaction than a confirmation counts. */
   function delayed({ s }: Calling, times: number): void {
-    const { append } = s.store.events
-    const { endAsAgent } = s.store.sessions
+    const { report, endAsAgent } = s.sessions
     let left = times
     const wait = () => void (left-- > 0 && s.clock.advance(10.001))
-    s.store.events.append = (...args) => {
+    s.sessions.report = (...args) => {
       wait()
-      return append(...args)
+      return report(...args)
     }
-    s.store.sessions.endAsAgent = (...args) => {
+    s.sessions.endAsAgent = (...args) => {
       wait()
       return endAsAgent(...args)
     }

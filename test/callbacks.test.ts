@@ -12,14 +12,13 @@ const EXAMPLE = `{
 
 describe('POST /agent/progress', () => {
   test('takes the example of the auth-bridge document byte for byte', async () => {
-    const { store, clock, app, sfu, newAgent } = await scene()
+    const { store, sessions, clock, app, sfu, newAgent } = await scene()
     const agent = await newAgent()
     const createdAt = clock.now()
     const user = { id: 'user_123', email: null, name: null, passwordHash: null, createdAt }
     await store.users.insertUser(user)
     const session = { id: 'sess_456', userId: user.id, room: 'lesson', createdAt, agentName: null, agentData: null }
-    const limits = { maxSessions: 5, maxPending: 10 }
-    await store.sessions.open({ ...session, tokenExpiresAt: createdAt + 60_000 }, limits)
+    await sessions.open({ ...session, tokenExpiresAt: createdAt + 60_000 })
     sfu.enter('lesson', { identity: 'user_123', attributes: { sessionId: 'sess_456' } })
 
     const answer = await app.request('/agent/progress', {

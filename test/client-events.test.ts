@@ -5,6 +5,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { agentClient, type SessionEvent, userClient } from '../src/client.ts'
+import { directSessions } from './direct-sessions.ts'
 import { failure, faultyFetch, quickClock, unreachable } from './faulty-fetch.ts'
 import { type Scene, scene } from './scene.ts'
 import { makeApp } from './support.ts'
@@ -170,7 +171,7 @@ describe('events', () => {
       await s.store.close()
       const { app, store } = await makeApp({ databaseUrl })
       network.app = app
-      await store.sessions.end(sessionId, 'user')
+      await directSessions(store).end(sessionId, 'user')
     }
     await tell(1)
     const seen = await all(client.events(sessionId), (event) => {

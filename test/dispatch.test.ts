@@ -167,7 +167,7 @@ describe('a dispatch that no worker took', () => {
   })
 })
 
-const deps = ({ store, livekit }: Scene) => ({ sessions: store.sessions, livekit, clock: store.clock })
+const deps = ({ store, livekit }: Scene) => ({ store: store.sessions, livekit, clock: store.clock })
 
 test('a webhook is answered before LiveKit is asked for the dispatch', async () => {
   const { s, user } = await setUp()

@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { EventStore } from '../src/sessions/event-store.ts'
+import type { EventStore } from '../src/sessions/store.ts'
+import { directSessions } from './direct-sessions.ts'
 import { refusal } from './scene.ts'
 import { lazyReader, openStream, requestStream } from './stream-client.ts'
 import { timedCall } from './stream-scene.ts'
@@ -171,7 +172,7 @@ describe('open streams', () => {
   test('miss no event of an end that comes between two reads', async () => {
     const endAfterEmptyPage: EventStore['page'] = async (...args) => {
       const page = await c.s.store.events.page(...args)
-      if (page.length === 0) await c.s.store.sessions.end(c.pair.sessionId, 'user')
+      if (page.length === 0) await directSessions(c.s.store).end(c.pair.sessionId, 'user')
       return page
     }
     const c = await timedCall({}, { page: endAfterEmptyPage })

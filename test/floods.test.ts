@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { apply, type Fact, openPresences, type SessionFacts, statusOf } from '../src/sessions/lifecycle.ts'
+import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
+import type { SessionFacts } from '../src/sessions/store.ts'
 import { callingScene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 
@@ -14,7 +15,7 @@ describe('a client that opens and drops connections without end', () => {
       const dropped = { ...leg, participant: { ...leg.participant, sid: `PA_dropped${i}` } }
       expect((await postWebhook(s, webhookEvent('participant_connection_aborted', dropped))).status).toBe(200)
     }
-    const known = await s.store.sessions.findWithFacts(pair.sessionId)
+    const known = await s.store.sessions.load(pair.sessionId)
     expect(known?.facts.presences.length).toBeLessThan(FEW)
     expect(known?.facts.presences.map(({ sid }) => sid)).toContain('PA_dropped299')
     s.clock.advance(11)

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { HTTPException } from 'hono/http-exception'
 import { describe, expect, test } from 'vitest'
-import { type CallbackEnv, Pair } from '../src/callbacks/guard.ts'
+import { Pair } from '../src/callbacks/agent-route.ts'
 import { AppError } from '../src/errors.ts'
 import { createRouter } from '../src/http/router.ts'
 import { takeViolations } from './documented.ts'
@@ -98,17 +98,11 @@ describe('an HTTPException of an own route', () => {
 
   test('is answered behind the guard as well', async () => {
     const s = await scene()
-    const order = createRoute({
-      method: 'post',
-      path: '/agent/orders',
-      middleware: s.guard({ scope: 'progress:write', input: Pair }),
-      request: { body: { required: true, content: { 'application/json': { schema: Pair } } } },
-      responses: { 201: { description: 'Placed.' }, 409: { description: 'Sold out.' } },
-    })
-    const orders = createRouter<CallbackEnv>().openapi(order, () => {
+    const order = { method: 'post', path: '/agent/orders', scope: 'progress:write', input: Pair } as const
+    const placeOrder = s.agentRoute({ ...order, answer: z.object({}), status: 201 }, () => {
       throw new HTTPException(409, { message: 'Sold out.' })
     })
-    s.app.route('/', orders)
+    s.app.openapi(...placeOrder)
     const agent = await s.newAgent()
     const { pair } = await s.present()
     const answer = await post(s.app, '/agent/orders', pair, agent.bearer)

@@ -1,59 +1,62 @@
 import { describe, expect, test } from 'vitest'
+import type { EndReason, Session } from '../src/sessions/store.ts'
+import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { makeApp, type TestApp } from './support.ts'
 
 const DAY_SECONDS = 24 * 60 * 60
-const RULES = { reconnectMs: 60_000, maxSessionMs: 60_000_000 }
-const NO_LIMITS = { maxSessions: 1000, maxPending: 1000 }
 
 /** An app with a user that is no guest, and ways to make sessions and what they leave behind. */
 async function setUp(env: Record<string, string> = {}) {
   const t = await makeApp({ env })
-  const { sessions, events, users, agents } = t.store
+  const { users, agents } = t.store
+  const sessions = directSessions(t.store)
   const at = t.clock.now
   const user = { id: 'user_1', email: 'ada@example.com', name: null, passwordHash: 'x', createdAt: at() }
   await users.insertUser(user)
   const noSecret = { secretHash: '0'.repeat(64), oldSecretHash: null, oldSecretUntil: null }
   await agents.insertAgent({ id: 'tutor', ...noSecret, scopes: [], generation: 1, createdAt: 0, disabledAt: null })
   let count = 0
-  async function pending(limits = NO_LIMITS): Promise<string> {
+  async function pending(maxPending = NO_LIMITS.maxPending): Promise<string> {
     const id = `sess_${String(++count).padStart(4, '0')}`
     const session = { id, userId: user.id, room: `room-${count}`, createdAt: at(), tokenExpiresAt: at() + 900_000 }
-    await sessions.open({ ...session, agentName: null, agentData: null }, limits)
+    const limits = { ...NO_LIMITS, maxPending }
+    await directSessions(t.store, { limits }).open({ ...session, agentName: null, agentData: null })
     return id
   }
   async function live(): Promise<string> {
     const id = await pending()
     const sid = `PA_${count}`
-    await sessions.record(id, { kind: 'joined', sid, roomSid: `RM_${count}`, at: at() }, RULES)
-    await sessions.record(id, { kind: 'answer', askedAt: at(), present: [sid], joining: [] }, RULES)
+    await sessions.observe(id, { kind: 'joined', sid, roomSid: `RM_${count}`, at: at() })
+    await sessions.observe(id, { kind: 'answer', askedAt: at(), present: [sid], joining: [] })
     return id
   }
   async function ended(): Promise<string> {
     const id = await live()
-    await sessions.end(id, 'user')
-    await sessions.markRemoved(id, true)
+    await sessions.removal.markRemoved(await end(id), true)
     return id
   }
-  const append = (sessionId: string, key?: string) =>
-    events.append(
-      {
-        sessionId,
-        agentId: 'tutor',
-        type: 'progress',
-        data: {},
-        idempotency: key === undefined ? null : { key, payloadHash: 'hash' },
-      },
-      { livenessMs: 60_000, wrapUpMs: 0 },
-    )
-  return { ...t, pending, live, ended, append }
+  async function append(sessionId: string, key?: string) {
+    const known = await t.store.sessions.load(sessionId)
+    if (!known) throw new Error('There is no session')
+    const report = { agentId: 'tutor', type: 'progress', data: {} }
+    return sessions.report(known, { ...report, key: key === undefined ? null : keyOf(key) }, ADMISSION)
+  }
+  async function end(id: string, reason: EndReason = 'user') {
+    const session = await sessions.end(id, reason)
+    if (!session) throw new Error('There is no session')
+    return session
+  }
+  return { ...t, direct: sessions, pending, live, ended, append, end }
 }
+
+const keyOf = (key: string) => ({ agentId: 'tutor', key, payloadHash: 'hash' })
 
 /** Counts what one pruning deletes of ended sessions, write by write. */
 function counted({ store }: Pick<TestApp, 'store'>): number[] {
   const rows: number[] = []
-  const { pruneEnded } = store.sessions
-  store.sessions.pruneEnded = async (...args) => {
-    const deleted = await pruneEnded(...args)
+  const { prune } = store.sessions
+  store.sessions.prune = async (...args) => {
+    const deleted = await prune(...args)
     rows.push(deleted)
     return deleted
   }
@@ -91,7 +94,7 @@ test('a session that has not ended stays, and one whose participant may still be
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const running = await t.live()
   const inRoom = await t.live()
-  await t.store.sessions.end(inRoom, 'agent')
+  await t.end(inRoom, 'agent')
   t.clock.advance(10 * DAY_SECONDS)
   const recent = await t.ended()
   await t.prune()
@@ -107,16 +110,16 @@ describe('a session that nobody joined', () => {
     const t = await setUp()
     const { sessions } = t.store
     const superseded = await t.pending()
-    await t.pending({ ...NO_LIMITS, maxPending: 1 })
+    await t.pending(1)
     const forgotten = await t.pending()
     t.clock.advance(960)
-    await sessions.record(forgotten, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] }, RULES)
+    await t.direct.observe(forgotten, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] })
     const cancelled = await t.pending()
-    await sessions.end(cancelled, 'user')
+    await t.end(cancelled)
     const ids = [superseded, forgotten, cancelled]
     const ended = await Promise.all(ids.map((id) => sessions.find(id)))
     expect(ended.map((session) => session?.endReason)).toEqual(['superseded', 'never_joined', 'user'])
-    for (const id of [superseded, cancelled]) await sessions.markRemoved(id, true)
+    for (const session of ended) if (session?.removedAt === null) await t.direct.removal.markRemoved(session, true)
     const kept = async () => (await Promise.all(ids.map((id) => sessions.find(id)))).filter((known) => known !== null)
     return { t, ids, kept, cancelled }
   }
@@ -139,11 +142,12 @@ describe('a session that nobody joined', () => {
 
   test('stays while its participant may be in the room, and a day after the last removal', async () => {
     const { t, kept, cancelled } = await unused()
-    await t.store.sessions.markRemoved(cancelled, false)
+    const session = (await t.store.sessions.find(cancelled)) as Session
+    await t.direct.removal.markRemoved(session, false)
     t.clock.advance(DAY_SECONDS + 1)
     await t.prune()
     expect((await kept()).map(({ id }) => id)).toEqual([cancelled])
-    await t.store.sessions.markRemoved(cancelled, true)
+    await t.direct.removal.markRemoved(session, true)
     t.clock.advance(DAY_SECONDS)
     await t.prune()
     expect(await kept()).toHaveLength(1)
@@ -157,8 +161,7 @@ test('one with very many events, and very many with few, go in writes of at most
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const long = await t.live()
   await Promise.all(Array.from({ length: 1200 }, () => t.append(long)))
-  await t.store.sessions.end(long, 'user')
-  await t.store.sessions.markRemoved(long, true)
+  await t.direct.removal.markRemoved(await t.end(long), true)
   const short: string[] = []
   for (let i = 0; i < 300; i++) short.push(await t.ended())
   t.clock.advance(DAY_SECONDS + 1)
@@ -173,40 +176,25 @@ test('one with very many events, and very many with few, go in writes of at most
 test('an Idempotency-Key is forgotten after a day, and its event stays', async () => {
   const t = await setUp()
   const id = await t.live()
-  expect(await t.append(id, 'key-1')).toMatchObject({ outcome: 'stored' })
-  const replay = () => t.store.events.findReplay('tutor', id, { key: 'key-1', payloadHash: 'hash' })
+  expect(await t.append(id, 'key-1')).toMatchObject({ seq: 2 })
+  const answered = async () => (await t.store.sessions.load(id, keyOf('key-1')))?.answered
   t.clock.advance(DAY_SECONDS)
   await t.prune()
-  expect(await replay()).toMatchObject({ outcome: 'replayed' })
+  expect(await answered()).toMatchObject({ event: { seq: 2 } })
   t.clock.advance(1)
   await t.prune()
-  expect(await replay()).toBeNull()
+  expect(await answered()).toBeNull()
   expect(await t.store.events.page(id, 0, 10)).toHaveLength(2)
 })
 
-test('webhook ids are forgotten after two days, finished rooms after one', async () => {
+test('webhook ids are forgotten after two days', async () => {
   const t = await setUp()
-  const receive = (eventId: string) => {
-    const fact = { kind: 'room_finished', roomSid: 'RM_1', at: t.clock.now() } as const
-    return t.store.sessions.recordWebhook(
-      { eventId, receivedAt: t.clock.now(), about: { room: 'room-1' }, fact },
-      RULES,
-    )
-  }
-  const id = await t.live()
-  const finishedRooms = async () => (await t.store.sessions.findWithFacts(id))?.facts.finishedRooms.size
-  expect(await receive('EV_1')).toHaveLength(1)
-  t.clock.advance(DAY_SECONDS)
+  const receive = (id: string) => t.direct.receive({ id, receivedAt: t.clock.now() }, null, null)
+  await receive('EV_1')
+  t.clock.advance(2 * DAY_SECONDS)
   await t.prune()
-  expect(await finishedRooms()).toBe(1)
-  t.clock.advance(1)
-  await t.prune()
-  expect(await finishedRooms()).toBe(0)
-  t.clock.advance(DAY_SECONDS - 1)
-  await t.prune()
-  expect(await receive('EV_1')).toHaveLength(0)
+  expect(await t.store.sessions.lastWebhookAt()).not.toBeNull()
   t.clock.advance(1)
   await t.prune()
   expect(await t.store.sessions.lastWebhookAt()).toBeNull()
-  expect(await receive('EV_1')).toHaveLength(1)
 })

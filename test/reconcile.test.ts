@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
+import { directSessions } from './direct-sessions.ts'
 import { type Minted, type Pair, type Scene, type SignedIn, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
@@ -114,7 +115,7 @@ describe('a room of ours', () => {
   test('whose participant LiveKit has not counted yet is asked about in the pass after', async () => {
     const s = await scene()
     const { room, joinToken, pair } = await s.present()
-    await s.store.sessions.end(pair.sessionId, 'user')
+    await directSessions(s.store).end(pair.sessionId, 'user')
     await reconcileAfter(s, 20)
     s.sfu.join(joinToken)
     vi.spyOn(s.livekit, 'listRooms').mockResolvedValueOnce([{ sid: 'RM_late', name: room, participants: 0 }])
@@ -217,7 +218,7 @@ describe('a user whose session ended', () => {
     const s = await scene()
     const { user, pair, room, joinToken } = await s.present()
     await reconcileAfter(s, 0)
-    await s.store.sessions.end(pair.sessionId, 'user')
+    await directSessions(s.store).end(pair.sessionId, 'user')
     await reconcileAfter(s, 1)
     expect(s.sfu.rooms.has(room)).toBe(false)
     return { s, user, pair, room, joinToken }
@@ -240,7 +241,7 @@ describe('a user whose session ended', () => {
     const endedAndThere = async (who: SignedIn) => {
       const session = await s.newSession(who)
       s.sfu.join(session.joinToken)
-      await s.store.sessions.end(session.pair.sessionId, 'user')
+      await directSessions(s.store).end(session.pair.sessionId, 'user')
       s.clock.advance(1)
       return session
     }

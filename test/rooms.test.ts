@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { directSessions } from './direct-sessions.ts'
 import { type SignedIn, scene } from './scene.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { mint, refusedFields } from './token-client.ts'
@@ -198,7 +199,7 @@ describe('a claim', () => {
     expect(await ownerAfter(20)).toBe(id)
     const { session_id = '' } = await mint(s, (await signIn()).bearer, { room: 'lesson' })
     await s.reconcile()
-    await s.store.sessions.end(session_id, 'user')
+    await directSessions(s.store).end(session_id, 'user')
     expect(await ownerAfter(30)).toBe(id)
     expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
   })

@@ -1,17 +1,19 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { apply, type Fact, openPresences, type SessionFacts, statusOf } from '../src/sessions/lifecycle.ts'
+import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
+import type { SessionFacts, Which } from '../src/sessions/store.ts'
 import { openStore, type Store } from '../src/store/open.ts'
+import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { inAnotherOrder, renumbered, type WebhookFact, webhookFact } from './lifecycle-facts.ts'
 
-const RULES = { reconnectMs: 60_000 }
+const rules = { reconnectMs: 60_000 }
 const USER = 'user_1'
-const NO_LIMITS = { maxSessions: 1_000_000, maxPending: 1_000_000 }
 const EXPIRES_AT = 900_000
 
 /** A store of its own with one user in it, and pending sessions of that user, each in its own room. */
 async function setUp() {
   const store = await openStore('file::memory:')
+  const sessions = directSessions(store, { rules })
   await store.users.insertUser({ id: USER, email: null, name: null, passwordHash: null, createdAt: 1 })
   let count = 0
   const newSession = (limits = NO_LIMITS) => {
@@ -19,7 +21,7 @@ async function setUp() {
     // Ids rise with time, as real ones do.
     const id = `sess_${String(count).padStart(6, '0')}`
     const session = { id, userId: USER, room: `room-${count}`, createdAt: count, tokenExpiresAt: EXPIRES_AT }
-    const opening = store.sessions.open({ ...session, agentName: null, agentData: null }, limits)
+    const opening = directSessions(store, { limits }).open({ ...session, agentName: null, agentData: null })
     return { id, room: session.room, opening }
   }
   const opened = async () => {
@@ -27,7 +29,7 @@ async function setUp() {
     await opening
     return session
   }
-  return { store, newSession, opened }
+  return { store, sessions, newSession, opened }
 }
 
 type Opened = Awaited<ReturnType<Awaited<ReturnType<typeof setUp>>['opened']>>
@@ -40,18 +42,18 @@ const ownSids = <F extends WebhookFact>(fact: F, { id }: Opened): F => ({
 })
 
 /** Delivers the facts as webhooks, one after the other or all in one turn. */
-async function deliver({ sessions }: Store, session: Opened, facts: readonly WebhookFact[], together = false) {
+async function deliver(store: Store, session: Opened, facts: readonly WebhookFact[], together = false) {
   const deliveries: Array<() => Promise<unknown>> = facts.map((fact, index) => () => {
-    const about = fact.kind === 'room_finished' ? { room: session.room } : { sessionId: session.id }
-    const eventId = `EV_${session.id}_${index}`
-    return sessions.recordWebhook({ eventId, receivedAt: fact.at, about, fact: ownSids(fact, session) }, RULES)
+    const which: Which = fact.kind === 'room_finished' ? { unfinishedIn: session.room } : { session: session.id }
+    const webhook = { id: `EV_${session.id}_${index}`, receivedAt: fact.at }
+    return directSessions(store, { rules }).receive(webhook, which, ownSids(fact, session))
   })
   if (together) await Promise.all(deliveries.map((deliverOne) => deliverOne()))
   else for (const deliverOne of deliveries) await deliverOne()
 }
 
 async function outcomeOf({ sessions }: Store, { id }: Opened) {
-  const found = await sessions.findWithFacts(id)
+  const found = await sessions.load(id)
   if (!found) throw new Error(`There is no session ${id}`)
   const open = openPresences(found.facts).map(({ sid }) => sid.split('/')[0])
   return { status: found.session.status, open: open.sort() }
@@ -59,7 +61,7 @@ async function outcomeOf({ sessions }: Store, { id }: Opened) {
 
 function modelled(facts: readonly Fact[]) {
   const nothing: SessionFacts = { tokenExpiresAt: EXPIRES_AT, end: null, presences: [], finishedRooms: new Map() }
-  const known = facts.reduce((before, fact) => apply(before, fact, RULES), nothing)
+  const known = facts.reduce((before, fact) => apply(before, fact, rules), nothing)
   const open = openPresences(known).map(({ sid }) => sid)
   return { status: statusOf(known), open: open.sort() }
 }
@@ -97,14 +99,17 @@ describe('webhooks in SQLite', () => {
   }, 30_000)
 
   test('count once by their id, also when both copies come in one turn', async () => {
-    const { store, opened } = await setUp()
+    const { store, sessions, opened } = await setUp()
     const { id } = await opened()
-    const fact: Fact = { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 10 }
-    const deliverOne = () =>
-      store.sessions.recordWebhook({ eventId: 'EV_1', receivedAt: 10, about: { sessionId: id }, fact }, RULES)
-    const changes = await Promise.all([deliverOne(), deliverOne()])
-    expect(changes.map(({ length }) => length)).toEqual([1, 0])
-    expect(await deliverOne()).toEqual([])
+    const deliverOne = (sid: string) =>
+      sessions.receive(
+        { id: 'EV_1', receivedAt: 10 },
+        { session: id },
+        { kind: 'joined', sid, roomSid: 'RM_1', at: 10 },
+      )
+    await Promise.all([deliverOne('PA_1'), deliverOne('PA_2')])
+    await deliverOne('PA_3')
+    expect((await store.sessions.load(id))?.facts.presences.map(({ sid }) => sid)).toEqual(['PA_1'])
   })
 
   test('of a room that finished close a join that is told later', async () => {
@@ -119,35 +124,26 @@ describe('webhooks in SQLite', () => {
   })
 
   test('of a finished room reach every session in it, and no other', async () => {
-    const { store, newSession } = await setUp()
+    const { store, sessions, newSession } = await setUp()
     const [first, second] = [newSession(), newSession()]
     await Promise.all([first.opening, second.opening])
     const room = { room: 'shared', userId: USER, createdAt: 1, tokenExpiresAt: EXPIRES_AT }
     const shared = ['sess_a', 'sess_b']
-    for (const id of shared) {
-      await store.sessions.open({ ...room, id, agentName: null, agentData: null }, NO_LIMITS)
-    }
+    for (const id of shared) await sessions.open({ ...room, id, agentName: null, agentData: null })
     for (const id of [...shared, first.id]) {
-      const fact: Fact = { kind: 'joined', sid: `PA_${id}`, roomSid: shared.includes(id) ? 'RM_S' : 'RM_1', at: 10 }
-      await store.sessions.record(id, fact, RULES)
+      const roomSid = shared.includes(id) ? 'RM_S' : 'RM_1'
+      await sessions.observe(id, { kind: 'joined', sid: `PA_${id}`, roomSid, at: 10 })
     }
     const finished = { kind: 'room_finished', roomSid: 'RM_S', at: 20 } as const
-    const about = { room: 'shared' }
-    const changes = await store.sessions.recordWebhook(
-      { eventId: 'EV_1', receivedAt: 20, about, fact: finished },
-      RULES,
-    )
-    expect(changes.map(({ session }) => [session.id, session.status])).toEqual([
-      ['sess_a', 'disconnected'],
-      ['sess_b', 'disconnected'],
-    ])
+    await sessions.receive({ id: 'EV_1', receivedAt: 20 }, { unfinishedIn: 'shared' }, finished)
+    for (const id of shared) expect((await store.sessions.find(id))?.status).toBe('disconnected')
     expect((await store.sessions.find(first.id))?.status).toBe('live')
   })
 })
 
 describe('answers in SQLite', () => {
   test('end where the pure rules end', async () => {
-    const { store, opened } = await setUp()
+    const { store, sessions, opened } = await setUp()
     const answer = fc.record({
       kind: fc.constant('answer' as const),
       askedAt: fc.integer({ min: 1, max: 2_000_000 }),
@@ -161,16 +157,13 @@ describe('answers in SQLite', () => {
         for (const fact of facts) {
           if (fact.kind === 'answer') {
             const told = { ...fact, present: own(fact.present), joining: own(fact.joining) }
-            await store.sessions.record(session.id, told, RULES)
-          } else await store.sessions.record(session.id, ownSids(fact, session), RULES)
+            await sessions.observe(session.id, told)
+          } else await sessions.observe(session.id, ownSids(fact, session))
         }
-        // `record` alone does not remember finished rooms for sids that are still unknown; `recordWebhook` does.
         const { status } = await outcomeOf(store, session)
         const last = (await statusesOf(store, session)).at(-1) ?? 'pending'
         expect(last).toBe(status)
-        if (!facts.some(({ kind }) => kind === 'room_finished')) {
-          expect(await outcomeOf(store, session)).toEqual(modelled(facts))
-        }
+        expect(await outcomeOf(store, session)).toEqual(modelled(facts))
       }),
       { numRuns: 200 },
     )
@@ -189,18 +182,16 @@ describe('writes at once', () => {
   })
 
   test('end a session once, whoever comes first', async () => {
-    const { store, opened } = await setUp()
+    const { store, sessions, opened } = await setUp()
     const session = await opened()
     const reasons = ['user', 'agent', 'superseded'] as const
-    const ends = reasons.map((reason) => store.sessions.end(session.id, reason))
-    const changes = await Promise.all(ends)
-    expect(changes.map((change) => change?.before)).toEqual(['pending', 'ended', 'ended'])
-    expect(await store.sessions.find(session.id)).toMatchObject({ endReason: 'user', endedAt: expect.any(Number) })
+    const ended = await Promise.all(reasons.map((reason) => sessions.end(session.id, reason)))
+    expect(ended.map((one) => one?.endReason)).toEqual(['user', 'user', 'user'])
     expect(await statusesOf(store, session)).toEqual(['ended'])
   })
 
-  test('number status changes and an agent’s events in one strictly rising row', async () => {
-    const { store, opened } = await setUp()
+  test('number status changes and an agent’s events in one strictly rising row, also when decided on older facts', async () => {
+    const { store, sessions, opened } = await setUp()
     const session = await opened()
     await store.agents.insertAgent({
       id: 'tutor',
@@ -213,27 +204,26 @@ describe('writes at once', () => {
       disabledAt: null,
     })
     const askedAt = store.clock.steady()
-    const connect = (i: number) =>
-      store.sessions.record(session.id, { kind: 'answer', askedAt, present: [`PA_${i}`], joining: [] }, RULES)
-    const event = { sessionId: session.id, agentId: 'tutor', type: 'progress', data: {}, idempotency: null }
-    const writes = [
-      connect(1),
-      ...Array.from({ length: 50 }, () => store.events.append(event, { livenessMs: 60_000, wrapUpMs: 0 })),
-    ]
-    await Promise.all(writes)
-    const stored = await store.events.page(session.id, 0, 100)
-    expect(stored.map(({ seq }) => seq)).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
-    expect(stored[0]?.type).toBe('session.status')
+    await sessions.observe(session.id, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
+    const known = await store.sessions.load(session.id)
+    if (!known) throw new Error('There is no session')
+    const report = { agentId: 'tutor', type: 'progress', data: {}, key: null }
+    const stored = await Promise.all(Array.from({ length: 50 }, () => sessions.report(known, report, ADMISSION)))
+    expect(stored).toMatchObject(Array.from({ length: 50 }, (_, i) => ({ seq: i + 2 })))
+    const seqs = (await store.events.page(session.id, 0, 100)).map(({ seq }) => seq)
+    expect(seqs).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
+    await sessions.end(session.id, 'user')
+    expect(await sessions.report(known, report, ADMISSION)).toBe('ended')
   })
 
   test('let one that breaks a constraint fail alone', async () => {
-    const { store, newSession, opened } = await setUp()
+    const { store, sessions, newSession, opened } = await setUp()
     const known = await opened()
     const again = { ...known, userId: USER, createdAt: 1, tokenExpiresAt: 1, agentName: null, agentData: null }
     const next = newSession()
     const outcomes = await Promise.allSettled([
-      store.sessions.record(known.id, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }, RULES),
-      store.sessions.open(again, NO_LIMITS),
+      sessions.observe(known.id, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }),
+      sessions.open(again),
       next.opening,
     ])
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])

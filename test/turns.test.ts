@@ -14,6 +14,9 @@ const session = (userId: string, index: number) => ({
   agentData: null,
   dispatchedSid: null,
   dispatchedAt: null,
+  removedAt: null,
+  lastSeq: 2,
+  version: 2,
 })
 const sessionsOf = (userId: string, count: number) => Array.from({ length: count }, (_, i) => session(userId, i))
 const idsOf = (sessions: Array<{ id: string }>) => sessions.map(({ id }) => id)

@@ -2,7 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { MeAnswer } from '../auth/schemas.ts'
 import { isShallow } from '../http/json-depth.ts'
 import { EventJson, SessionJson } from '../sessions/json.ts'
-import { Pair } from './guard.ts'
+import { Pair } from './agent-route.ts'
 
 /** How much of a session's past an agent is given. */
 export const CONTEXT_EVENTS = 100
@@ -33,13 +33,6 @@ export const End = Pair.extend({
     'What came of it: `result` of the last `session.status` event, any JSON object of at most 32 levels.',
   ),
 }).openapi('EndSession')
-
-export const IdempotencyKeyHeader = z.string().openapi({
-  description: [
-    '1 to 255 visible ASCII characters, kept for 24 hours for this agent and session. The same key and body again get the',
-    'first answer again and store nothing; the same key with another body is `idempotency_key_reused`.',
-  ].join(' '),
-})
 
 export const Stored = z
   .object({

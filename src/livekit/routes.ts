@@ -6,19 +6,16 @@ import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import { isUserOf } from '../sessions/evidence.ts'
-import type { FollowUp } from '../sessions/follow-up.ts'
-import type { Fact, Rules } from '../sessions/lifecycle.ts'
-import type { Removal } from '../sessions/removal.ts'
-import type { SessionStore, WebhookFact } from '../sessions/store.ts'
+import type { Fact } from '../sessions/lifecycle.ts'
+import type { Sessions } from '../sessions/sessions.ts'
+import type { SessionStore, Which } from '../sessions/store.ts'
 import type { Webhook, WebhookReceiver } from './webhook.ts'
 
 export interface WebhookRoutesDeps {
   receiver: WebhookReceiver
-  sessions: SessionStore
-  removal: Removal
-  followUp: FollowUp
+  sessions: Sessions
+  store: SessionStore
   background: Background
-  rules: Rules
   clock: Clock
 }
 
@@ -31,25 +28,25 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { receiver, sessions, removal, followUp, background, rules, clock } = deps
+  const { receiver, sessions, store, background, clock } = deps
 
-  async function subjectOf({ event, participant, room }: Webhook): Promise<Pick<WebhookFact, 'about' | 'fact'>> {
+  async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()
     if (event === 'room_finished' && room?.sid) {
-      return { about: { room: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
+      return { which: { unfinishedIn: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
     }
     const sessionId = participant?.attributes.sessionId
     if (!participant?.sid || !room || sessionId === undefined) return NOTHING
-    const session = await sessions.find(sessionId)
+    const session = await store.find(sessionId)
     if (session?.room !== room.name) return NOTHING
     if (session.endedAt !== null) {
       // LiveKit hands connected clients fresh tokens, so an ended participant can come back.
-      if (event === 'participant_joined') background.run('remove', () => removal.remove(session))
+      if (event === 'participant_joined') background.run('remove', () => sessions.removal.remove(session))
       return NOTHING
     }
     if (!isUserOf(session, participant)) return NOTHING
     const fact = participantFact(event, { sid: participant.sid, roomSid: room.sid, at }, participant.disconnectReason)
-    return fact ? { about: { sessionId }, fact } : NOTHING
+    return fact ? { which: { session: sessionId }, fact } : NOTHING
   }
 
   const router = createRouter<WebhookEnv>()
@@ -78,17 +75,20 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     }),
     async (c) => {
       const webhook = receiver.open(await c.req.text(), c.var.signedHash)
-      const changes = await sessions.recordWebhook(
-        { eventId: webhook.id, receivedAt: clock.now(), ...(await subjectOf(webhook)) },
-        rules,
-      )
-      changes.forEach(followUp)
+      const { which, fact } = await subjectOf(webhook)
+      await sessions.receive({ id: webhook.id, receivedAt: clock.now() }, which, fact)
       return c.json({ received: true as const }, 200)
     },
   )
 }
 
-const NOTHING = { about: null, fact: null }
+/** Which sessions a webhook is about, and what it says of them. */
+interface About {
+  which: Which | null
+  fact: Fact | null
+}
+
+const NOTHING: About = { which: null, fact: null }
 
 function participantFact(
   event: string,

@@ -1,10 +1,11 @@
 import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
+import { change } from './lifecycle.ts'
 import type { Session, SessionStore } from './store.ts'
 
 export interface DispatcherDeps {
-  sessions: SessionStore
+  store: SessionStore
   livekit: LiveKit
   clock: Clock
 }
@@ -26,12 +27,22 @@ export interface Dispatcher {
 /** How long a worker may take to accept a job. */
 const ACCEPTED_WITHIN_MS = 10_000
 
-export function dispatcher({ sessions, livekit, clock }: DispatcherDeps): Dispatcher {
+export function dispatcher({ store, livekit, clock }: DispatcherDeps): Dispatcher {
   const ensuring = singleFlight<void>()
   const renewing = singleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
     (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && sessionIdOf(d.metadata) === id)
+
+  const isOverdue = ({ dispatchedAt }: Session) =>
+    dispatchedAt !== null && clock.steady() - dispatchedAt > ACCEPTED_WITHIN_MS
+
+  /** Compare-and-swap: true for exactly one caller, which then recreates the dispatch. */
+  const claim = ({ id }: Session) =>
+    store.change({ session: id }, ([known]) => {
+      if (!known || known.facts.end || !isOverdue(known.session)) return { result: false }
+      return { changed: [change(known, { dispatchedAt: clock.steady() })], result: true }
+    })
 
   return {
     ensure: (session, sid) =>
@@ -40,16 +51,18 @@ export function dispatcher({ sessions, livekit, clock }: DispatcherDeps): Dispat
         if (agentName === null) return
         const exists = (await dispatchesOf(session)).length > 0
         if (!exists) await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
-        await sessions.markDispatched(session.id, sid)
+        await store.change({ session: session.id }, ([known]) => {
+          const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
+          return { changed: known ? [change(known, dispatched)] : [], result: undefined }
+        })
       }),
     renew: (session) =>
       renewing(session.id, async () => {
-        const { id, agentName, room, dispatchedAt } = session
-        if (agentName === null || dispatchedAt === null) return false
-        if (clock.steady() - dispatchedAt <= ACCEPTED_WITHIN_MS) return false
+        const { agentName, room } = session
+        if (agentName === null || !isOverdue(session)) return false
         const untaken = await dispatchesOf(session)
         if (untaken.some(({ isTaken }) => isTaken)) return false
-        if (!(await sessions.claimRedispatch(id, ACCEPTED_WITHIN_MS))) return false
+        if (!(await claim(session))) return false
         await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
         for (const dispatch of untaken) await livekit.deleteDispatch(room, dispatch.id)
         return true

@@ -1,5 +1,5 @@
 import type { Participant } from '../livekit/livekit.ts'
-import type { Answered } from './lifecycle.ts'
+import type { Answer } from './lifecycle.ts'
 import type { Session } from './store.ts'
 
 type Whose = Pick<Session, 'id' | 'userId'>
@@ -13,7 +13,7 @@ export const isUserOf = (session: Whose, participant: Who): boolean =>
   participant.isStandard && participant.identity === session.userId && participant.attributes.sessionId === session.id
 
 /** What LiveKit's answer about the session's room says of the session. */
-export function answerFor(session: Whose, participants: readonly Participant[], askedAt: number): Answered {
+export function answerFor(session: Whose, participants: readonly Participant[], askedAt: number): Answer {
   const ours = participants.filter((participant) => isUserOf(session, participant))
   const sids = (active: boolean) => ours.filter((p) => p.isActive === active).map((p) => p.sid)
   return { kind: 'answer', askedAt, present: sids(true), joining: sids(false) }

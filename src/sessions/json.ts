@@ -1,7 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import type { SessionEvent } from './event-store.ts'
-import { END_REASONS, STATUSES } from './lifecycle.ts'
-import type { Session } from './store.ts'
+import { END_REASONS, type Session, type SessionEvent, STATUSES } from './store.ts'
 
 const iso = (at: number) => new Date(at).toISOString()
 

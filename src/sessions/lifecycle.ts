@@ -1,39 +1,18 @@
 // The rules of a session's life: pure, and independent of the order in which facts arrive. Times are `steady` ones of the
 // store's clock, milliseconds that never go back; nothing here reads a clock.
 
-export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
-export type Status = (typeof STATUSES)[number]
-
-/** Who or what wrote the end mark. */
-export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left'] as const
-export type EndReason = (typeof END_REASONS)[number]
-
-/** What is known of one LiveKit participant sid. LiveKit never reuses a sid. */
-export interface Presence {
-  sid: string
-  /** Null while only `listParticipants` or `getParticipant` told of it: those do not say. */
-  roomSid: string | null
-  /** Earliest evidence of having joined; null for one that never did. */
-  joinedAt: number | null
-  /** Newest evidence of being there. */
-  seenAt: number | null
-  /** Start of the newest question that LiveKit answered with "there"; a webhook is no confirmation. */
-  confirmedAt: number | null
-  leftAt: number | null
-  leftReason: string | null
-  /** Clean answers in a row without it, and the start of the last such question. */
-  misses: number
-  missedAt: number | null
-}
-
-export interface SessionFacts {
-  /** When the newest join token expires. */
-  tokenExpiresAt: number
-  end: EndReason | null
-  presences: readonly Presence[]
-  /** Finished room sids, with the time. */
-  finishedRooms: ReadonlyMap<string, number>
-}
+import type {
+  Answered,
+  Changed,
+  EndReason,
+  IdempotencyKey,
+  Known,
+  Presence,
+  Session,
+  SessionEvent,
+  SessionFacts,
+  Status,
+} from './store.ts'
 
 export type Fact =
   /** Webhook participant_joined: media is up. */
@@ -48,7 +27,7 @@ export type Fact =
   | { kind: 'clock'; at: number }
   | { kind: 'end'; reason: EndReason; at: number }
 
-export type Answered = Extract<Fact, { kind: 'answer' }>
+export type Answer = Extract<Fact, { kind: 'answer' }>
 
 export interface Rules {
   /** How long everything must have been closed before an absence ends the session. */
@@ -95,12 +74,24 @@ function forgetOld(facts: SessionFacts): SessionFacts {
     .filter((known): known is { presence: Presence; at: number } => known.at !== null)
     .sort((a, b) => a.at - b.at)
     .map(({ presence }) => presence)
-  if (closed.length <= MAX_CLOSED) return facts
+  if (closed.length <= MAX_CLOSED) return forgetOldRooms(facts)
   const joined = closed.filter(({ joinedAt }) => joinedAt !== null)
   const first = joined.toSorted((a, b) => (a.joinedAt ?? 0) - (b.joinedAt ?? 0))[0]
   const kept = new Set([first, joined.at(-1), ...closed.slice(-MAX_CLOSED)])
   const old = new Set(closed.filter((presence) => !kept.has(presence)))
-  return { ...facts, presences: facts.presences.filter((presence) => !old.has(presence)) }
+  return forgetOldRooms({ ...facts, presences: facts.presences.filter((presence) => !old.has(presence)) })
+}
+
+/** Without old finished rooms: those of a presence that is known stay, and the newest for what may still be told late. */
+function forgetOldRooms(facts: SessionFacts): SessionFacts {
+  if (facts.finishedRooms.size <= MAX_CLOSED) return facts
+  const known = new Set(facts.presences.map(({ roomSid }) => roomSid))
+  const newest = [...facts.finishedRooms].sort(([, a], [, b]) => b - a).slice(0, MAX_CLOSED)
+  const kept = new Set(newest.map(([roomSid]) => roomSid))
+  return {
+    ...facts,
+    finishedRooms: new Map([...facts.finishedRooms].filter(([sid]) => known.has(sid) || kept.has(sid))),
+  }
 }
 
 /** When the fact was told to us, or asked for. */
@@ -137,7 +128,7 @@ function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
   }
 }
 
-function applyAnswer(facts: SessionFacts, fact: Answered, rules: Rules): SessionFacts {
+function applyAnswer(facts: SessionFacts, fact: Answer, rules: Rules): SessionFacts {
   const { askedAt } = fact
   let next = facts
   for (const sid of fact.present) next = update(next, sid, (presence) => confirmed(presence, askedAt))
@@ -191,23 +182,6 @@ function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POS
 export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
   openPresences(facts).some(({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since)
 
-/** Since when a callback's user must have been confirmed, or else have left; null where it must not come after the leaving. */
-export interface Admissible {
-  confirmedSince: number
-  leftSince: number | null
-}
-
-/** Whether a callback may be written. `stale`: the confirmation has grown too old since the guard looked at it. */
-export type Admission = 'admitted' | 'stale' | 'not_live' | 'ended'
-
-export function admit(facts: SessionFacts, admissible: Admissible): Admission {
-  if (!facts.end && isConfirmed(facts, admissible.confirmedSince)) return 'admitted'
-  const left = leftSince(facts)
-  if (admissible.leftSince !== null && left !== null && left > admissible.leftSince) return 'admitted'
-  if (facts.end) return 'ended'
-  return openPresences(facts).length > 0 ? 'stale' : 'not_live'
-}
-
 /** When the user left by themselves; null if they are there, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {
   if (facts.end && facts.end !== 'left') return null
@@ -240,3 +214,142 @@ const unknownPresence = (sid: string): Presence => ({
 
 const earlier = (a: number | null, b: number): number => (a === null ? b : Math.min(a, b))
 const later = (a: number | null, b: number): number => (a === null ? b : Math.max(a, b))
+
+/** A session that one fact more is known of, with the event that a changed status is. `now` is for people. */
+export function observe(known: Known, fact: Fact, rules: Rules, now: number, note: EndNote = {}): Changed {
+  const { session } = known
+  const applied = apply(known.facts, fact, rules)
+  const facts = areSame(applied, known.facts) ? known.facts : applied
+  const status = statusOf(facts)
+  const isEnding = facts.end !== null && known.facts.end === null
+  // Found only by LiveKit's own "nobody": there is no participant to remove.
+  const isOut = facts.end === 'left' || facts.end === 'never_joined'
+  const ended = isEnding ? { endedAt: now, endReason: facts.end, removedAt: isOut ? now : null } : {}
+  const reason = facts.end ? { reason: facts.end } : {}
+  const events =
+    status === session.status ? [] : [ownEvent(session, { status, ...reason, ...note } satisfies StatusData, now)]
+  return change(known, { ...ended, status }, { facts, events })
+}
+
+/** Whether there is anything to save. */
+export const differs = ({ before, facts, events }: Changed): boolean => facts !== before.facts || events.length > 0
+
+const areSame = (a: SessionFacts, b: SessionFacts): boolean =>
+  a.end === b.end &&
+  a.presences.length === b.presences.length &&
+  a.presences.every((presence, i) => presence === b.presences[i]) &&
+  a.finishedRooms.size === b.finishedRooms.size &&
+  [...a.finishedRooms].every(([roomSid, at]) => b.finishedRooms.get(roomSid) === at)
+
+/** What the status event of an end says beside the reason. */
+export interface EndNote {
+  agentId?: string
+  detail?: string
+  result?: Record<string, unknown>
+}
+
+interface StatusData extends EndNote {
+  status: Status
+  reason?: EndReason
+}
+
+const ownEvent = ({ lastSeq }: Session, data: StatusData, now: number): SessionEvent => ({
+  seq: lastSeq + 1,
+  type: 'session.status',
+  data,
+  agentId: null,
+  createdAt: now,
+})
+
+/** The session with other values, and what else a decision changes. */
+export function change(
+  before: Known,
+  values: Partial<Session>,
+  { facts = before.facts, events = [], key = null }: Partial<Pick<Changed, 'facts' | 'events' | 'key'>> = {},
+): Changed {
+  const { session } = before
+  const lastSeq = events.at(-1)?.seq ?? session.lastSeq
+  return {
+    ...before,
+    before,
+    facts,
+    events,
+    key,
+    session: { ...session, ...values, lastSeq, version: session.version + 1 },
+  }
+}
+
+/** How many sessions one user may have. */
+export interface SessionLimits {
+  /** Live and disconnected ones; at this many no further one is opened. */
+  maxSessions: number
+  /** Pending ones; beyond it the oldest is ended as `superseded`. */
+  maxPending: number
+}
+
+/** Which of a user's unfinished sessions, oldest first, give way to a new one; null when there are too many. */
+export function makingWay(unfinished: readonly Known[], { maxSessions, maxPending }: SessionLimits): Known[] | null {
+  const pending = unfinished.filter(({ session }) => session.status === 'pending')
+  if (unfinished.length - pending.length >= maxSessions) return null
+  return pending.slice(0, Math.max(0, pending.length - maxPending + 1))
+}
+
+/** Which of a user's unfinished sessions, oldest first, are beyond the limit beside the one that was just joined. */
+export function beyondLimit(unfinished: readonly Known[], joinedId: string, { maxSessions }: SessionLimits): Known[] {
+  const live = unfinished.filter(({ session }) => session.status === 'live')
+  const others = live.filter(({ session }) => session.id !== joinedId)
+  // It has been left again meanwhile: nothing is beyond the limit because of it.
+  if (others.length === live.length) return []
+  return others.slice(0, Math.max(0, live.length - maxSessions))
+}
+
+export interface Renewal {
+  /** `steady`. */
+  tokenExpiresAt: number
+  /** Null keeps what the session has. */
+  agent: { name: string; data: string | null } | null
+}
+
+/** The session with a new join token; the newest one decides how long it may be joined. */
+export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Changed {
+  const latest = Math.max(known.session.tokenExpiresAt, tokenExpiresAt)
+  const named = agent ? { agentName: agent.name, agentData: agent.data } : {}
+  return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
+}
+
+/** Since when a callback's user must have been confirmed, or else have left; null where it must not come after the leaving. */
+export interface Admissible {
+  confirmedSince: number
+  leftSince: number | null
+}
+
+/** `stale`: the confirmation has grown too old since the guard looked at it. */
+export type Refusal = 'stale' | 'not_live' | 'ended'
+
+/** Why a callback may not be written; null when it may. */
+export function refusalOf({ facts }: Known, { confirmedSince, leftSince: wrapUpSince }: Admissible): Refusal | null {
+  if (!facts.end && isConfirmed(facts, confirmedSince)) return null
+  const left = leftSince(facts)
+  if (wrapUpSince !== null && left !== null && left > wrapUpSince) return null
+  if (facts.end) return 'ended'
+  return openPresences(facts).length > 0 ? 'stale' : 'not_live'
+}
+
+export interface Report {
+  agentId: string
+  type: string
+  data: Record<string, unknown>
+  key: IdempotencyKey | null
+}
+
+/** The session with an agent's event. */
+export function reported(known: Known, { agentId, type, data, key }: Report, now: number): Changed {
+  const event = { seq: known.session.lastSeq + 1, type, data, agentId, createdAt: now }
+  return change(known, {}, { events: [event], key })
+}
+
+/** What a request with this key was answered before: the event again, or that the key stood for another request. */
+export function replayOf({ answered }: { answered: Answered | null }, key: IdempotencyKey | null) {
+  if (!answered || !key) return null
+  return answered.payloadHash === key.payloadHash ? answered.event : 'key_reused'
+}

@@ -4,22 +4,15 @@ import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import type { RoomStore } from '../rooms/store.ts'
 import { singleFlight } from '../single-flight.ts'
-import type { Dispatcher } from './dispatch.ts'
 import { answerFor, isUserOf } from './evidence.ts'
-import type { FollowUp } from './follow-up.ts'
-import type { Fact, Rules } from './lifecycle.ts'
-import type { Removal } from './removal.ts'
+import type { Sessions } from './sessions.ts'
 import type { Session, SessionStore } from './store.ts'
 import { turns } from './turns.ts'
 
 export interface ReconcilerDeps {
-  sessions: SessionStore
-  rooms: RoomStore
+  sessions: Sessions
+  store: { sessions: SessionStore; rooms: RoomStore }
   livekit: LiveKit
-  removal: Removal
-  dispatcher: Dispatcher
-  followUp: FollowUp
-  rules: Rules
   clock: Clock
   log: Logger
 }
@@ -34,13 +27,14 @@ const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
 export function reconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, rooms, livekit, removal, dispatcher, followUp, rules, clock, log } = deps
+  const { sessions, store, livekit, clock, log } = deps
+  const { dispatcher, removal } = sessions
   const once = singleFlight<boolean>()
   const takeTurns = turns()
 
   async function reconcile(): Promise<boolean> {
-    const all = await sessions.listUnfinished()
-    const ended = await sessions.listToRemove()
+    const all = await store.sessions.listUnfinished()
+    const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
     const listing = await orTick(all, livekit.listRooms())
     const listed = new Set(listing.map(({ name }) => name))
@@ -53,7 +47,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     await markRemoved(ended.filter(({ room }) => !listed.has(room)))
     // A count that is some seconds old is put right in the next pass; a room of a session is asked about in each.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
-    const ours = new Set(await rooms.filterKnown(occupied))
+    const ours = new Set(await store.rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
     // Where no session goes on the room is to be deleted, whoever is there: that also stops the agent's job.
     const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
@@ -75,7 +69,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
     if (ofRoom.length > 0) await markRemoved(ended.filter(({ id }) => !named.has(id)))
     for (const { id } of ofRoom) named.delete(id)
     for (const id of named) {
-      const session = id === undefined ? null : await sessions.find(id)
+      const session = id === undefined ? null : await store.sessions.find(id)
       // An ended participant can come back with the tokens that LiveKit gave it.
       if (session?.room === room && session.endedAt !== null) toRemove.set(session.id, session)
     }
@@ -83,7 +77,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function markRemoved(ended: Session[]): Promise<void> {
-    await Promise.all(ended.map(({ id }) => sessions.markRemoved(id, true)))
+    await Promise.all(ended.map((session) => removal.markRemoved(session, true)))
   }
 
   /** LiveKit's answer; when there is none, these sessions still reach their limit. */
@@ -92,7 +86,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
       return await question
     } catch (error) {
       const joined = ofThese.filter(({ status }) => status !== 'pending')
-      await Promise.all(joined.map(({ id }) => recordFact(id, { kind: 'clock', at: clock.steady() })))
+      await Promise.all(joined.map(({ id }) => sessions.observe(id, { kind: 'clock', at: clock.steady() })))
       throw error
     }
   }
@@ -110,12 +104,7 @@ export function reconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
-    await recordFact(session.id, answerFor(session, participants, askedAt))
-  }
-
-  async function recordFact(id: string, fact: Fact) {
-    const change = await sessions.record(id, fact, rules)
-    if (change) followUp(change)
+    await sessions.observe(session.id, answerFor(session, participants, askedAt))
   }
 
   /** Runs them a few at a time; a LiveKit that does not answer for one leaves the others alone. */

@@ -1,11 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
+import { change } from './lifecycle.ts'
 import type { Session, SessionStore } from './store.ts'
 
 export interface RemovalDeps {
-  sessions: SessionStore
+  store: SessionStore
   livekit: LiveKit
+  clock: Clock
 }
 
 export interface Removal {
@@ -17,24 +20,26 @@ export interface Removal {
   remove(session: Session): Promise<void>
   /** The same, tried once: whether nobody is left. */
   attempt(session: Session): Promise<boolean>
+  /** LiveKit lists no participant of it any more, or one again. */
+  markRemoved(session: Session, isOut: boolean): Promise<void>
 }
 
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
-export function removal({ sessions, livekit }: RemovalDeps): Removal {
+export function removal({ store, livekit, clock }: RemovalDeps): Removal {
   const removing = singleFlight<void>()
   const attempting = singleFlight<boolean>()
   const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
 
   async function removeOnce(session: Session): Promise<boolean> {
-    const unfinished = await sessions.listUnfinished(session.room)
+    const unfinished = await store.listUnfinished(session.room)
     // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
     else await removeParticipants(session)
     const isOut = (await participantsOf(session)).length === 0
     // What is not out is kept, and listed, for as long as it takes.
-    await sessions.markRemoved(session.id, isOut)
+    await markRemoved(session, isOut)
     return isOut
   }
 
@@ -51,8 +56,15 @@ export function removal({ sessions, livekit }: RemovalDeps): Removal {
     }
   }
 
+  const markRemoved = ({ id }: Session, isOut: boolean) =>
+    store.change({ session: id }, ([known]) => {
+      const removedAt = isOut ? clock.now() : null
+      return { changed: known ? [change(known, { removedAt })] : [], result: undefined }
+    })
+
   return {
     attempt,
+    markRemoved,
     remove: (session) =>
       removing(session.id, async () => {
         for (let i = 0; i < ATTEMPTS; i++) {

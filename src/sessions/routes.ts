@@ -4,18 +4,16 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
-import type { EventStore } from './event-store.ts'
 import type { EventStreams } from './event-streams.ts'
-import type { FollowUp } from './follow-up.ts'
 import { EventJson, eventJson, SessionJson, sessionJson } from './json.ts'
-import type { Session, SessionStore } from './store.ts'
+import type { Sessions } from './sessions.ts'
+import type { EventStore, Session, SessionStore } from './store.ts'
 
 export interface SessionRoutesDeps {
   tokens: AccessTokens
-  sessions: SessionStore
-  events: EventStore
+  sessions: Sessions
+  store: { sessions: SessionStore; events: EventStore }
   streams: EventStreams
-  followUp: FollowUp
 }
 
 const Params = z.object({ id: z.string().min(1).max(128).describe('Of an own session.') })
@@ -73,14 +71,14 @@ const refusals = [
 ] as const
 
 /** A user's own sessions, and what happened in them. */
-export function sessionRoutes({ tokens, sessions, events, streams, followUp }: SessionRoutesDeps) {
+export function sessionRoutes({ tokens, sessions, store, streams }: SessionRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
 
   /** Another user's session is as unknown as one that never was. */
   async function own(id: string, userId: string): Promise<Session> {
-    const session = await sessions.find(id)
+    const session = await store.sessions.find(id)
     if (session?.userId !== userId) throw notFound()
     return session
   }
@@ -104,7 +102,7 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp }: S
       }),
       async (c) => {
         const { limit, before } = c.req.valid('query')
-        const found = await sessions.listByUser(c.var.user.userId, limit + 1, before)
+        const found = await store.sessions.listByUser(c.var.user.userId, limit + 1, before)
         const shown = found.slice(0, limit)
         const last = found.length > limit ? shown.at(-1) : undefined
         return c.json({ sessions: shown.map(sessionJson), ...(last ? { before: last.id } : {}) }, 200)
@@ -142,10 +140,9 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp }: S
       }),
       async (c) => {
         const { id } = await own(c.req.valid('param').id, c.var.user.userId)
-        const change = await sessions.end(id, 'user')
-        if (!change) throw notFound()
-        followUp(change)
-        return c.json(sessionJson(change.session), 200)
+        const ended = await sessions.end(id, 'user')
+        if (!ended) throw notFound()
+        return c.json(sessionJson(ended), 200)
       },
     )
     .openapi(
@@ -186,9 +183,9 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp }: S
           const from = { sessionId: id, after: lastEventId ?? after, expiresAt, cut }
           return c.body(streams.open(userId, from), 200, STREAM_HEADERS)
         }
-        const shown = await events.page(id, after, limit)
+        const shown = await store.events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after
-        const hasMore = shown.length > 0 && (await events.page(id, cursor, 1)).length > 0
+        const hasMore = shown.length > 0 && (await store.events.page(id, cursor, 1)).length > 0
         return c.json({ events: shown.map(eventJson), after: cursor, hasMore }, 200)
       },
     )

@@ -1,6 +1,14 @@
-import type { Admission, EndReason, Fact, Rules, SessionFacts, Status } from './lifecycle.ts'
+export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
+export type Status = (typeof STATUSES)[number]
 
-/** One user in one room, from minting its join token to its end. Times are milliseconds since the epoch, unless they say `steady`. */
+/** Who or what wrote the end mark. */
+export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left'] as const
+export type EndReason = (typeof END_REASONS)[number]
+
+/**
+ * One user in one room, from minting its join token to its end. Times are milliseconds since the epoch, or `steady` ones of
+ * the store's clock where it says so.
+ */
 export interface Session {
   id: string
   userId: string
@@ -8,7 +16,7 @@ export interface Session {
   /** As last observed. */
   status: Status
   createdAt: number
-  /** `steady`. */
+  /** When its newest join token expires; `steady`. */
   tokenExpiresAt: number
   endedAt: number | null
   endReason: EndReason | null
@@ -18,110 +26,147 @@ export interface Session {
   agentData: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
-  /** When it was found or made; `steady`. */
+  /** When the dispatch was found or made; `steady`. */
   dispatchedAt: number | null
+  /** When LiveKit confirmed that no participant of this ended session is in the room. */
+  removedAt: number | null
+  /** `seq` of its newest event. */
+  lastSeq: number
+  /** Rises with every change that is saved. */
+  version: number
 }
 
-export interface NewSession {
-  id: string
-  userId: string
-  room: string
-  createdAt: number
-  /** `steady`. */
+/** What is known of one LiveKit participant sid. LiveKit never reuses a sid. Times are `steady`. */
+export interface Presence {
+  sid: string
+  /** Null while only `listParticipants` or `getParticipant` told of it: those do not say. */
+  roomSid: string | null
+  /** Earliest evidence of having joined; null for one that never did. */
+  joinedAt: number | null
+  /** Newest evidence of being there. */
+  seenAt: number | null
+  /** Start of the newest question that LiveKit answered with "there"; a webhook is no confirmation. */
+  confirmedAt: number | null
+  leftAt: number | null
+  leftReason: string | null
+  /** Clean answers in a row without it, and the start of the last such question. */
+  misses: number
+  missedAt: number | null
+}
+
+/** What the rules of a session's life go by. */
+export interface SessionFacts {
+  /** When the newest join token expires; `steady`. */
   tokenExpiresAt: number
-  agentName: string | null
-  agentData: string | null
+  end: EndReason | null
+  presences: readonly Presence[]
+  /** Finished room sids, with the `steady` time. */
+  finishedRooms: ReadonlyMap<string, number>
 }
 
-export interface OpenLimits {
-  /** Live and disconnected sessions of the user; at this many no further one is opened. */
-  maxSessions: number
-  /** Pending ones; beyond it the oldest is ended as `superseded`, and whoever joins it nevertheless is the reconciler's. */
-  maxPending: number
-}
-
-export type Opened = 'opened' | 'too_many'
-
-export interface Renewal {
-  tokenExpiresAt: number
-  /** Null keeps what the session has. */
-  agent: { name: string; data: string | null } | null
-}
-
-/** A status as it was before and is after one fact. */
-export interface Change {
+/** A session with all that is known of it. */
+export interface Known {
   session: Session
-  before: Status
   facts: SessionFacts
+  /** What the asked-for Idempotency-Key got before; null for nothing. */
+  answered: Answered | null
 }
 
-/** What a callback's write asks for, in milliseconds; it is checked in the write's own transaction. */
-export interface AdmissionRules {
-  /** How long a confirmation counts. */
-  livenessMs: number
-  /** How long after the user left the callback may still come; 0 for not at all. */
-  wrapUpMs: number
+/** Something that happened in a session. `seq` rises strictly within it. */
+export interface SessionEvent {
+  seq: number
+  type: string
+  data: unknown
+  /** The agent that posted it; null for the service's own. */
+  agentId: string | null
+  createdAt: number
 }
 
-/** What the status event of an end says beside the reason. */
-export interface EndNote {
-  agentId?: string
-  detail?: string
-  result?: Record<string, unknown>
+export interface IdempotencyKey {
+  agentId: string
+  key: string
+  /** SHA-256 of the request, hex. */
+  payloadHash: string
 }
 
-export interface WebhookFact {
-  eventId: string
-  receivedAt: number
-  /** Which sessions the fact is about; a finished room concerns all with a presence in it. */
-  about: { sessionId: string } | { room: string } | null
-  fact: Fact | null
+/** The event that an Idempotency-Key stored, and the request that it stood for. */
+export interface Answered {
+  payloadHash: string
+  event: SessionEvent
 }
 
-/** Sessions and the facts about them. Every method is atomic; a changed status is stored as event `session.status`. */
+/** A session as a decision leaves it. */
+export interface Changed extends Known {
+  before: Known
+  /** Its new events. */
+  events: readonly SessionEvent[]
+  /** Stored with the last of these events. */
+  key?: IdempotencyKey | null
+}
+
+export interface Decision<T> {
+  /** What is to be saved. */
+  changed?: readonly Changed[]
+  /** A new session to be inserted; its room stays claimed. */
+  opened?: Session
+  result: T
+}
+
+/** Which sessions a decision is about: one, or all unfinished ones of a user or in a room, oldest first. */
+export type Which =
+  | { session: string; key?: IdempotencyKey | null }
+  /** As loaded before; loaded again only if it has changed since. */
+  | { known: Known; key?: IdempotencyKey | null }
+  | { unfinishedOf: string }
+  | { unfinishedIn: string }
+
+/** What is old enough to be deleted. */
+export interface Old {
+  /** Sessions that ended before then and that LiveKit confirmed to be out of their room, with all that is known of them. */
+  ended: number
+  /** The same for those that nobody joined. */
+  unused: number
+  /** Webhook ids received before then. */
+  webhooks: number
+  /** Idempotency keys stored before then; `steady`. */
+  keys: number
+}
+
+/** Sessions and what is known of them. It loads and saves; what changes is decided by the rules (`lifecycle.ts`). */
 export interface SessionStore {
-  /** Inserts a pending session and keeps its room claimed, within the limits. */
-  open(session: NewSession, limits: OpenLimits): Promise<Opened>
-  /** A new join token for a session that has not ended; null when it has. */
-  renew(id: string, renewal: Renewal): Promise<Session | null>
+  /**
+   * Loads the sessions, lets `decide` say what changes, and saves that, all in one transaction. `decide` is synchronous, has no
+   * effects, and may be called again with newer facts.
+   */
+  change<T>(which: Which, decide: (known: Known[]) => Decision<T>): Promise<T>
+  /** The same once for each webhook id; null for one that was received before. */
+  changeOnce<T>(
+    webhook: { id: string; receivedAt: number },
+    which: Which | null,
+    decide: (known: Known[]) => Decision<T>,
+  ): Promise<T | null>
   find(id: string): Promise<Session | null>
-  findWithFacts(id: string): Promise<{ session: Session; facts: SessionFacts } | null>
+  load(id: string, key?: IdempotencyKey | null): Promise<Known | null>
   /** The user's sessions, newest first, those before the given id. */
   listByUser(userId: string, limit: number, before?: string): Promise<Session[]>
-  /** Every session that has not ended, in that room if one is named. */
+  /** Every session that has not ended, in that room if one is named, oldest first. */
   listUnfinished(room?: string): Promise<Session[]>
-  /** Applies one fact; null for an unknown session. */
-  record(id: string, fact: Fact, rules: Rules): Promise<Change | null>
-  /** Ends it, once: null when unknown; `before` tells whether this call did it. */
-  end(id: string, reason: EndReason): Promise<Change | null>
-  /** Ends it as its agent asked, if the callback is admitted. */
-  endAsAgent(id: string, note: EndNote, rules: AdmissionRules): Promise<Change | Exclude<Admission, 'admitted'>>
-  /**
-   * Ends the user's oldest live sessions as `limit`, as many as there are too many beside this one that has just been joined:
-   * waiting ones may be joined although there are enough. Nothing when this one is not live any more.
-   */
-  endOverLimit(joined: Session, maxLive: number): Promise<Change[]>
-  /** The webhook's id and its change in one write; empty for a repeated id. */
-  recordWebhook(webhook: WebhookFact, rules: Rules): Promise<Change[]>
-  lastWebhookAt(): Promise<number | null>
-
   /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
   listToRemove(): Promise<Session[]>
-  /** Whether LiveKit lists no participant of it any more. */
-  markRemoved(id: string, isOut: boolean): Promise<void>
-  markDispatched(id: string, sid: string): Promise<void>
+  lastWebhookAt(): Promise<number | null>
+  /** Deletes at most `limit` rows of each kind; returns the most that it deleted of one. */
+  prune(old: Old, limit: number): Promise<number>
+}
+
+/** What happened in each session; written by `SessionStore.change`. */
+export interface EventStore {
+  /** Events after `after`, oldest first: at most `limit`, fewer where they are large, none only at the end. */
+  page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
+  /** The last `limit` events, oldest first; fewer where they are large. */
+  last(sessionId: string, limit: number): Promise<SessionEvent[]>
   /**
-   * Compare-and-swap: true for exactly one caller, which then recreates the dispatch of this unfinished session, when the
-   * last one is older than that.
+   * Calls back after an event of that session was stored, perhaps late, more often than needed or not at all: only a
+   * hint to read again by cursor. Returns how to stop it.
    */
-  claimRedispatch(id: string, olderThanMs: number): Promise<boolean>
-  /**
-   * Deletes sessions that ended before and that LiveKit confirmed to be out of their room, with all that is known of them;
-   * at most `limit` rows. Returns how many.
-   */
-  pruneEnded(endedBefore: number, limit: number): Promise<number>
-  /** The same for those that nobody joined. */
-  pruneUnused(endedBefore: number, limit: number): Promise<number>
-  /** Forgets webhook ids that were received, and rooms that finished (`steady`), before then: at most `limit` of each. Returns how many. */
-  prune(before: { webhooks: number; finishedRooms: number }, limit: number): Promise<number>
+  subscribe(sessionId: string, onAppended: () => void): () => void
 }

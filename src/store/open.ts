@@ -4,8 +4,7 @@ import type { KeyStore } from '../auth/key-store.ts'
 import type { UserStore } from '../auth/store.ts'
 import { type Clock, SYSTEM_TIME } from '../clock.ts'
 import type { RoomStore } from '../rooms/store.ts'
-import type { EventStore } from '../sessions/event-store.ts'
-import type { SessionStore } from '../sessions/store.ts'
+import type { EventStore, SessionStore } from '../sessions/store.ts'
 import { sqliteAgents } from './agents.ts'
 import { appendHints } from './append-hints.ts'
 import { sqliteAudit } from './audit.ts'
@@ -13,7 +12,6 @@ import { sqliteEvents } from './events.ts'
 import { groupCommit } from './group-commit.ts'
 import { sqliteKeys } from './keys.ts'
 import { sqliteRooms } from './rooms.ts'
-import { sessionFacts } from './session-facts.ts'
 import { sqliteSessions } from './sessions.ts'
 import { openSqlite } from './sqlite.ts'
 import { storedClock } from './stored-clock.ts'
@@ -42,15 +40,14 @@ export async function openStore(url: string, time = SYSTEM_TIME): Promise<Store>
   const { clock, save } = storedClock(db, time)
   const { write, flush } = groupCommit(raw, save)
   const hints = appendHints()
-  const facts = sessionFacts(db, hints, clock)
   return {
     clock,
     users: sqliteUsers(db, write),
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
     rooms: sqliteRooms(db, write),
-    sessions: sqliteSessions(db, write, facts, clock),
-    events: sqliteEvents(db, write, hints, facts, clock),
+    sessions: sqliteSessions(db, write, hints, clock),
+    events: sqliteEvents(db, hints),
     audit: sqliteAudit(db, write),
     saveClock: () => write(() => {}),
     async close() {

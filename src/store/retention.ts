@@ -1,10 +1,10 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
-import { auditEntries, events, idempotencyKeys, presences, sessions } from './schema.ts'
+import { auditEntries, events, finishedRooms, idempotencyKeys, presences, sessions } from './schema.ts'
 import type { Db } from './sqlite.ts'
 
 /** What a session has many of; a cascade would delete all of it in one long write. */
-const PARTS = [events, auditEntries, idempotencyKeys, presences]
+const PARTS = [events, auditEntries, idempotencyKeys, presences, finishedRooms]
 
 /** Ended sessions that are out of their room, oldest first. */
 export const oldSessions = (endedBefore: number): SQL =>

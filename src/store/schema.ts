@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import { END_REASONS, STATUSES } from '../sessions/lifecycle.ts'
+import { END_REASONS, STATUSES } from '../sessions/store.ts'
 
 // Times are integers, milliseconds. Ids are text made by us. JSON is text.
 // Which of the clock's times a column holds (clock.ts) follows from its use: `now` where people read it, `latest` where it
@@ -139,6 +139,8 @@ export const sessions = sqliteTable(
     /** When LiveKit confirmed that nobody of this ended session is in the room. */
     removedAt: integer('removed_at'),
     lastSeq: integer('last_seq').notNull().default(0),
+    /** Rises with every change, so that a decision on older facts is noticed. */
+    version: integer().notNull().default(0),
   },
   (t) => [
     index('sessions_user').on(t.userId, t.id),
@@ -174,14 +176,17 @@ export const presences = sqliteTable(
   (t) => [primaryKey({ columns: [t.sessionId, t.sid] })],
 )
 
-/** Room sids that LiveKit has finished: nobody is in them, whatever arrives later. */
+/** Room sids of a session that LiveKit has finished: no participant is in them, whatever arrives later. */
 export const finishedRooms = sqliteTable(
   'finished_rooms',
   {
-    roomSid: text('room_sid').primaryKey(),
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    roomSid: text('room_sid').notNull(),
     finishedAt: integer('finished_at').notNull(),
   },
-  (t) => [index('finished_rooms_at').on(t.finishedAt)],
+  (t) => [primaryKey({ columns: [t.sessionId, t.roomSid] })],
 )
 
 export const events = sqliteTable(

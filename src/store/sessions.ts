@@ -1,21 +1,58 @@
 import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { Clock } from '../clock.ts'
-import type { Opened, SessionStore } from '../sessions/store.ts'
+import type {
+  Changed,
+  Decision,
+  IdempotencyKey,
+  Known,
+  Presence,
+  Session,
+  SessionFacts,
+  SessionStore,
+  Which,
+} from '../sessions/store.ts'
+import type { AppendHints } from './append-hints.ts'
+import { eventColumns, toEvent } from './events.ts'
 import type { Write } from './group-commit.ts'
 import { reading } from './reading.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
-import { rooms, sessions, webhookEvents } from './schema.ts'
-import { sessionColumns as columns, type SessionFactsTable } from './session-facts.ts'
-import { type Db, param } from './sqlite.ts'
+import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
+import { type Db, param, values } from './sqlite.ts'
 
-/** Sessions in SQLite. The rules are `lifecycle.ts`; here they are only loaded, applied and saved in one transaction. */
-export function sqliteSessions(db: Db, write: Write, facts: SessionFactsTable, clock: Clock): SessionStore {
+const columns = {
+  id: sessions.id,
+  userId: sessions.userId,
+  room: sessions.room,
+  status: sessions.status,
+  createdAt: sessions.createdAt,
+  tokenExpiresAt: sessions.tokenExpiresAt,
+  endedAt: sessions.endedAt,
+  endReason: sessions.endReason,
+  agentName: sessions.agentName,
+  agentData: sessions.agentData,
+  dispatchedSid: sessions.dispatchedSid,
+  dispatchedAt: sessions.dispatchedAt,
+  removedAt: sessions.removedAt,
+  lastSeq: sessions.lastSeq,
+  version: sessions.version,
+}
+
+const presenceColumns = {
+  sid: presences.sid,
+  roomSid: presences.roomSid,
+  joinedAt: presences.joinedAt,
+  seenAt: presences.seenAt,
+  confirmedAt: presences.confirmedAt,
+  leftAt: presences.leftAt,
+  leftReason: presences.leftReason,
+  misses: presences.misses,
+  missedAt: presences.missedAt,
+}
+
+/** Sessions in SQLite: loaded and saved, without a rule. */
+export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: Clock): SessionStore {
+  const { load, loadAll, save, insertSession, find, unfinishedIn } = statements(db, hints, clock)
   const unfinished = isNull(sessions.endedAt)
-  const find = db
-    .select(columns)
-    .from(sessions)
-    .where(eq(sessions.id, param('id')))
-    .prepare()
   const ofUser = eq(sessions.userId, param('userId'))
   const limited = param('limit')
   const newest = db.select(columns).from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
@@ -27,55 +64,11 @@ export function sqliteSessions(db: Db, write: Write, facts: SessionFactsTable, c
     .limit(limited)
     .prepare()
   const allUnfinished = db.select(columns).from(sessions).where(unfinished).orderBy(asc(sessions.id)).prepare()
-  const unfinishedIn = db
-    .select(columns)
-    .from(sessions)
-    .where(and(unfinished, eq(sessions.room, param('room'))))
-    .prepare()
-  const unfinishedOf = db
-    .select({ id: sessions.id, status: sessions.status })
-    .from(sessions)
-    .where(and(ofUser, unfinished))
-    .orderBy(asc(sessions.id))
-    .prepare()
   const toRemove = db
     .select(columns)
     .from(sessions)
     .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
     .orderBy(asc(sessions.endedAt))
-    .prepare()
-  const keepRoom = db
-    .insert(rooms)
-    .values({
-      name: param('room'),
-      ownerId: param('userId'),
-      claimedAt: param('createdAt'),
-      usedAt: param('createdAt'),
-    })
-    .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
-    .prepare()
-  const insert = db
-    .insert(sessions)
-    .values({
-      id: param('id'),
-      userId: param('userId'),
-      room: param('room'),
-      status: 'pending',
-      createdAt: param('createdAt'),
-      tokenExpiresAt: param('tokenExpiresAt'),
-      agentName: param('agentName'),
-      agentData: param('agentData'),
-    })
-    .prepare()
-  const renew = db
-    .update(sessions)
-    .set({
-      tokenExpiresAt: sql`max(${sessions.tokenExpiresAt}, ${param('tokenExpiresAt')})`,
-      agentName: sql`coalesce(${param('agentName')}, ${sessions.agentName})`,
-      agentData: sql`case when ${param('agentName')} is null then ${sessions.agentData} else ${param('agentData')} end`,
-    })
-    .where(and(eq(sessions.id, param('id')), unfinished))
-    .returning(columns)
     .prepare()
   const insertWebhook = db
     .insert(webhookEvents)
@@ -87,97 +80,200 @@ export function sqliteSessions(db: Db, write: Write, facts: SessionFactsTable, c
     .select({ at: sql<number | null>`max(${webhookEvents.receivedAt})` })
     .from(webhookEvents)
     .prepare()
-  const listUnfinishedIn = (room: string) => unfinishedIn.all({ room })
+
+  /** Saves what a decision changes; false when it was made on facts that have changed since. */
+  function carryOut<T>({ changed = [], opened }: Decision<T>): boolean {
+    if (opened) insertSession(opened)
+    return changed.every(save)
+  }
+
+  function changeIn<T>(which: Which, decide: (known: Known[]) => Decision<T>): T {
+    if ('known' in which) {
+      const decision = decide([which.known])
+      if (decision.changed && carryOut(decision)) return decision.result
+    }
+    const decision = decide(loadAll(which))
+    if (!carryOut(decision)) throw new Error('A session changed within the transaction that had loaded it')
+    return decision.result
+  }
 
   return {
+    change: (which, decide) => write(() => changeIn(which, decide)),
+    changeOnce: (webhook, which, decide) =>
+      write(() => {
+        if (!insertWebhook.get({ ...webhook })) return null
+        return which === null ? decide([]).result : changeIn(which, decide)
+      }),
     find: (id) => reading(() => find.get({ id }) ?? null),
-    findWithFacts: (id) => reading(() => facts.load(id)),
+    load: (id, key) => reading(() => load(id, key)),
     listByUser: (userId, limit, before) =>
       reading(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
-    listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : listUnfinishedIn(room))),
+    listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : unfinishedIn.all({ room }))),
     listToRemove: () => reading(() => toRemove.all()),
     lastWebhookAt: () => reading(() => newestWebhook.get()?.at ?? null),
-
-    open: (session, limits) =>
-      write((): Opened => {
-        const mine = unfinishedOf.all({ userId: session.userId })
-        const pending = mine.filter(({ status }) => status === 'pending')
-        if (mine.length - pending.length >= limits.maxSessions) return 'too_many'
-        const excess = pending.slice(0, Math.max(0, pending.length - limits.maxPending + 1))
-        for (const { id } of excess) {
-          const known = facts.load(id)
-          if (known) facts.apply(known, { kind: 'end', reason: 'superseded', at: clock.steady() })
-        }
-        keepRoom.run({ ...session })
-        insert.run({ ...session })
-        return 'opened'
-      }),
-    renew: (id, { tokenExpiresAt, agent }) =>
+    prune: (old, limit) =>
       write(() => {
-        const params = { id, tokenExpiresAt, agentName: agent?.name ?? null, agentData: agent?.data ?? null }
-        return renew.get(params) ?? null
-      }),
-    record: (id, fact, rules) =>
-      write(() => {
-        const known = facts.load(id)
-        return known && facts.apply(known, fact, rules)
-      }),
-    end: (id, reason) =>
-      write(() => {
-        const known = facts.load(id)
-        return known && facts.apply(known, { kind: 'end', reason, at: clock.steady() })
-      }),
-    endAsAgent: (id, note, rules) =>
-      write(() => {
-        const known = facts.load(id)
-        if (!known || known.facts.end) return 'ended'
-        const admission = facts.admission(known, rules)
-        if (admission !== 'admitted') return admission
-        return facts.apply(known, { kind: 'end', reason: 'agent', at: clock.steady() }, undefined, note)
-      }),
-    endOverLimit: ({ id, userId }, maxLive) =>
-      write(() => {
-        const live = unfinishedOf.all({ userId }).filter(({ status }) => status === 'live')
-        if (!live.some((other) => other.id === id)) return []
-        const tooMany = live.filter((other) => other.id !== id).slice(0, Math.max(0, live.length - maxLive))
-        return tooMany.flatMap((other) => {
-          const known = facts.load(other.id)
-          return known ? facts.apply(known, { kind: 'end', reason: 'limit', at: clock.steady() }) : []
-        })
-      }),
-    recordWebhook: ({ eventId, receivedAt, about, fact }, rules) =>
-      write(() => {
-        if (!insertWebhook.get({ id: eventId, receivedAt }) || !about || !fact) return []
-        if (fact.kind === 'room_finished') facts.finishRoom(fact.roomSid, fact.at)
-        const ids = 'room' in about ? listUnfinishedIn(about.room).map(({ id }) => id) : [about.sessionId]
-        return ids.flatMap((id) => {
-          const known = facts.load(id)
-          return known ? facts.apply(known, fact, rules) : []
-        })
-      }),
-    markRemoved: (id, isOut) =>
-      write(() => {
-        const removedAt = isOut ? clock.now() : null
-        db.update(sessions).set({ removedAt }).where(eq(sessions.id, id)).run()
-      }),
-    markDispatched: (id, sid) =>
-      write(() => {
-        db.update(sessions).set({ dispatchedSid: sid, dispatchedAt: clock.steady() }).where(eq(sessions.id, id)).run()
-      }),
-    claimRedispatch: (id, olderThanMs) =>
-      write(() => {
-        const at = clock.steady()
-        const due = and(eq(sessions.id, id), unfinished, lt(sessions.dispatchedAt, at - olderThanMs))
-        return db.update(sessions).set({ dispatchedAt: at }).where(due).run().changes === 1
-      }),
-    pruneEnded: (endedBefore, limit) => write(() => pruneSessions(db, oldSessions(endedBefore), limit)),
-    pruneUnused: (endedBefore, limit) => write(() => pruneSessions(db, unusedSessions(endedBefore), limit)),
-    prune: (before, limit) =>
-      write(() => {
-        const oldWebhooks = sql`select id from webhook_events where received_at < ${before.webhooks} limit ${limit}`
-        const oldRooms = sql`select room_sid from finished_rooms where finished_at < ${before.finishedRooms} limit ${limit}`
-        const webhooks = db.run(sql`delete from webhook_events where id in (${oldWebhooks})`)
-        return webhooks.changes + db.run(sql`delete from finished_rooms where room_sid in (${oldRooms})`).changes
+        const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`
+        const keys = sql`select rowid from idempotency_keys where created_at < ${old.keys} limit ${limit}`
+        return Math.max(
+          db.run(sql`delete from webhook_events where id in (${webhooks})`).changes,
+          db.run(sql`delete from idempotency_keys where rowid in (${keys})`).changes,
+          pruneSessions(db, unusedSessions(old.unused), limit),
+          pruneSessions(db, oldSessions(old.ended), limit),
+        )
       }),
   }
+}
+
+/** How a session with all that is known of it is loaded and saved. Synchronous: callers hold the transaction. */
+function statements(db: Db, hints: AppendHints, clock: Clock) {
+  const byId = eq(sessions.id, param('id'))
+  const unfinished = isNull(sessions.endedAt)
+  const find = db.select(columns).from(sessions).where(byId).prepare()
+  const unfinishedOf = db
+    .select(columns)
+    .from(sessions)
+    .where(and(eq(sessions.userId, param('userId')), unfinished))
+    .orderBy(asc(sessions.id))
+    .prepare()
+  const unfinishedIn = db
+    .select(columns)
+    .from(sessions)
+    .where(and(unfinished, eq(sessions.room, param('room'))))
+    .orderBy(asc(sessions.id))
+    .prepare()
+  const presencesOf = db
+    .select(presenceColumns)
+    .from(presences)
+    .where(eq(presences.sessionId, param('id')))
+    .prepare()
+  const finishedRoomsOf = db
+    .select({ roomSid: finishedRooms.roomSid, finishedAt: finishedRooms.finishedAt })
+    .from(finishedRooms)
+    .where(eq(finishedRooms.sessionId, param('id')))
+    .prepare()
+  const findAnswered = db
+    .select({ payloadHash: idempotencyKeys.payloadHash, event: eventColumns })
+    .from(idempotencyKeys)
+    .innerJoin(events, and(eq(events.sessionId, idempotencyKeys.sessionId), eq(events.seq, idempotencyKeys.seq)))
+    .where(
+      and(
+        eq(idempotencyKeys.agentId, param('agentId')),
+        eq(idempotencyKeys.sessionId, param('id')),
+        eq(idempotencyKeys.key, param('key')),
+      ),
+    )
+    .prepare()
+
+  const keepRoom = db
+    .insert(rooms)
+    .values({
+      name: param('room'),
+      ownerId: param('userId'),
+      claimedAt: param('createdAt'),
+      usedAt: param('createdAt'),
+    })
+    .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
+    .prepare()
+  const insert = db.insert(sessions).values(values(columns)).prepare()
+  const update = db
+    .update(sessions)
+    .set({ ...values(columns), version: sql`${sessions.version} + 1` })
+    .where(and(byId, eq(sessions.version, param('loadedVersion'))))
+    .prepare()
+  const savePresence = db
+    .insert(presences)
+    .values({ sessionId: param('sessionId'), ...values(presenceColumns) })
+    .onConflictDoUpdate({ target: [presences.sessionId, presences.sid], set: values(presenceColumns) })
+    .prepare()
+  const forgetPresence = db
+    .delete(presences)
+    .where(and(eq(presences.sessionId, param('sessionId')), eq(presences.sid, param('sid'))))
+    .prepare()
+  const saveFinishedRoom = db
+    .insert(finishedRooms)
+    .values({ sessionId: param('sessionId'), roomSid: param('roomSid'), finishedAt: param('at') })
+    .onConflictDoUpdate({
+      target: [finishedRooms.sessionId, finishedRooms.roomSid],
+      set: { finishedAt: sql`excluded.finished_at` },
+    })
+    .prepare()
+  const forgetFinishedRoom = db
+    .delete(finishedRooms)
+    .where(and(eq(finishedRooms.sessionId, param('sessionId')), eq(finishedRooms.roomSid, param('roomSid'))))
+    .prepare()
+  const insertEvent = db
+    .insert(events)
+    .values({ sessionId: param('sessionId'), ...values(eventColumns) })
+    .prepare()
+  const insertKey = db
+    .insert(idempotencyKeys)
+    .values({
+      agentId: param('agentId'),
+      sessionId: param('sessionId'),
+      key: param('key'),
+      payloadHash: param('payloadHash'),
+      seq: param('seq'),
+      createdAt: param('createdAt'),
+    })
+    .prepare()
+
+  function knownOf(session: Session, key?: IdempotencyKey | null): Known {
+    const { id } = session
+    const found = key ? findAnswered.get({ id, agentId: key.agentId, key: key.key }) : undefined
+    return {
+      session,
+      facts: {
+        tokenExpiresAt: session.tokenExpiresAt,
+        end: session.endReason,
+        presences: presencesOf.all({ id }),
+        finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
+      },
+      answered: found ? { payloadHash: found.payloadHash, event: toEvent(found.event) } : null,
+    }
+  }
+
+  function load(id: string, key?: IdempotencyKey | null): Known | null {
+    const session = find.get({ id })
+    return session ? knownOf(session, key) : null
+  }
+
+  function loadAll(which: Which): Known[] {
+    if ('unfinishedOf' in which) return unfinishedOf.all({ userId: which.unfinishedOf }).map((one) => knownOf(one))
+    if ('unfinishedIn' in which) return unfinishedIn.all({ room: which.unfinishedIn }).map((one) => knownOf(one))
+    const known = load('known' in which ? which.known.session.id : which.session, which.key)
+    return known ? [known] : []
+  }
+
+  /** False when the session has changed since it was loaded. */
+  function save({ before, session, facts, events: added, key }: Changed): boolean {
+    const sessionId = session.id
+    if (update.run({ ...session, loadedVersion: before.session.version }).changes === 0) return false
+    savePresences(sessionId, before.facts, facts)
+    for (const event of added) insertEvent.run({ ...event, sessionId, data: JSON.stringify(event.data) })
+    if (added.length > 0) hints.appended(sessionId)
+    if (key) insertKey.run({ ...key, sessionId, seq: session.lastSeq, createdAt: clock.steady() })
+    return true
+  }
+
+  function savePresences(sessionId: string, before: SessionFacts, after: SessionFacts): void {
+    if (before === after) return
+    const known = new Set<Presence>(before.presences)
+    const kept = new Set(after.presences.map(({ sid }) => sid))
+    for (const presence of after.presences) if (!known.has(presence)) savePresence.run({ ...presence, sessionId })
+    for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId, sid })
+    for (const [roomSid, at] of after.finishedRooms) {
+      if (before.finishedRooms.get(roomSid) !== at) saveFinishedRoom.run({ sessionId, roomSid, at })
+    }
+    for (const roomSid of before.finishedRooms.keys()) {
+      if (!after.finishedRooms.has(roomSid)) forgetFinishedRoom.run({ sessionId, roomSid })
+    }
+  }
+
+  function insertSession(session: Session): void {
+    keepRoom.run({ ...session })
+    insert.run({ ...session })
+  }
+
+  return { load, loadAll, save, insertSession, find, unfinishedIn }
 }

@@ -2,7 +2,7 @@ import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
@@ -17,6 +17,10 @@ export interface SqliteFile {
 
 /** A named value of a prepared statement. */
 export const param = (name: string) => sql.placeholder(name)
+
+/** Each of these columns with the value of its name. */
+export const values = <T extends object>(columns: T) =>
+  Object.fromEntries(Object.keys(columns).map((name) => [name, sql`${param(name)}`])) as { [K in keyof T]: SQL }
 
 const MIGRATIONS = fileURLToPath(new URL('../../drizzle', import.meta.url))
 

@@ -7,18 +7,16 @@ import { newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
 import type { Rooms } from '../rooms/rooms.ts'
 import { jobMetadata } from '../sessions/dispatch.ts'
-import type { FollowUp } from '../sessions/follow-up.ts'
-import type { Rules } from '../sessions/lifecycle.ts'
+import type { Sessions } from '../sessions/sessions.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import type { JoinRequest } from './request.ts'
 
 export interface MintDeps {
   users: UserStore
   agents: AgentStore
-  sessions: SessionStore
+  sessions: Sessions
+  store: SessionStore
   rooms: Rooms
-  rules: Rules
-  followUp: FollowUp
   mintJoinToken: MintJoinToken
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
   clock: Clock
@@ -37,21 +35,8 @@ interface Dispatched {
   data: string | null
 }
 
-/** Clients mint on mount and again on hang-up, so a few unused sessions per user are normal. */
-const MAX_PENDING = 10
-
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function joinTokens({
-  users,
-  agents,
-  sessions,
-  rooms,
-  rules,
-  followUp,
-  mintJoinToken,
-  config,
-  clock,
-}: MintDeps) {
+export function joinTokens({ users, agents, sessions, store, rooms, mintJoinToken, config, clock }: MintDeps) {
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
@@ -109,8 +94,7 @@ export function joinTokens({
       agentName: agent?.name ?? null,
       agentData: agent?.data ?? null,
     }
-    const opened = await sessions.open(session, { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING })
-    if (opened === 'too_many') {
+    if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
       throw new AppError(
         'too_many_sessions',
@@ -121,15 +105,14 @@ export function joinTokens({
   }
 
   async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
-    const known = await sessions.find(id)
+    const known = await store.find(id)
     if (!known || known.userId !== userId) {
       throw AppError.field('session_not_found', 'session_id', 'There is no such session of yours.')
     }
     if (request.room !== undefined && request.room !== known.room) {
       throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
     }
-    const change = await sessions.record(id, { kind: 'clock', at: clock.steady() }, rules)
-    if (change) followUp(change)
+    await sessions.observe(id, { kind: 'clock', at: clock.steady() })
     if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
     const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
@@ -150,7 +133,7 @@ export function joinTokens({
     if (identity !== undefined && identity !== agentId) {
       throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
     }
-    if ((await sessions.listUnfinished(room)).length === 0) {
+    if ((await store.listUnfinished(room)).length === 0) {
       throw AppError.field('room_not_found', 'room', `There is no session under way in the room ${room}.`)
     }
     const minted = await mintJoinToken({ identity: agentId, room, name: name ?? agentId, kind: 'agent' })

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
+import { directSessions } from '../direct-sessions.ts'
 import { history, SESSIONS } from './history.ts'
 import { restartable } from './restartable.ts'
 import { runHistory } from './run-history.ts'
@@ -22,9 +23,10 @@ test(`${HISTORIES} random histories end in LiveKit's truth, and no callback is a
       await runHistory(service, one)
       // The next history begins with nobody there.
       const { store } = service.app()
-      for (const { id } of await store.sessions.listUnfinished()) {
-        await store.sessions.end(id, 'user')
-        await store.sessions.markRemoved(id, true)
+      const sessions = directSessions(store)
+      for (const session of await store.sessions.listUnfinished()) {
+        await sessions.end(session.id, 'user')
+        await sessions.removal.markRemoved(session, true)
       }
       service.sfu.rooms.clear()
     }),

@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { directSessions } from '../direct-sessions.ts'
 import { postWebhook } from '../sfu.ts'
 import { post } from '../support.ts'
 import type { History, Op } from './history.ts'
@@ -159,7 +160,7 @@ export async function runHistory(service: Restartable, history: History): Promis
     const body = { userId: user.id, sessionId: session.id }
     const { store } = service.app()
     const answer = path
-      ? await store.sessions.end(session.id, 'user')
+      ? await directSessions(store).end(session.id, 'user')
       : await post(service.app().app, '/agent/session/end', body, agent)
     await service.app().background.idle()
     if (!(answer instanceof Response) || answer.status === 200) session.ended = true

@@ -1,0 +1,135 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
+import { AppError } from '../errors.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import { singleFlight } from '../single-flight.ts'
+import { answerFor } from './evidence.ts'
+import { type Answer, apply, isConfirmed, openPresences, type Rules } from './lifecycle.ts'
+import type { Sessions } from './sessions.ts'
+import type { Known, SessionFacts, SessionStore } from './store.ts'
+
+/** Three outcomes, never two: not knowing is neither live nor absent. */
+export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
+
+export interface LivenessDeps {
+  sessions: Sessions
+  store: SessionStore
+  livekit: LiveKit
+  rules: Rules
+  /** How long LiveKit's confirmation counts. */
+  livenessMs: number
+  clock: Clock
+}
+
+/** The answer, and what is known of the session with it. */
+export interface Looked {
+  liveness: Liveness
+  known: Known
+}
+
+interface Asked extends Looked {
+  /** `steady`. */
+  askedAt: number
+}
+
+/** Whether the session's user is in its room now, by LiveKit's own word. */
+export type LivenessCheck = (known: Known) => Promise<Looked>
+
+/** How long a negative answer is reused. */
+const NEGATIVE_MS = 1000
+/** A "not there" this soon after a join may be LiveKit's store lagging behind: it is asked again. */
+const FRESH_JOIN_MS = 10_000
+const RETRY_PAUSES_MS = [100, 250, 500]
+/** No further question is begun this long after the first one. */
+const QUESTION_BUDGET_MS = 2000
+/** Questions under way at once, over all sessions. */
+const MAX_QUESTIONS = 128
+
+export function livenessCheck({ sessions, store, livekit, rules, livenessMs, clock }: LivenessDeps): LivenessCheck {
+  const oncePerSession = singleFlight<Asked>()
+  const negatives = new Map<string, Asked>()
+  let questions = 0
+
+  return async function check(known) {
+    const { id } = known.session
+    if (known.facts.end) return { liveness: 'ended', known }
+    const tick = { kind: 'clock', at: clock.steady() } as const
+    if (apply(known.facts, tick, rules).end) {
+      return { liveness: 'ended', known: (await sessions.observe(id, tick)) ?? known }
+    }
+    if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return { liveness: 'live', known }
+    const negative = negatives.get(id)
+    if (negative && stillHolds(negative, known.facts)) return { liveness: negative.liveness, known }
+    return oncePerSession(id, () => ask(known))
+  }
+
+  function stillHolds({ askedAt }: Asked, facts: SessionFacts): boolean {
+    const joinedSince = openPresences(facts).some(({ seenAt }) => seenAt !== null && seenAt >= askedAt)
+    return isRecent(askedAt) && !joinedSince
+  }
+
+  function isRecent(askedAt: number): boolean {
+    return clock.steady() - askedAt < NEGATIVE_MS
+  }
+
+  async function ask(known: Known): Promise<Asked> {
+    if (questions >= MAX_QUESTIONS) return unknown(known)
+    questions++
+    try {
+      return await askUntilConsistent(known)
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'livekit_unavailable') return unknown(known)
+      throw error
+    } finally {
+      questions--
+    }
+  }
+
+  function unknown(known: Known): Asked {
+    return { liveness: 'unknown', known, askedAt: clock.steady() }
+  }
+
+  async function askUntilConsistent(known: Known): Promise<Asked> {
+    const { session } = known
+    const startedAt = performance.now()
+    for (const pause of [...RETRY_PAUSES_MS, null]) {
+      const askedAt = clock.steady()
+      const participant = await livekit.getParticipant(session.room, session.userId)
+      // Read after the answer: a webhook may have told meanwhile why the user is not there.
+      const facts = participant ? null : (await store.load(session.id))?.facts
+      if (!facts || !isFreshlyJoined(facts, askedAt)) {
+        const answer = answerFor(session, participant ? [participant] : [], askedAt)
+        const changed = await sessions.observe(session.id, answer)
+        return remember(session.id, { liveness: livenessOf(changed, answer), known: changed ?? known, askedAt })
+      }
+      if (pause === null || performance.now() - startedAt + pause > QUESTION_BUDGET_MS) break
+      await delay(pause)
+    }
+    return unknown(known)
+  }
+
+  function livenessOf(known: Known | null, { present }: Answer): Liveness {
+    if (!known || known.facts.end) return 'ended'
+    if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return 'live'
+    // An answer is as old as its question: "there" that took longer than it counts does not say who is there now.
+    const wasThere = openPresences(known.facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
+    return wasThere ? 'unknown' : 'absent'
+  }
+
+  function remember(id: string, asked: Asked): Asked {
+    negatives.delete(id)
+    if (asked.liveness === 'absent') {
+      // Oldest first, so the expired ones are at the front.
+      for (const [old, { askedAt }] of negatives) {
+        if (isRecent(askedAt)) break
+        negatives.delete(old)
+      }
+      negatives.set(id, asked)
+    }
+    return asked
+  }
+}
+
+/** A join that a webhook told of just now, and that LiveKit was not asked about yet. */
+const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>
+  openPresences(facts).some((p) => p.confirmedAt === null && p.joinedAt !== null && at - p.joinedAt < FRESH_JOIN_MS)

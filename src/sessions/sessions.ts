@@ -1,0 +1,182 @@
+import type { Background } from '../background.ts'
+import type { Clock } from '../clock.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import { type Dispatcher, dispatcher } from './dispatch.ts'
+import {
+  beyondLimit,
+  differs,
+  type EndNote,
+  type Fact,
+  makingWay,
+  observe,
+  openPresences,
+  type Refusal,
+  type Renewal,
+  type Report,
+  type Rules,
+  refusalOf,
+  renewed,
+  replayOf,
+  reported,
+  type SessionLimits,
+} from './lifecycle.ts'
+import { type Removal, removal } from './removal.ts'
+import type { Changed, EndReason, Known, Session, SessionEvent, SessionStore, Which } from './store.ts'
+
+export interface SessionsDeps {
+  store: SessionStore
+  livekit: LiveKit
+  background: Background
+  clock: Clock
+  rules: Rules
+  limits: SessionLimits
+}
+
+/** A session as it is minted. */
+export type NewSession = Pick<
+  Session,
+  'id' | 'userId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
+>
+
+/** What a callback asks for, in milliseconds; it is checked again in the transaction that writes. */
+export interface AdmissionRules {
+  /** How long a confirmation counts. */
+  livenessMs: number
+  /** How long after the user left the callback may still come; 0 for not at all. */
+  wrapUpMs: number
+}
+
+/**
+ * What happens to sessions. Each verb decides by the rules, commits, and then carries out in LiveKit what the change asks
+ * for, in the background: removing participants, dispatching agents, ending what is beyond a limit.
+ */
+export interface Sessions {
+  /** False when the user has too many sessions. */
+  open(session: NewSession): Promise<boolean>
+  /** A new join token for a session that has not ended; null when it has, or is unknown. */
+  renew(id: string, renewal: Renewal): Promise<Session | null>
+  /** Takes one fact into account; null for an unknown session. */
+  observe(id: string, fact: Fact): Promise<Changed | null>
+  /** Takes a webhook's fact into account, once for each webhook id, for one session or all unfinished ones in a room. */
+  receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<void>
+  /** Ends it, once; null for an unknown session. */
+  end(id: string, reason: EndReason): Promise<Session | null>
+  /** Ends it as its agent asked, if the callback is admitted. */
+  endAsAgent(known: Known, note: EndNote, rules: AdmissionRules): Promise<Session | Refusal>
+  /** Stores an agent's event, or gives the one that its key stored before, if the callback is admitted. */
+  report(known: Known, report: Report, rules: AdmissionRules): Promise<SessionEvent | Refusal | 'key_reused'>
+  dispatcher: Dispatcher
+  removal: Removal
+}
+
+export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
+  const agents = dispatcher({ store, livekit, clock })
+  const participants = removal({ store, livekit, clock })
+
+  const ended = (known: Known, reason: EndReason, note?: EndNote) =>
+    observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)
+
+  /** What a committed change asks for; nothing waits for it. */
+  function followUp({ session, facts, before }: Changed): void {
+    if (session.status === 'ended') {
+      const isNew = before.session.status !== 'ended'
+      if (isNew && session.removedAt === null) background.run('remove', () => participants.remove(session))
+      return
+    }
+    if (session.status === 'live' && before.session.status !== 'live') background.run('limit', () => endBeyond(session))
+    const newest = openPresences(facts).sort((a, b) => (b.joinedAt ?? 0) - (a.joinedAt ?? 0))[0]
+    if (newest && session.agentName !== null && session.dispatchedSid !== newest.sid) {
+      background.run('dispatch', () => agents.ensure(session, newest.sid))
+    }
+  }
+
+  /** Sessions that wait to be joined may be joined although there are enough. */
+  async function endBeyond({ id, userId }: Session): Promise<void> {
+    const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
+      const changed = beyondLimit(unfinished, id, limits).map((known) => ended(known, 'limit'))
+      return { changed, result: changed }
+    })
+    changed.forEach(followUp)
+  }
+
+  /** Decides about one session, then follows up. */
+  async function changeOne(id: string, decide: (known: Known) => Changed): Promise<Changed | null> {
+    const changed = await store.change({ session: id }, ([known]) => {
+      if (!known) return { result: null }
+      const changed = decide(known)
+      return { changed: [changed].filter(differs), result: changed }
+    })
+    if (changed) followUp(changed)
+    return changed
+  }
+
+  const admissible = ({ livenessMs, wrapUpMs }: AdmissionRules) => ({
+    confirmedSince: clock.freshSince(livenessMs),
+    leftSince: wrapUpMs > 0 ? clock.steady() - wrapUpMs : null,
+  })
+
+  return {
+    dispatcher: agents,
+    removal: participants,
+    open: (session) =>
+      store.change({ unfinishedOf: session.userId }, (unfinished) => {
+        const superseded = makingWay(unfinished, limits)
+        if (!superseded) return { result: false }
+        return {
+          changed: superseded.map((known) => ended(known, 'superseded')),
+          opened: opening(session),
+          result: true,
+        }
+      }),
+    renew: (id, renewal) =>
+      store.change({ session: id }, ([known]) => {
+        if (!known || known.facts.end) return { result: null }
+        const changed = renewed(known, renewal)
+        return { changed: [changed], result: changed.session }
+      }),
+    observe: (id, fact) => changeOne(id, (known) => observe(known, fact, rules, clock.now())),
+    async receive(webhook, which, fact) {
+      const changed = await store.changeOnce(webhook, which, (known) => {
+        const changed = fact ? known.map((one) => observe(one, fact, rules, clock.now())) : []
+        return { changed: changed.filter(differs), result: changed }
+      })
+      changed?.forEach(followUp)
+    },
+    end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
+    async endAsAgent(known, note, asked) {
+      const outcome = await store.change({ known }, ([now]): { changed?: Changed[]; result: Changed | Refusal } => {
+        if (!now || now.facts.end) return { result: 'ended' }
+        const refusal = refusalOf(now, admissible(asked))
+        if (refusal) return { result: refusal }
+        const changed = ended(now, 'agent', note)
+        return { changed: [changed], result: changed }
+      })
+      if (typeof outcome === 'string') return outcome
+      followUp(outcome)
+      return outcome.session
+    },
+    report: (known, report, asked) =>
+      store.change<SessionEvent | Refusal | 'key_reused'>({ known, key: report.key }, ([now]) => {
+        if (!now) return { result: 'ended' }
+        // Two requests with one key may both have found no answer yet: the second one sees the first one's here.
+        const replay = replayOf(now, report.key)
+        if (replay) return { result: replay }
+        const refusal = refusalOf(now, admissible(asked))
+        if (refusal) return { result: refusal }
+        const changed = reported(now, report, clock.now())
+        return { changed: [changed], result: changed.events[0] as SessionEvent }
+      }),
+  }
+}
+
+const opening = (session: NewSession): Session => ({
+  ...session,
+  status: 'pending',
+  endedAt: null,
+  endReason: null,
+  dispatchedSid: null,
+  dispatchedAt: null,
+  removedAt: null,
+  lastSeq: 0,
+  version: 0,
+})

@@ -1,0 +1,20 @@
+import { createSessions, type SessionsDeps } from '../src/sessions/sessions.ts'
+import type { Store } from '../src/store/open.ts'
+
+export const RULES = { reconnectMs: 60_000, maxSessionMs: 60_000_000 }
+export const NO_LIMITS = { maxSessions: 1_000_000, maxPending: 1_000_000 }
+/** A callback for whoever has been confirmed by this process. */
+export const ADMISSION = { livenessMs: 60 * 60_000, wrapUpMs: 0 }
+
+/**
+ * The verbs of another process on the same store: one that commits and dies before it follows up, so that LiveKit is told
+ * nothing.
+ */
+export function directSessions(store: Store, given: Partial<Pick<SessionsDeps, 'rules' | 'limits'>> = {}) {
+  const background = { run: () => {}, idle: async () => {} }
+  const livekit = new Proxy({} as SessionsDeps['livekit'], {
+    get: (_, method) => () => Promise.reject(new Error(`LiveKit is asked: ${String(method)}`)),
+  })
+  const deps = { store: store.sessions, clock: store.clock, rules: RULES, limits: NO_LIMITS }
+  return createSessions({ ...deps, livekit, background, ...given })
+}
