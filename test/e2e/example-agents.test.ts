@@ -1,11 +1,11 @@
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { behalf } from '../examples/agent-ts/behalf.ts'
-import { agentPython, PYTHON_WORKER_FOLDER } from './e2e/binaries.ts'
-import { output } from './e2e/processes.ts'
+import { behalf } from '../../examples/agent-ts/behalf.ts'
+import { agentPython, PYTHON_WORKER_FOLDER } from './binaries.ts'
+import { output } from './processes.ts'
 
-// What the workers of examples/ do on each answer, up to where LiveKit begins; test/e2e runs them whole.
+// What the workers of examples/ do on each answer, up to where LiveKit begins; examples.test.ts runs them whole.
 
 const PAIR = { userId: 'user_1', sessionId: 'sess_1' }
 const ACCOUNT = { id: 'tutor', secret: 'its secret' }
