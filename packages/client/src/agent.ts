@@ -26,9 +26,7 @@ export interface RequestOptions extends AgentCallOptions {
 }
 
 /** The pair, and what else the route takes. */
-export interface RequestFields extends Pair {
-  [field: string]: unknown
-}
+export type RequestFields = Pair | (Pair & Record<string, unknown>)
 
 export interface AgentClientOptions {
   /** Where the service is, such as `https://api.example.com`. */
@@ -126,7 +124,7 @@ export function agentClient({
       progress: (data: Progress['data'], options?: ProgressOptions) => progress(pair, data, options),
       context: (options?: AgentCallOptions) => context(pair, options),
       end: (options?: EndOptions) => end(pair, options),
-      request: <Answer>(path: string, fields: Record<string, unknown> = {}, options?: RequestOptions) =>
+      request: <Answer>(path: string, fields: object = {}, options?: RequestOptions) =>
         request<Answer>(path, { ...fields, userId: pair.userId, sessionId: pair.sessionId }, options),
     }),
   }
