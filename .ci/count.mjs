@@ -1,12 +1,12 @@
-// Sums vitest's JSON report into one line. A file that could not even be loaded counts as one failure.
+// Sums vitest's JSON reports into one line. A report that is missing, or a file that could not be loaded, is a failure.
 import { existsSync, readFileSync } from 'node:fs'
 
-const [file] = process.argv.slice(2)
-const report =
-  file && existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { testResults: [{ status: 'failed' }] }
+const results = process.argv
+  .slice(2)
+  .flatMap((file) => (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).testResults : [{ status: 'failed' }]))
 
 const count = { passed: 0, failed: 0, skipped: 0 }
-for (const { status, assertionResults = [] } of report.testResults) {
+for (const { status, assertionResults = [] } of results) {
   for (const test of assertionResults) {
     if (test.status === 'passed' || test.status === 'failed') count[test.status] += 1
     else count.skipped += 1

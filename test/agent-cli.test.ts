@@ -1,54 +1,36 @@
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { run } from '../src/agents/command.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'
-
-const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
-const TSX = import.meta.resolve('tsx')
+import { workplace } from './workplace.ts'
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-interface Outcome {
-  code: number
-  stdout: string
-  stderr: string
-}
-
-/** A folder with a database of its own, and the command line as a real process in it. */
-function workplace() {
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-cli-'))
-  cleanups.push(() => rmSync(folder, { recursive: true }))
-  const databaseUrl = `file:${join(folder, 'x.db')}`
-  const start = (env: Record<string, string>, args: string[]) =>
-    new Promise<Outcome>((resolve) => {
-      const options = { cwd: folder, env: { PATH: process.env.PATH, ...env } }
-      const child = execFile(process.execPath, ['--import', TSX, CLI, 'agent', ...args], options, (_, stdout, stderr) =>
-        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
-      )
-    })
-  return { folder, databaseUrl, start, cli: (...args: string[]) => start({ DATABASE_URL: databaseUrl }, args) }
+/** A folder with a database of its own, and `agent` as a real process in it. */
+function place() {
+  const { folder, databaseUrl, start, remove } = workplace()
+  cleanups.push(remove)
+  const agent = (env: Record<string, string>, args: string[]) => start(env, ['agent', ...args])
+  return { folder, databaseUrl, start: agent, cli: (...args: string[]) => agent({ DATABASE_URL: databaseUrl }, args) }
 }
 
 /** The same with the service open on that database. */
-async function workplaceWithApp() {
-  const place = workplace()
-  const test = await makeApp({ databaseUrl: place.databaseUrl })
+async function placeWithApp() {
+  const here = place()
+  const test = await makeApp({ databaseUrl: here.databaseUrl })
   cleanups.push(() => test.store.close())
-  return { ...place, test, app: test.app }
+  return { ...here, test, app: test.app }
 }
 
 describe('npm run agent', { timeout: 30_000 }, () => {
   it('creates an agent that the running service accepts, and stores no secret in clear', async () => {
-    const { app, cli, folder } = await workplaceWithApp()
+    const { app, cli, folder } = await placeWithApp()
     const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const created = JSON.parse(stdout)
@@ -64,7 +46,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('gives only the scopes that it is told', async () => {
-    const { app, cli } = await workplaceWithApp()
+    const { app, cli } = await placeWithApp()
     const { stdout } = await cli('create', 'tutor', '--scope', 'session:end', '--scope', 'context:read', '--json')
     const { id, secret, scopes } = JSON.parse(stdout)
     expect(scopes).toEqual(['context:read', 'session:end'])
@@ -73,7 +55,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('disables and enables an agent from the next request on', async () => {
-    const { app, test, cli } = await workplaceWithApp()
+    const { app, test, cli } = await placeWithApp()
     const agent = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, agent)
@@ -89,7 +71,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('gives a new secret, after which the old one and tokens issued before are refused', async () => {
-    const { app, test, cli } = await workplaceWithApp()
+    const { app, test, cli } = await placeWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -104,7 +86,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('gives a second secret for a while, beside the one that workers still have', async () => {
-    const { app, test, cli } = await workplaceWithApp()
+    const { app, test, cli } = await placeWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -126,7 +108,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('lists the agents without any hash', async () => {
-    const { cli } = await workplaceWithApp()
+    const { cli } = await placeWithApp()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
     await cli('create', 'tutor')
@@ -147,7 +129,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reads .env of its folder', async () => {
-    const { folder, databaseUrl, start, cli } = workplace()
+    const { folder, databaseUrl, start, cli } = place()
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
       code: 0,
@@ -157,7 +139,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reads no .env in production, as the service', async () => {
-    const { folder, start } = workplace()
+    const { folder, start } = place()
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
     expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
     const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
@@ -165,7 +147,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('shows its help', async () => {
-    const { cli } = workplace()
+    const { cli } = place()
     const { code, stdout, stderr } = await cli('--help')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     for (const command of ['create', 'list', 'disable', 'enable', 'rekey']) expect(stdout).toContain(`-- ${command}`)
@@ -175,7 +157,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
   ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
-    const { cli } = await workplaceWithApp()
+    const { cli } = await placeWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
   })
 
@@ -196,13 +178,13 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^There is no command toString.*$/],
   ])('answers %d and one error for %j', async (code, args, line) => {
-    const { databaseUrl } = await workplaceWithApp()
+    const { databaseUrl } = await placeWithApp()
     const expected = { code, out: [], err: [expect.stringMatching(line)] }
     expect(await outcomeOf(run, args, { DATABASE_URL: databaseUrl })).toEqual(expected)
   })
 
   it('refuses a name that is taken', async () => {
-    const { cli } = workplace()
+    const { cli } = place()
     await cli('create', 'tutor')
     const again = await cli('create', 'tutor', '--json')
     expect(again).toEqual({
@@ -213,7 +195,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('says in one line which settings are wrong and when the file cannot be opened', async () => {
-    const { folder, start } = workplace()
+    const { folder, start } = place()
     const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({
       code: 2,

@@ -1,5 +1,9 @@
+import { z } from '@hono/zod-openapi'
+import { HTTPException } from 'hono/http-exception'
 import { describe, expect, test } from 'vitest'
-import { type AgentClientOptions, agentClient } from '../src/client.ts'
+import { type AgentClientOptions, agentClient } from '#client'
+import { Pair } from '../src/callbacks/agent-route.ts'
+import { takeViolations } from './documented.ts'
 import { failure, faultyFetch, lost, quickClock, unreachable } from './faulty-fetch.ts'
 import { type Scene, scene } from './scene.ts'
 
@@ -8,11 +12,16 @@ const TOKEN = '/agent/token'
 const PROGRESS = '/agent/progress'
 const END = '/agent/session/end'
 
-type Options = Partial<AgentClientOptions> & { onWait?: (s: Scene, count: number) => unknown }
+type Options = Partial<AgentClientOptions> & {
+  onWait?: (s: Scene, count: number) => unknown
+  /** Adds routes. */
+  extend?: (s: Scene) => unknown
+}
 
 /** An agent, and a user with a session who is in the room unless a test says otherwise. */
-async function worker({ onWait, ...options }: Options = {}) {
+async function worker({ onWait, extend, ...options }: Options = {}) {
   const s = await scene()
+  extend?.(s)
   const network = faultyFetch(s.app)
   const { clock, waits } = quickClock(s.clock, (count) => onWait?.(s, count))
   const credentials = await s.newAgent()
@@ -84,6 +93,85 @@ describe('an agent', () => {
     })
     expect(waits).toEqual([])
     expect(network.sentTo(TOKEN)).toHaveLength(1)
+  })
+})
+
+describe('a route of your own', () => {
+  const Order = Pair.extend({ item: z.string() })
+
+  /** A route that takes orders by POST and gives them back by GET, behind the guard. */
+  async function shop(refuse?: () => never) {
+    const orders: string[] = []
+    const path = '/agent/orders'
+    const placed = { input: Order, answer: z.object({ orderId: z.number() }), status: 201 } as const
+    const listed = { input: Pair, answer: z.object({ orders: z.array(z.string()) }), status: 200 } as const
+    const extend = ({ app, agentRoute }: Scene) => {
+      const place = agentRoute({ method: 'post', path, scope: 'progress:write', ...placed }, ({ input }) => {
+        refuse?.()
+        orders.push(input.item)
+        return { orderId: orders.length }
+      })
+      const list = agentRoute({ method: 'get', path, scope: 'context:read', ...listed }, () => ({ orders }))
+      const clear = agentRoute({ method: 'delete', path, scope: 'progress:write', ...listed }, () => {
+        return new Response(null, { status: 204 })
+      })
+      app.openapi(...place)
+      app.openapi(...list)
+      app.openapi(...clear)
+    }
+    return worker({ extend })
+  }
+
+  test('is called with the pair and the token, by any method', async () => {
+    const { agent, session, pair, join } = await shop()
+    join()
+    expect(await agent.request('/agent/orders', { ...pair, item: 'tea' })).toEqual({ orderId: 1 })
+    expect(await session.request('agent/orders', { item: 'milk' })).toEqual({ orderId: 2 })
+    expect(await session.request('/agent/orders', {}, { method: 'GET' })).toEqual({ orders: ['tea', 'milk'] })
+    expect(await session.request('/agent/orders', {}, { method: 'DELETE' })).toBeUndefined()
+    takeViolations()
+  })
+
+  test('is called again as the other calls are: without an answer, and while the user is not there yet', async () => {
+    const { session, network, waits, join } = await shop()
+    network.plan('/agent/orders', unreachable, async (reach) => {
+      const refused = await reach()
+      join()
+      return refused
+    })
+    expect(await session.request('/agent/orders', { item: 'tea' })).toEqual({ orderId: 1 })
+    expect(waits).toHaveLength(2)
+    const keys = network.sentTo('/agent/orders').map(({ headers }) => headers.get('Idempotency-Key'))
+    expect(keys).toEqual(Array(3).fill(expect.stringMatching(/^[0-9a-f-]{36}$/)))
+    expect(new Set(keys).size).toBe(1)
+    takeViolations()
+  })
+
+  test('refuses in its own words', async () => {
+    const { session, join } = await shop(() => {
+      throw new HTTPException(404, { message: 'No such tea.' })
+    })
+    join()
+    expect(await failure(session.request('/agent/orders', { item: 'tea' }))).toMatchObject({
+      code: 'refused',
+      status: 404,
+      detail: 'No such tea.',
+    })
+    expect(await failure(session.request('/agent/orders'))).toMatchObject({
+      code: 'validation_failed',
+      errors: [{ field: 'item' }],
+    })
+    takeViolations()
+  })
+
+  test('may be called by other means with the token', async () => {
+    const { agent, pair, join, s, network, waits } = await worker()
+    join()
+    network.plan(TOKEN, unreachable)
+    const token = await agent.accessToken()
+    expect(waits).toHaveLength(1)
+    expect((await s.context(token, pair)).status).toBe(200)
+    expect(await agent.accessToken()).toBe(token)
   })
 })
 

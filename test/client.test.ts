@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { memoryStorage } from '../src/client/sign-in.ts'
-import { ProblemError, type RefreshTokenStorage, userClient } from '../src/client.ts'
+import { ProblemError, type RefreshTokenStorage, userClient } from '#client'
+import { memoryStorage } from '../packages/client/src/sign-in.ts'
 import { failure, faultyFetch, lost, quickClock, unreachable } from './faulty-fetch.ts'
 import { makeApp, post, type TestAppOptions } from './support.ts'
 

@@ -1,6 +1,16 @@
 // Checked by `tsc --noEmit`, never run: each line below an `@ts-expect-error` has to fail for the reason beside it.
-import { TokenSource, type TokenSourceConfigurable } from 'livekit-client'
-import { agentClient, type ProblemCode, type ProblemError, type SessionEvent, userClient } from '../src/client.ts'
+import type { z } from '@hono/zod-openapi'
+import type { hc, InferRequestType, InferResponseType, PickResponseByStatusCode } from 'hono/client'
+import { TokenSource, type TokenSourceConfigurable, type TokenSourceFetchOptions } from 'livekit-client'
+import { agentClient, type ProblemCode, type ProblemError, type SessionEvent, userClient } from '#client'
+import type { TokenSourceOptions } from '../packages/client/src/token-source.ts'
+import type * as wire from '../packages/client/src/wire.ts'
+import type { TokenErrorCode } from '../src/agents/client-credentials.ts'
+import type { AppType } from '../src/app.ts'
+import type { Problem } from '../src/http/problem.ts'
+import type { CloseReason } from '../src/sessions/event-stream.ts'
+import type { EventJson } from '../src/sessions/json.ts'
+import type { TokenRequest } from '../src/tokens/schemas.ts'
 
 const client = userClient({ url: 'http://behalf.test' })
 const agent = agentClient({ url: 'http://behalf.test', id: 'tutor', secret: 'secret' })
@@ -90,3 +100,56 @@ export function onEvent({ type, data }: SessionEvent) {
   // @ts-expect-error an agent may send anything: look before you use it
   return type === 'progress' ? data.step : undefined
 }
+
+/** The routes as the server declares them. */
+type Api = ReturnType<typeof hc<PickResponseByStatusCode<AppType, 200 | 201 | 204>>>
+type Answer<Route> = InferResponseType<Route>
+type Json<Route> = InferRequestType<Route> extends { json: infer Body } ? Body : never
+type Query<Route> = InferRequestType<Route> extends { query: infer Params } ? Params : never
+
+/** The same fields, each of the same type and as optional, however the type is put together. */
+type Same<A, B> = Flat<A> extends infer X ? (Flat<B> extends infer Y ? Identical<X, Y> : never) : never
+type Flat<T> = T extends object ? { [Key in keyof T]: Flat<T[Key]> } : T
+type Identical<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+
+type Auth = Api['auth']
+type Sessions = Api['sessions']
+type Agent = Api['agent']
+type Context = Answer<Agent['context']['$get']>
+
+// What the client's package says of the wire is what the server's routes say.
+true satisfies Same<wire.Registration, Json<Auth['register']['$post']>>
+true satisfies Same<wire.Credentials, Json<Auth['login']['$post']>>
+true satisfies Same<wire.GuestDetails, Json<Auth['guest']['$post']>>
+true satisfies Same<wire.SignedIn, Answer<Auth['register']['$post']>>
+true satisfies Same<wire.SignedIn, Answer<Auth['login']['$post']>>
+true satisfies Same<wire.SignedIn, Answer<Auth['guest']['$post']>>
+true satisfies Same<wire.SignedIn, Answer<Auth['refresh']['$post']>>
+true satisfies Same<{ refresh_token: string }, Json<Auth['refresh']['$post']>>
+true satisfies Same<{ refresh_token: string }, Json<Auth['logout']['$post']>>
+true satisfies Same<wire.Me, Answer<Auth['me']['$get']>>
+// What the schema gives, not what it takes: it takes anything and says later what is wrong.
+true satisfies Same<wire.JoinRequest, z.infer<typeof TokenRequest>>
+true satisfies Same<wire.JoinToken, Answer<Api['token']['$post']>>
+true satisfies Same<wire.Session, Answer<Sessions[':id']['$get']>>
+true satisfies Same<wire.Session, Answer<Sessions[':id']['$delete']>>
+true satisfies Same<wire.SessionPage, Answer<Sessions['$get']>>
+// The service reads the limit from text, so that its own type takes anything.
+true satisfies Identical<keyof wire.SessionQuery, keyof Query<Sessions['$get']>>
+true satisfies Same<wire.SessionEvent, z.infer<typeof EventJson>>
+true satisfies Same<wire.CloseReason, CloseReason>
+true satisfies Same<wire.AgentToken, Answer<Agent['token']['$post']>>
+true satisfies Same<wire.Pair, Query<Agent['context']['$get']>>
+// An event's `data` is anything to us, and anything that JSON can be to Hono.
+true satisfies Same<Omit<wire.Context, 'events'>, Omit<Context, 'events'>>
+true satisfies Same<Omit<wire.SessionEvent, 'data'>, Omit<Context['events'][number], 'data'>>
+true satisfies Same<wire.Progress, Json<Agent['progress']['$post']>>
+true satisfies Same<wire.StoredProgress, Answer<Agent['progress']['$post']>>
+true satisfies Same<wire.SessionEnd, Json<Agent['session']['end']['$post']>>
+true satisfies Same<wire.Session, Answer<Agent['session']['end']['$post']>>
+true satisfies Same<wire.ErrorCode, z.infer<typeof Problem>['code']>
+true satisfies Same<wire.FieldError, NonNullable<z.infer<typeof Problem>['errors']>[number]>
+true satisfies Same<wire.TokenErrorCode, TokenErrorCode>
+true satisfies Same<TokenSourceOptions, TokenSourceFetchOptions>
+// @ts-expect-error this comparison sees a field that one side lacks, though it is optional
+true satisfies Same<{ id: string }, { id: string; name?: string | undefined }>

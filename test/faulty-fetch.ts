@@ -1,5 +1,5 @@
-import type { Clock } from '../src/client/retry.ts'
-import type { Fetch } from '../src/client/transport.ts'
+import type { Clock } from '../packages/client/src/retry.ts'
+import type { Fetch } from '../packages/client/src/transport.ts'
 import type { TestApp } from './support.ts'
 
 /** A request as it left the client. */

@@ -7,7 +7,7 @@ import { lockStore, StoreInUse } from '../src/store/lock.ts'
 import { openStore } from '../src/store/open.ts'
 import { type RunningProcess, run, until } from './e2e/processes.ts'
 
-const LOCK = fileURLToPath(new URL('../src/store/lock.ts', import.meta.url))
+const LOCK = fileURLToPath(new URL('../dist/store/lock.js', import.meta.url))
 
 let folder: string
 let other: RunningProcess | undefined
@@ -25,7 +25,7 @@ function lockElsewhere(url: string): RunningProcess {
     try { globalThis.held = lockStore(${JSON.stringify(url)}); console.log('held by', process.pid, '.') } catch (error) {
       console.log('refused:', error.message) }
     setInterval(() => {}, 1000)`
-  const args = ['--import', import.meta.resolve('tsx'), '--input-type=module', '-e', script]
+  const args = ['--input-type=module', '-e', script]
   other = run(process.execPath, args)
   return other
 }

@@ -79,7 +79,7 @@ describe('an HTTPException of an own route', () => {
   })
 
   test('that redirects does so', async () => {
-    const res = Response.redirect('https://a.example', 303)
+    const res = Response.redirect('https://a.example/', 303)
     const answer = await (await throwing(new HTTPException(303, { res }))).ask()
     expect([answer.status, answer.headers.get('Location')]).toEqual([303, 'https://a.example/'])
   })

@@ -1,12 +1,13 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { freeTcpPort, type RunningProcess, run, until } from './e2e/processes.ts'
+import { freeTcpPort, NO_LIVEKIT, type RunningProcess, run, until } from './e2e/processes.ts'
 
 const START = fileURLToPath(new URL('../dist/start.js', import.meta.url))
+const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url))
 
 let folder: string
 const running: RunningProcess[] = []
@@ -29,17 +30,24 @@ async function launch() {
   const port = await freeTcpPort()
   const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${TRAPS} })`
   const args = ['--input-type=module', '-e', script]
-  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: 'ws://127.0.0.1:2' }
+  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: NO_LIVEKIT }
+  return { port, url: `http://127.0.0.1:${port}`, service: node(args, env) }
+}
+
+function node(args: string[], env: Record<string, string>): RunningProcess {
   const service = run(process.execPath, args, { cwd: folder, env })
   running.push(service)
-  return { port, url: `http://127.0.0.1:${port}`, service }
+  return service
 }
 
 async function started() {
   const launched = await launch()
-  await until('it is ready', async () => (await fetch(`${launched.url}/health/ready`)).ok)
+  await ready(launched)
   return launched
 }
+
+const ready = ({ url, service }: { url: string; service: RunningProcess }) =>
+  until('it is ready', async () => service.isRunning() && (await fetch(`${url}/health/ready`)).ok)
 
 const ended = (service: RunningProcess) => until('it has ended', () => !service.isRunning(), 20)
 
@@ -112,5 +120,35 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(service.log()).toContain(kind)
     expect(service.log()).toContain(message)
     await started()
+  })
+})
+
+describe('the service without settings', { timeout: 60_000 }, () => {
+  // LIVEKIT_URL stays at its default, and something may listen there: nothing here depends on what that answers.
+  test('starts in development: its store in ./data, a warning, and a first agent shown once', async () => {
+    const port = await freeTcpPort()
+    const url = `http://127.0.0.1:${port}`
+    const first = node([SERVER], { PORT: String(port) })
+    await ready({ url, service: first })
+    expect(existsSync(join(folder, 'data/behalf.db'))).toBe(true)
+    expect(first.log()).toMatch(/WARNING.*devkey/)
+    expect(first.log()).toMatch(/AGENT_SECRET=\S{40}/)
+    expect((await fetch(`${url}/auth/guest`, { method: 'POST' })).status).toBe(201)
+    await first.stop('SIGTERM')
+    expect(first.exitCode()).toBe(0)
+
+    const second = node([SERVER], { PORT: String(port) })
+    await ready({ url, service: second })
+    expect(second.log()).not.toContain('AGENT_SECRET')
+  })
+
+  test('does not start in production, and names them all at once', async () => {
+    const service = node([SERVER], { NODE_ENV: 'production', PORT: String(await freeTcpPort()) })
+    await ended(service)
+    expect(service.exitCode()).toBe(1)
+    for (const name of ['LIVEKIT_URL', 'LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET', 'PUBLIC_URL']) {
+      expect(service.log()).toContain(name)
+    }
+    expect(readdirSync(folder)).toEqual([])
   })
 })

@@ -3,7 +3,6 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { SignJWT } from 'jose'
 import { AccessToken } from 'livekit-server-sdk'
 import { afterEach, describe, expect, it, vi } from 'vitest'
@@ -17,6 +16,7 @@ import { openReadOnly } from '../src/store/read-only.ts'
 import { agentToken } from './agent-client.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post } from './support.ts'
+import { CLI } from './workplace.ts'
 
 const PAIR = { LIVEKIT_API_KEY: 'ours', LIVEKIT_API_SECRET: 'a-secret-of-ours-that-has-32-chars!' }
 const WEBHOOK_PAIR = {
@@ -265,11 +265,9 @@ describe('npm run token -- inspect', () => {
 })
 
 describe('the command line', { timeout: 30_000 }, () => {
-  const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
-
   async function cli(args: string[], stdin: string, env: Record<string, string> = {}) {
     const options = { cwd: newFolder(), env: { PATH: process.env.PATH, ...env } }
-    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), CLI, ...args], options)
+    const child = spawn(process.execPath, [CLI, ...args], options)
     child.stdin.end(stdin)
     const exit = new Promise<number | null>((resolve) => child.once('close', resolve))
     const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])

@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
-const TSX = import.meta.resolve('tsx')
+export const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url))
 
 export interface Outcome {
   code: number
@@ -13,17 +12,25 @@ export interface Outcome {
   stderr: string
 }
 
-/** A folder with a database of its own, and the command line as a real process in it. */
+/** A folder with a database of its own, and the built command line as a real process in it. */
 export function workplace() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-cli-'))
   const databasePath = join(folder, 'x.db')
   const databaseUrl = `file:${databasePath}`
-  const cli = (...args: string[]) =>
+  const start = (env: Record<string, string>, args: string[]) =>
     new Promise<Outcome>((resolve) => {
-      const options = { cwd: folder, env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl } }
-      const child = execFile(process.execPath, ['--import', TSX, CLI, ...args], options, (_, stdout, stderr) =>
+      const options = { cwd: folder, env: { PATH: process.env.PATH, ...env } }
+      const child = execFile(process.execPath, [CLI, ...args], options, (_, stdout, stderr) =>
         resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
     })
-  return { folder, databasePath, databaseUrl, cli, remove: () => rmSync(folder, { recursive: true, force: true }) }
+  const cli = (...args: string[]) => start({ DATABASE_URL: databaseUrl }, args)
+  return {
+    folder,
+    databasePath,
+    databaseUrl,
+    start,
+    cli,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  }
 }

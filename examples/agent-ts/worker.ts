@@ -2,9 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { cli, defineAgent, type JobContext, ServerOptions } from '@livekit/agents'
 import { RoomEvent } from '@livekit/rtc-node'
+import { agentClient, ProblemError } from 'behalf-client'
 import { z } from 'zod'
 import { listenTo, publishTone } from './audio.ts'
-import { behalf, Refused } from './behalf.ts'
 
 // A worker that acts on behalf of the user it was dispatched for. It has no speech models and needs no cloud keys: it
 // counts what it hears, answers with a tone and reports progress.   See the variables in `settings`, then: npm start
@@ -20,13 +20,13 @@ const Settings = z.object({
   WORKER_PORT: z.coerce.number().int().default(8081),
   /** Seconds between two reports. */
   REPORT_SECONDS: z.coerce.number().positive().default(1),
-  /** A token is renewed this long before it runs out. */
-  RENEW_SECONDS: z.coerce.number().positive().default(60),
   /** How long a user who left may take to come back: a reload, a lost network. */
   PATIENCE_SECONDS: z.coerce.number().positive().default(15),
 })
 
 const STEP_PERCENT = 5
+/** How long the service may be out of order: a restart, or a limit that counts by the minute. */
+const UNAVAILABLE_MS = 90_000
 
 /** The job's metadata, written by our server when it minted the join token: the one trustworthy source of the pair. */
 const JobMetadata = z.object({
@@ -41,17 +41,12 @@ const settings = () => Settings.parse(process.env)
 async function work(ctx: JobContext): Promise<void> {
   const { BEHALF_AGENT_ID, REPORT_SECONDS, ...env } = settings()
   const { userId, sessionId, room } = JobMetadata.parse(JSON.parse(ctx.job.metadata))
-  const pair = { userId, sessionId }
   const say = (line: string) => console.log(`[${BEHALF_AGENT_ID} ${sessionId}] ${line}`)
   say(`job ${ctx.job.id} for user ${userId} in room ${room}`)
 
   const ears = listenTo(ctx.room, userId)
-  const over = new AbortController()
   let wake = () => {}
-  ctx.room.once(RoomEvent.Disconnected, () => {
-    over.abort()
-    wake()
-  })
+  ctx.room.once(RoomEvent.Disconnected, () => wake())
   ctx.room.on(RoomEvent.ParticipantDisconnected, ({ identity }) => {
     if (identity === userId) wake()
   })
@@ -60,18 +55,18 @@ async function work(ctx: JobContext): Promise<void> {
   const user = await ctx.waitForParticipant(userId)
   say(`the user is here: ${user.identity}`)
 
-  const api = behalf({
+  // The agent's own credentials, never the user's; every call is checked against who is in the room.
+  const agent = agentClient({
     url: env.BEHALF_URL,
-    agentId: BEHALF_AGENT_ID,
-    agentSecret: env.BEHALF_AGENT_SECRET,
-    renewSeconds: env.RENEW_SECONDS,
-    patienceSeconds: env.PATIENCE_SECONDS,
-    say,
-    over: over.signal,
+    id: BEHALF_AGENT_ID,
+    secret: env.BEHALF_AGENT_SECRET,
+    notLivePatienceMs: env.PATIENCE_SECONDS * 1000,
+    unavailablePatienceMs: UNAVAILABLE_MS,
   })
+  const session = agent.session({ userId, sessionId })
   let accepted = 0
   try {
-    const context = await api.context(pair)
+    const context = await session.context()
     say(`hello, ${context.user.name ?? 'guest'}`)
     const answer = await publishTone(ctx.room)
     for (let step = 1, before = 0; ; step++) {
@@ -80,7 +75,7 @@ async function work(ctx: JobContext): Promise<void> {
       before = heard
       const percent = Math.min(100, step * STEP_PERCENT)
       const message = `Heard ${heard.toFixed(1)} s`
-      await api.progress(pair, { status: 'working', message, heard, step, percent, job: ctx.job.id })
+      await session.progress({ status: 'working', message, heard, step, percent, job: ctx.job.id })
       accepted = step
       say(`progress ${step}: accepted, heard ${heard.toFixed(1)} s`)
       // The next report comes early when the user leaves, to be told what that means.
@@ -92,8 +87,10 @@ async function work(ctx: JobContext): Promise<void> {
       if (step === 1 || (spoke && ears.seconds() === heard)) await answer()
     }
   } catch (error) {
-    if (!(error instanceof Refused)) throw error
-    say(`refused: ${error.message} Stopping after ${accepted} reports, heard ${ears.seconds().toFixed(1)} s`)
+    if (!(error instanceof ProblemError)) throw error
+    say(
+      `refused: ${error.status} ${error.code}: ${error.detail} Stopping after ${accepted} reports, heard ${ears.seconds().toFixed(1)} s`,
+    )
     ctx.shutdown('no longer acting for this user')
   }
 }

@@ -13,11 +13,14 @@ const WORKERS = [
     folder: WORKER_FOLDER,
     agentName: 'tutor-ts',
     command: workerInstalled() ? [process.execPath, '--import', 'tsx', 'worker.ts', 'start'] : undefined,
+    alsoSays: [],
   },
   {
     folder: PYTHON_WORKER_FOLDER,
     agentName: 'tutor-python',
     command: python ? [python, '-B', 'agent.py', 'start'] : undefined,
+    // There is no client for Python: the example gets its tokens and repeats its calls itself.
+    alsoSays: ['has a token of its own', 'renewed its token', 'refused for now: 409 session_not_live'],
   },
 ]
 
@@ -42,7 +45,7 @@ describeWithLiveKit('the example agents', () => {
         LIVEKIT_API_KEY: 'devkey',
         LIVEKIT_API_SECRET: 'secret',
         WORKER_PORT: String(await freeTcpPort()),
-        // The life of a token is 900 s: so it is renewed every other second.
+        // The life of a token is 900 s: so Python renews it every other second.
         RENEW_SECONDS: '898',
         PATIENCE_SECONDS: '5',
       },
@@ -60,7 +63,7 @@ describeWithLiveKit('the example agents', () => {
     return caller
   }
 
-  for (const { folder, agentName, command } of WORKERS) {
+  for (const { folder, agentName, command, alsoSays } of WORKERS) {
     describe.skipIf(!command)(folder.slice(REPOSITORY.length), () => {
       test('completes calls: job metadata, context, progress, refused after the hang-up, and says so', async () => {
         const { api } = stack()
@@ -69,16 +72,12 @@ describeWithLiveKit('the example agents', () => {
         const user = await api.register()
         const agents = { room_config: { agents: [{ agent_name: agentName }] } }
 
-        // One who hangs up: the agent is refused at once, and stops when they do not come back.
+        // One who hangs up: the agent is refused, and stops when they do not come back.
         const left = await api.mint(user, agents)
         const leaver = call(left.token)
         await says(worker, new RegExp(`${left.session_id}\\] progress \\d+: accepted, heard [1-9]`), 40)
         await until('the caller hears of the tone', () => /track: agent-AJ_\w+ publishes/.test(leaver.log()))
         await leaver.stop('SIGINT')
-        await says(
-          worker,
-          `${left.session_id}] refused for now: 409 session_not_live: The user is not in the room now.`,
-        )
         await says(
           worker,
           `${left.session_id}] refused: 409 session_not_live: The user is not in the room now. Stopping`,
@@ -97,7 +96,7 @@ describeWithLiveKit('the example agents', () => {
           const said = lines.flatMap((line) => (line.startsWith(prefix) ? line.slice(prefix.length) : []))
           expect(said[0]).toMatch(/^job AJ_\w+ for user /)
           expect(said[0]).toContain(`for user ${user.id} in room ${room}`)
-          const steps = ['the user is here', 'has a token of its own', 'hello, Ada', 'progress 1: accepted', 'refused']
+          const steps = ['the user is here', 'hello, Ada', 'progress 1: accepted', 'refused']
           const at = steps.map((step) => said.findIndex((line) => line.startsWith(step)))
           expect(at).not.toContain(-1)
           expect(at).toEqual(at.toSorted((a, b) => a - b))
@@ -110,7 +109,7 @@ describeWithLiveKit('the example agents', () => {
           expect(reports.map(({ step }) => step)).toEqual(Array.from({ length: accepted }, (_, i) => i + 1))
           expect(events.at(-1)?.type).toBe('session.status')
         }
-        expect(worker.log()).toContain('renewed its token')
+        for (const line of alsoSays) expect(worker.log()).toContain(line)
         const [lastReport] = (await api.events(user, left.session_id))
           .filter(({ type }) => type === 'progress')
           .slice(-1)

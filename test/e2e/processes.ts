@@ -82,6 +82,9 @@ export async function output(command: string, args: string[], options: ProcessOp
   return stdout
 }
 
+/** A LiveKit that never answers, whatever runs on this machine: nothing can listen on port 0. */
+export const NO_LIVEKIT = 'ws://127.0.0.1:0'
+
 export async function freeTcpPort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { freeTcpPort } from '../e2e/processes.ts'
+import { freeTcpPort, NO_LIVEKIT } from '../e2e/processes.ts'
 import { service } from '../e2e/service.ts'
 import { report, sized } from './size.ts'
 
@@ -16,7 +16,7 @@ test(`serves while ${SOCKETS} sockets say nothing, and then gets rid of them`, a
   const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
   const port = await freeTcpPort()
   const env = { LOG_LEVEL: 'warn', GUESTS_PER_ADDRESS_PER_HOUR: String(REQUESTS) }
-  const behalf = service({ folder, port, livekitUrl: 'ws://127.0.0.1:2', env })
+  const behalf = service({ folder, port, livekitUrl: NO_LIVEKIT, env })
   const sockets: Socket[] = []
   onTestFinished(async () => {
     for (const socket of sockets) socket.destroy()

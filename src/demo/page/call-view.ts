@@ -1,4 +1,4 @@
-import type { Session } from '../../client.ts'
+import type { Session } from '#client'
 import { page, setText } from './elements.ts'
 import { wordsForEnd } from './words.ts'
 

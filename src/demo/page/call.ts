@@ -1,5 +1,5 @@
 import type { LocalTrack, Room } from 'livekit-client'
-import { ProblemError, type Session, type SessionEvent, type UserClient } from '../../client.ts'
+import { ProblemError, type Session, type SessionEvent, type UserClient } from '#client'
 import { type CallState, NO_CALL, showCall } from './call-view.ts'
 import { notify, page } from './elements.ts'
 import { type Microphone, openMicrophone } from './microphone.ts'

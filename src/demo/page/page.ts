@@ -1,4 +1,4 @@
-import { userClient } from '../../client.ts'
+import { userClient } from '#client'
 import { createCall } from './call.ts'
 import { notify, page } from './elements.ts'
 import { kept } from './tab.ts'

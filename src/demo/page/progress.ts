@@ -1,4 +1,4 @@
-import type { SessionEvent } from '../../client.ts'
+import type { SessionEvent } from '#client'
 import { page, setText } from './elements.ts'
 
 /** An agent posts what it likes; these are the members that the page knows how to show. */

@@ -1,5 +1,5 @@
 import { ConnectionError, ConnectionErrorReason, DisconnectReason } from 'livekit-client'
-import { ProblemError, type Session } from '../../client.ts'
+import { ProblemError, type Session } from '#client'
 
 /** What a failure means to the person in front of the page, and what helps. */
 export function wordsFor(error: unknown, livekitUrl = 'its address'): string {

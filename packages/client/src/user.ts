@@ -1,15 +1,9 @@
-import { type InferRequestType, type InferResponseType, parseResponse } from 'hono/client'
 import { type EventsOptions, sessionEvents } from './events.ts'
 import { type Clock, systemClock } from './retry.ts'
 import { memoryStorage, type RefreshTokenStorage, signIn } from './sign-in.ts'
-import { type CustomTokenSources, type JoinRequest, joinTokenSource } from './token-source.ts'
-import { type Api, aborting, api as apiOf, type Fetch, transport } from './transport.ts'
-
-export type Me = InferResponseType<Api['auth']['me']['$get'], 200>
-export type Session = InferResponseType<Api['sessions'][':id']['$get'], 200>
-export type SessionPage = InferResponseType<Api['sessions']['$get'], 200>
-// The service reads the limit from text, so that its own type takes anything.
-export type SessionQuery = InferRequestType<Api['sessions']['$get']>['query'] & { limit?: number }
+import { type CachingSource, type CustomTokenSources, joinTokenSource } from './token-source.ts'
+import { api as apiOf, type Fetch, transport } from './transport.ts'
+import type { JoinRequest, JoinToken, Me, Session, SessionPage, SessionQuery } from './wire.ts'
 
 export interface UserClientOptions {
   /** Where the service is, such as `https://api.example.com`. */
@@ -37,7 +31,7 @@ export interface CallOptions {
 export function userClient({ url, fetch, storage = memoryStorage(), clock = systemClock }: UserClientOptions) {
   const user = signIn({ url, send: transport(fetch), storage, clock })
   const api = apiOf(url, user.send)
-  const session = (id: string) => ({ param: { id: encodeURIComponent(id) } })
+  const session = (id: string) => `/sessions/${encodeURIComponent(id)}`
 
   return {
     /** Makes an account and signs in; a guest who is signed in is upgraded and keeps its id and sessions. */
@@ -49,12 +43,12 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
     /** Forgets the user here, then tells the service; rejects if that could not be told. */
     logout: user.logout,
     /** Who is signed in. */
-    me: ({ signal }: CallOptions = {}): Promise<Me> => parseResponse(api.auth.me.$get({}, aborting(signal))),
+    me: ({ signal }: CallOptions = {}) => api.call<Me>('GET', '/auth/me', { signal }),
     /** A user access token that is good for a while, for your own routes and for `TokenSource.endpoint`. */
     accessToken: user.accessToken,
     /** A join token by hand; with `session_id` for a session that has not ended: after a reload, on a second screen. */
     joinToken: (request: JoinRequest = {}, { signal }: CallOptions = {}) =>
-      parseResponse(api.token.$post({ json: request }, aborting(signal))),
+      api.call<JoinToken>('POST', '/token', { json: request, signal }),
     /**
      * Join tokens for livekit-client. A token is given out again only while its session waits for its first join (React's
      * `useSession` fetches on mount and again to connect): after a call, every redial is a new session in a new room.
@@ -67,16 +61,15 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
      * await room.connect(serverUrl, participantToken)
      * client.events(room.localParticipant.attributes.sessionId)
      */
-    tokenSource: (TokenSource: CustomTokenSources) => joinTokenSource(TokenSource, api),
+    tokenSource: <Source extends CachingSource>(TokenSource: CustomTokenSources<Source>) =>
+      joinTokenSource(TokenSource, api),
     sessions: {
       /** Own sessions, newest first; pass `before` of a page for the next one. */
-      list: (query: SessionQuery = {}, { signal }: CallOptions = {}): Promise<SessionPage> =>
-        parseResponse(api.sessions.$get({ query }, aborting(signal))),
-      get: (id: string, { signal }: CallOptions = {}): Promise<Session> =>
-        parseResponse(api.sessions[':id'].$get(session(id), aborting(signal))),
+      list: (query: SessionQuery = {}, { signal }: CallOptions = {}) =>
+        api.call<SessionPage>('GET', '/sessions', { query, signal }),
+      get: (id: string, { signal }: CallOptions = {}) => api.call<Session>('GET', session(id), { signal }),
       /** Ends it for good and removes its participant from LiveKit. */
-      end: (id: string, { signal }: CallOptions = {}): Promise<Session> =>
-        parseResponse(api.sessions[':id'].$delete(session(id), aborting(signal))),
+      end: (id: string, { signal }: CallOptions = {}) => api.call<Session>('DELETE', session(id), { signal }),
     },
     /**
      * What happens in a session, as it happens, each event once and in order; finishes when the session has ended.

@@ -1,14 +1,9 @@
-import type { z } from '@hono/zod-openapi'
 import type { EventSourceMessage } from 'eventsource-parser'
-import type { CloseReason } from '../sessions/event-stream.ts'
-import type { EventJson } from '../sessions/json.ts'
 import { messages } from './event-messages.ts'
 import { ProblemError } from './problem.ts'
 import { backoffMs, type Clock, isTransient, retryAfterMs } from './retry.ts'
 import type { Api } from './transport.ts'
-
-/** Something that happened in a session: an agent's progress, or `session.status`. */
-export type SessionEvent = z.infer<typeof EventJson>
+import type { CloseReason, SessionEvent } from './wire.ts'
 
 export interface EventsOptions {
   /** `seq` of the last event that is known already; the first one comes after it. */
@@ -50,13 +45,10 @@ export async function* sessionEvents(
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), OPEN_MS)
     try {
-      const { body } = await api.sessions[':id'].events.$get(
-        { param: { id: encodeURIComponent(sessionId) }, query: {}, header: { 'last-event-id': String(seq) } },
-        {
-          headers: { Accept: 'text/event-stream' },
-          init: { signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal },
-        },
-      )
+      const { body } = await api.open('GET', `/sessions/${encodeURIComponent(sessionId)}/events`, {
+        headers: { Accept: 'text/event-stream', 'Last-Event-ID': String(seq) },
+        signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
+      })
       if (!body) throw new ProblemError('unexpected_answer', 'The stream of events has no body.')
       return body
     } finally {

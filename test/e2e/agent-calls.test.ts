@@ -1,11 +1,11 @@
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { behalf } from '../examples/agent-ts/behalf.ts'
-import { agentPython, PYTHON_WORKER_FOLDER } from './e2e/binaries.ts'
-import { output } from './e2e/processes.ts'
+import { agentClient, type ProblemError } from '#client'
+import { agentPython, PYTHON_WORKER_FOLDER } from './binaries.ts'
+import { output } from './processes.ts'
 
-// What the workers of examples/ do on each answer, up to where LiveKit begins; test/e2e runs them whole.
+// What the client and the worker in Python do on each answer: the same. examples.test.ts runs both workers whole.
 
 const PAIR = { userId: 'user_1', sessionId: 'sess_1' }
 const ACCOUNT = { id: 'tutor', secret: 'its secret' }
@@ -33,7 +33,9 @@ function service() {
     const path = String(request.url).replace(/\?.*/, '')
     const left = script[path] ?? []
     const [next] = left.length > 1 ? left.splice(0, 1) : left
-    asked.push(`${path} ${String(request.headers.authorization).replace(/^Basic .*/, 'secret')}`)
+    // A secret comes by Basic or in the form.
+    const { authorization = 'Basic' } = request.headers
+    asked.push(`${path} ${authorization.replace(/^Basic.*/, 'secret')}`)
     if (path === '/agent/context') keys.add(request.headers['idempotency-key'])
     request.resume().on('end', () => (next ? next(response) : json(404, {})(response)))
   })
@@ -52,18 +54,10 @@ afterEach(() => {
 
 /** The user's name, or why it is refused. */
 async function inTypeScript(url: string): Promise<string> {
-  const api = behalf({
-    url,
-    agentId: ACCOUNT.id,
-    agentSecret: ACCOUNT.secret,
-    renewSeconds: 60,
-    patienceSeconds: 15,
-    say: () => {},
-    over: new AbortController().signal,
-  })
-  return api.context(PAIR).then(
+  const agent = agentClient({ url, ...ACCOUNT, notLivePatienceMs: 15_000, unavailablePatienceMs: 90_000 })
+  return agent.context(PAIR).then(
     ({ user }) => String(user.name),
-    (error) => `${error.constructor.name}: ${error.message}`,
+    ({ status, code, detail }: ProblemError) => `Refused: ${status} ${code}: ${detail}`,
   )
 }
 
@@ -83,9 +77,9 @@ async function inPython(url: string): Promise<string> {
 }
 
 describe.each([
-  ['TypeScript', true, inTypeScript],
-  ['Python', agentPython() !== undefined, inPython],
-])('the example agent in %s', (_, isHere, ask) => {
+  ['the client', true, inTypeScript],
+  ['the example agent in Python', agentPython() !== undefined, inPython],
+])('%s', (_, isHere, ask) => {
   describe.skipIf(!isHere)('calls', () => {
     test('again for a token that it did not get for now', async () => {
       s.script['/agent/token'] = [problem(503, 'store_unavailable'), problem(429, 'rate_limited'), cut, token('one')]

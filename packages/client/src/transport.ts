@@ -1,5 +1,3 @@
-import { hc, type PickResponseByStatusCode } from 'hono/client'
-import type { AppType } from '../app.ts'
 import { ProblemError, problemOf, unreachable } from './problem.ts'
 
 /** `globalThis.fetch`, or anything like it: a proxy's, a test's `app.request`. */
@@ -8,9 +6,44 @@ export type Fetch = (input: string | URL | Request, init?: RequestInit) => Respo
 /** A fetch that only resolves to an answer of the service that is not a refusal. */
 export type Send = (input: string | URL | Request, init?: RequestInit) => Promise<Response>
 
-/** The routes as the app declares them; refusals are thrown, so only the other answers are left. */
-export const api = (url: string, send: Send) =>
-  hc<PickResponseByStatusCode<AppType, 200 | 201 | 204>>(url, { fetch: send })
+/** What a request carries besides its method and path. */
+export interface Content {
+  query?: object
+  /** Sent as JSON. */
+  json?: object
+  form?: Record<string, string>
+  headers?: Record<string, string>
+  signal?: AbortSignal | undefined
+}
+
+/** The service's HTTP API; refusals are thrown. */
+export function api(url: string, send: Send) {
+  const base = url.replace(/\/+$/, '')
+
+  function open(method: string, path: string, { query, json, form, headers, signal }: Content = {}): Promise<Response> {
+    const params = new URLSearchParams()
+    for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) params.set(name, String(value))
+    // The slash keeps a path from becoming part of the host's name.
+    const target = `${base}/${path.replace(/^\/+/, '')}${params.size > 0 ? `?${params}` : ''}`
+    const type = json === undefined ? {} : { 'Content-Type': 'application/json' }
+    return send(target, {
+      method,
+      headers: { ...type, ...headers },
+      ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+      ...(form === undefined ? {} : { body: new URLSearchParams(form) }),
+      ...(signal ? { signal } : {}),
+    })
+  }
+
+  /** The shape is the route's own: it is not checked again here. */
+  async function call<T>(method: string, path: string, content?: Content): Promise<T> {
+    const response = await open(method, path, content)
+    return (response.status === 204 ? undefined : await response.json()) as T
+  }
+
+  return { open, call }
+}
+
 export type Api = ReturnType<typeof api>
 
 // Called as a method of anything but the window, a browser's fetch throws.
@@ -51,6 +84,3 @@ export function timed(send: Send, ms: number): Send {
     }
   }
 }
-
-/** The second argument of a typed call: its signal, if there is one. */
-export const aborting = (signal: AbortSignal | undefined) => (signal ? { init: { signal } } : {})

@@ -1,19 +1,8 @@
-import { type InferRequestType, type InferResponseType, parseResponse } from 'hono/client'
-import { accessToken, authorized } from './access-token.ts'
+import { authorized, accessToken as createAccessToken } from './access-token.ts'
 import { ProblemError } from './problem.ts'
 import { type Clock, isTransient, retrying, systemClock } from './retry.ts'
-import { type Api, aborting, api as apiOf, type Fetch, type Send, timed, transport } from './transport.ts'
-
-type Agent = Api['agent']
-type ProgressBody = InferRequestType<Agent['progress']['$post']>['json']
-type EndBody = InferRequestType<Agent['session']['end']['$post']>['json']
-
-/** Whom the agent acts for, and in which session: as its job metadata says. */
-export type Pair = InferRequestType<Agent['context']['$get']>['query']
-export type ProgressData = ProgressBody['data']
-export type StoredProgress = InferResponseType<Agent['progress']['$post'], 201>
-export type Context = InferResponseType<Agent['context']['$get'], 200>
-export type EndedSession = InferResponseType<Agent['session']['end']['$post'], 200>
+import { api as apiOf, type Fetch, type Send, timed, transport } from './transport.ts'
+import type { AgentToken, Context, Pair, Progress, Session, SessionEnd, StoredProgress } from './wire.ts'
 
 export interface AgentCallOptions {
   /** Aborted, the call stops retrying and rejects with its reason. */
@@ -22,12 +11,22 @@ export interface AgentCallOptions {
 
 export interface ProgressOptions extends AgentCallOptions {
   /** What kind of event it is; `progress` if not given. */
-  type?: NonNullable<ProgressBody['type']>
+  type?: string
   /** Of your own, to repeat a call after the process has died; one per call if not given. */
   idempotencyKey?: string
 }
 
-export interface EndOptions extends AgentCallOptions, Omit<EndBody, keyof Pair> {}
+export interface EndOptions extends AgentCallOptions, Omit<SessionEnd, keyof Pair> {}
+
+export interface RequestOptions extends AgentCallOptions {
+  /** Default: POST. */
+  method?: string
+  /** One per call if not given, sent with every attempt: honour it in a route that must not run twice. */
+  idempotencyKey?: string
+}
+
+/** The pair, and what else the route takes. */
+export type RequestFields = Pair | (Pair & Record<string, unknown>)
 
 export interface AgentClientOptions {
   /** Where the service is, such as `https://api.example.com`. */
@@ -65,7 +64,7 @@ export function agentClient({
   clock = systemClock,
 }: AgentClientOptions) {
   const sendOnce = timed(transport(fetch), ATTEMPT_MS)
-  const access = accessToken({ issue: () => serviceToken(url, { id, secret }, sendOnce), now: clock.now })
+  const access = createAccessToken({ issue: () => serviceToken(url, { id, secret }, sendOnce), now: clock.now })
   const sendAsAgent = authorized(sendOnce, access)
 
   function patienceMs(error: unknown): number {
@@ -75,47 +74,66 @@ export function agentClient({
   // Below the typed client, so that all attempts of a call send the same bytes and the same Idempotency-Key.
   const send: Send = (input, init) =>
     retrying(() => sendAsAgent(input, init), { clock, signal: init?.signal, patienceMs })
-  const { agent } = apiOf(url, send)
+  const { call } = apiOf(url, send)
 
   /** Tells the user's session what the agent is doing; stored once, however often it has to be sent. */
   function progress(
     { userId, sessionId }: Pair,
-    data: ProgressData,
-    { type, idempotencyKey = crypto.randomUUID(), signal }: ProgressOptions = {},
+    data: Progress['data'],
+    { type, ...options }: ProgressOptions = {},
   ): Promise<StoredProgress> {
-    const json = { userId, sessionId, data, ...(type === undefined ? {} : { type }) }
-    const header = { 'idempotency-key': idempotencyKey }
-    return parseResponse(agent.progress.$post({ json, header }, aborting(signal)))
+    return request('/agent/progress', { userId, sessionId, data, type }, options)
   }
 
   /** Whom the agent is talking to, and what happened in the session so far. */
   function context({ userId, sessionId }: Pair, { signal }: AgentCallOptions = {}): Promise<Context> {
-    return parseResponse(agent.context.$get({ query: { userId, sessionId } }, aborting(signal)))
+    return call('GET', '/agent/context', { query: { userId, sessionId }, signal })
   }
 
   /** Ends the session and removes the user from the room. `session_ended` says that it was over: before, or by a first attempt. */
-  function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<EndedSession> {
-    return parseResponse(agent.session.end.$post({ json: { ...body, userId, sessionId } }, aborting(signal)))
+  function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<Session> {
+    return call('POST', '/agent/session/end', { json: { ...body, userId, sessionId }, signal })
   }
+
+  /**
+   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other methods
+   * send them as JSON; the route has to answer with JSON or 204. A refusal without a code is `refused`.
+   * @example const { orderId } = await agent.request<Order>('/agent/orders', { userId, sessionId, item: 'tea' })
+   */
+  function request<Answer>(
+    path: string,
+    fields: RequestFields,
+    { method = 'POST', idempotencyKey = crypto.randomUUID(), signal }: RequestOptions = {},
+  ): Promise<Answer> {
+    const content = method === 'GET' ? { query: fields } : { json: fields }
+    return call(method, path, { ...content, headers: { 'Idempotency-Key': idempotencyKey }, signal })
+  }
+
+  /** The agent's own access token, valid for at least a minute, for requests that you send yourself. */
+  const accessToken = ({ signal }: AgentCallOptions = {}): Promise<string> =>
+    retrying(access.current, { clock, signal, patienceMs })
 
   return {
     progress,
     context,
     end,
+    request,
+    accessToken,
     /** The same calls for one pair. */
     session: (pair: Pair) => ({
-      progress: (data: ProgressData, options?: ProgressOptions) => progress(pair, data, options),
+      progress: (data: Progress['data'], options?: ProgressOptions) => progress(pair, data, options),
       context: (options?: AgentCallOptions) => context(pair, options),
       end: (options?: EndOptions) => end(pair, options),
+      request: <Answer>(path: string, fields: object = {}, options?: RequestOptions) =>
+        request<Answer>(path, { ...fields, userId: pair.userId, sessionId: pair.sessionId }, options),
     }),
   }
 }
 
 export type AgentClient = ReturnType<typeof agentClient>
 
-/** RFC 6749 §4.4: by form, as the typed client would send multipart. */
+/** RFC 6749 §4.4. */
 async function serviceToken(url: string, { id, secret }: { id: string; secret: string }, send: Send) {
   const form = { grant_type: 'client_credentials', client_id: id, client_secret: secret }
-  const { agent } = apiOf(url, (input, init) => send(input, { ...init, body: new URLSearchParams(form) }))
-  return parseResponse(agent.token.$post())
+  return apiOf(url, send).call<AgentToken>('POST', '/agent/token', { form })
 }

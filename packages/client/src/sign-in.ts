@@ -1,17 +1,8 @@
-import { type InferRequestType, type InferResponseType, parseResponse } from 'hono/client'
 import { accessToken, authorized } from './access-token.ts'
 import { notSignedIn, ProblemError, unreachable } from './problem.ts'
 import { type Clock, isTransient, retrying } from './retry.ts'
-import { type Api, api, type Send } from './transport.ts'
-
-type Auth = Api['auth']
-type SignedIn = InferResponseType<Auth['login']['$post'], 200>
-
-/** The user as the service shows it to itself. */
-export type User = SignedIn['user']
-export type Registration = InferRequestType<Auth['register']['$post']>['json']
-export type Credentials = InferRequestType<Auth['login']['$post']>['json']
-export type GuestDetails = InferRequestType<Auth['guest']['$post']>['json']
+import { api, type Send } from './transport.ts'
+import type { Credentials, GuestDetails, Registration, SignedIn, User } from './wire.ts'
 
 /**
  * Keeps the refresh token between visits; `null` when there is none. It signs the user in: keep it where only your own
@@ -48,7 +39,7 @@ export interface SignInDeps {
 
 /** Who is signed in, and the access token that goes with it. */
 export function signIn({ url, send, storage, clock }: SignInDeps) {
-  const { auth } = api(url, send)
+  const { call } = api(url, send)
   const access = accessToken({ issue: refresh, now: clock.now })
   const sendAsUser = authorized(send, access)
   const asUser = api(url, sendAsUser)
@@ -76,7 +67,7 @@ export function signIn({ url, send, storage, clock }: SignInDeps) {
   async function exchange(refresh_token: string): Promise<SignedIn> {
     const signal = AbortSignal.timeout(REFRESH_ATTEMPT_MS)
     try {
-      return await parseResponse(auth.refresh.$post({ json: { refresh_token } }, { init: { signal } }))
+      return await call<SignedIn>('POST', '/auth/refresh', { json: { refresh_token }, signal })
     } catch (error) {
       throw signal.aborted ? unreachable(error) : error
     }
@@ -95,15 +86,15 @@ export function signIn({ url, send, storage, clock }: SignInDeps) {
     accessToken: access.current,
     register: async (body: Registration) => {
       const signedIn = (await storage.get()) !== null
-      return become(parseResponse((signedIn ? asUser : { auth }).auth.register.$post({ json: body })))
+      return become((signedIn ? asUser.call<SignedIn> : call<SignedIn>)('POST', '/auth/register', { json: body }))
     },
-    login: (body: Credentials) => become(parseResponse(auth.login.$post({ json: body }))),
-    guest: (body: GuestDetails = {}) => become(parseResponse(auth.guest.$post({ json: body }))),
+    login: (body: Credentials) => become(call<SignedIn>('POST', '/auth/login', { json: body })),
+    guest: (body: GuestDetails = {}) => become(call<SignedIn>('POST', '/auth/guest', { json: body })),
     logout: async (): Promise<void> => {
       const token = await storage.get()
       access.replace()
       await storage.set(null)
-      if (token !== null) await auth.logout.$post({ json: { refresh_token: token } })
+      if (token !== null) await call('POST', '/auth/logout', { json: { refresh_token: token } })
     },
   }
 }

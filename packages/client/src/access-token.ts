@@ -1,14 +1,9 @@
 import { notSignedIn, ProblemError } from './problem.ts'
 import type { Send } from './transport.ts'
+import type { Issued } from './wire.ts'
 
 /** How long before its expiry a token is renewed, but no more than a half of its life. */
 const AHEAD_SECONDS = 60
-
-/** What every token endpoint of the service answers, among other things. */
-export interface Issued {
-  access_token: string
-  expires_in: number
-}
 
 export interface AccessTokenDeps {
   /** Gets the next one. `isCurrent` turns false when it is not wanted any more. */

@@ -1,12 +1,8 @@
-import type { z } from '@hono/zod-openapi'
-import type { TokenErrorCode } from '../agents/client-credentials.ts'
-import type { Problem } from '../http/problem.ts'
-
-type ProblemBody = z.infer<typeof Problem>
+import type { ErrorCode, FieldError, TokenErrorCode } from './wire.ts'
 
 /** Every way a call can fail: the service's codes, those of `/agent/token` (RFC 6749 §5.2), and the client's own. */
 export type ProblemCode =
-  | ProblemBody['code']
+  | ErrorCode
   | TokenErrorCode
   /** Nobody is signed in, or no longer: the call was not sent. */
   | 'not_signed_in'
@@ -14,9 +10,13 @@ export type ProblemCode =
   | 'unreachable'
   /** An answer that is not the service's, such as a proxy's error page. */
   | 'unexpected_answer'
+  /** A route of your own refused without a code: see `status` and `detail`. */
+  | 'refused'
 
-interface ProblemInit extends Partial<Pick<ProblemBody, 'errors' | 'requestId'>> {
+interface ProblemInit {
   status?: number
+  errors?: FieldError[]
+  requestId?: string
   retryAfterSeconds?: number | undefined
   cause?: unknown
 }
@@ -29,7 +29,7 @@ export class ProblemError extends Error {
   readonly status: number
   readonly detail: string
   /** The offending fields of the request. */
-  readonly errors: NonNullable<ProblemBody['errors']>
+  readonly errors: FieldError[]
   /** Finds the request in the service's log. */
   readonly requestId: string | undefined
   readonly retryAfterSeconds: number | undefined
@@ -55,11 +55,12 @@ export async function problemOf(response: Response): Promise<ProblemError> {
   const body = objectIn(await response.text().catch(() => ''))
   const requestId = text(body.requestId) ?? headers.get('X-Request-Id') ?? undefined
   const init = { status, retryAfterSeconds: retryAfter(headers), ...(requestId === undefined ? {} : { requestId }) }
-  const code = text(body.code) ?? text(body.error)
+  const isProblem = headers.get('Content-Type')?.startsWith('application/problem+json')
+  const code = text(body.code) ?? text(body.error) ?? (isProblem ? 'refused' : undefined)
   if (code === undefined) {
     return new ProblemError('unexpected_answer', `The answer was ${status}, and not the service's.`, init)
   }
-  const detail = text(body.detail) ?? text(body.error_description) ?? ''
+  const detail = text(body.detail) ?? text(body.error_description) ?? text(body.title) ?? ''
   const errors = Array.isArray(body.errors) ? { errors: body.errors } : {}
   // A newer service may know more codes than this client; they pass as they are.
   return new ProblemError(code as ProblemCode, detail, { ...init, ...errors })
