@@ -1,12 +1,14 @@
+#!/usr/bin/env node
 import { text } from 'node:stream/consumers'
 import { run as runAgent } from './agents/command.ts'
 import { run as runAudit } from './audit/command.ts'
 import { run as runKeys } from './auth/command.ts'
 import { loadDotEnv } from './dot-env.ts'
 import { run as runToken } from './inspect/command.ts'
+import { startService } from './start.ts'
 import { run as runStore } from './store/command.ts'
 
-const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
+const HELP = `Behalf: without a tool it starts the service. In production node dist/cli.js <tool>, or npx behalf <tool>.
 
   npm run agent -- --help   agent accounts
   npm run audit -- --help   what agents did on behalf of users
@@ -14,9 +16,12 @@ const HELP = `Behalf's command line; in production node dist/cli.js <tool>.
   npm run store -- --help   integrity check, backup and restore of the database
   npm run token -- --help   what a token is, what it allows, whether it is valid`
 
-async function main([tool, ...argv]: string[]): Promise<number> {
+async function main([tool, ...argv]: string[]): Promise<number | undefined> {
   loadDotEnv(process.env)
   switch (tool) {
+    case undefined:
+      startService()
+      return undefined
     case 'agent':
       return runAgent(argv, process.env, console.log, console.error)
     case 'audit':
@@ -32,7 +37,9 @@ async function main([tool, ...argv]: string[]): Promise<number> {
       console.log(HELP)
       return 0
     default:
-      console.error('Say which tool, agent, audit, keys, store or token; --help shows them.')
+      console.error(
+        `There is no tool ${JSON.stringify(tool)}: agent, audit, keys, store and token are there; --help shows more.`,
+      )
       return 2
   }
 }

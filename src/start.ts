@@ -15,6 +15,8 @@ import { openStore, type Store } from './store/open.ts'
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
 
+export type { Service } from './app.ts'
+
 export interface StartOptions {
   /** Adds a team's own routes, behind the same guard. What it returns is called when the service has stopped. */
   // biome-ignore lint/suspicious/noConfusingVoidType: most extensions return nothing

@@ -288,7 +288,7 @@ describe('the command line', { timeout: 30_000 }, () => {
   it.each([
     [0, ['--help'], '', /npm run agent[\s\S]*npm run token/],
     [0, ['token', '--help'], '', /inspect - .*stdin/],
-    [2, [], '', /^Say which tool/],
+    [2, ['tokens'], '', /^There is no tool "tokens"/],
     [2, ['token'], '', /^The command is inspect/],
     [2, ['token', 'eyJhbGciOiJIUzI1NiJ9'], '', /^The command is inspect/],
     [2, ['token', 'inspect'], '', /^inspect takes one token/],

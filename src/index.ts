@@ -1,0 +1,6 @@
+/** What a team builds on: the service as it is, and a way to declare routes behind the same guard. */
+
+export { z } from '@hono/zod-openapi'
+export { type AgentCall, type AgentRoute, Pair } from './callbacks/agent-route.ts'
+export { AppError, type ErrorCode } from './errors.ts'
+export { type Service, type StartOptions, startService } from './start.ts'
