@@ -31,7 +31,7 @@ const SessionPage = z
 
 const EventPage = z
   .object({
-    events: z.array(EventJson).describe('Oldest first, up to 1 MiB of data.'),
+    events: z.array(EventJson).describe('Oldest first, up to 256 KiB of data.'),
     after: z.number().int().describe('To be sent as `after` for what comes next.'),
     hasMore: z.boolean().describe('Whether there is more already.'),
   })
@@ -189,7 +189,7 @@ export function sessionRoutes({ tokens, sessions, events, streams, followUp, now
         }
         const shown = await events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after
-        const hasMore = shown.length > 0 && (await events.page(id, cursor, 1)).length > 0
+        const hasMore = shown.length > 0 && (await events.hasMore(id, cursor))
         return c.json({ events: shown.map(eventJson), after: cursor, hasMore }, 200)
       },
     )

@@ -2,7 +2,7 @@ import { and, asc, desc, eq, gt, or, sql } from 'drizzle-orm'
 import type { Appended, EventStore, SessionEvent } from '../sessions/event-store.ts'
 import type { AppendHints } from './append-hints.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
+import { reading, readingInTurns } from './reading.ts'
 import { events, idempotencyKeys, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -19,12 +19,15 @@ const columns = {
 }
 
 /** Events are up to 64 KiB each: what is read and sent at once has to end somewhere. */
-const MAX_PAGE_BYTES = 1024 * 1024
+const MAX_PAGE_BYTES = 256 * 1024
+/** What an event costs beside its data: many small ones take as long as a few large ones. */
+const EVENT_OVERHEAD_BYTES = 256
 
 const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
 /** Events and idempotency keys in SQLite. */
 export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventStore {
+  const inTurn = readingInTurns(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
   const nextSeq = db
     .update(sessions)
@@ -125,14 +128,15 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
       }),
     findReplay: (agentId, sessionId, idempotency) => reading(() => replayOf(agentId, sessionId, idempotency)),
     page: (sessionId, after, limit) =>
-      reading(() => {
-        const fitting = countFitting(pageSizes.all({ sessionId, after, limit }))
-        return page.all({ sessionId, after, limit: fitting }).map(toEvent)
+      inTurn(() => {
+        const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
+        return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
       }),
+    hasMore: (sessionId, after) => reading(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
     last: (sessionId, limit) =>
-      reading(() => {
-        const fitting = countFitting(lastSizes.all({ sessionId, limit }))
-        return last.all({ sessionId, limit: fitting }).map(toEvent).reverse()
+      inTurn(() => {
+        const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))
+        return { cost, value: last.all({ sessionId, limit: count }).map(toEvent).reverse() }
       }),
     subscribe: hints.subscribe,
     pruneKeys: (before, limit) =>
@@ -143,12 +147,14 @@ export function sqliteEvents(db: Db, write: Write, hints: AppendHints): EventSto
   }
 }
 
-/** How many of the first ones are within the bytes of a page; one always is. */
-function countFitting(sizes: Array<{ bytes: number }>): number {
-  let total = 0
-  const tooMany = sizes.findIndex(({ bytes }, index) => {
-    total += bytes
-    return total > MAX_PAGE_BYTES && index > 0
-  })
-  return tooMany < 0 ? sizes.length : tooMany
+/** The first ones that are within the bytes of a page, one at least, and what it costs to read them. */
+function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: number } {
+  let bytes = 0
+  let count = 0
+  for (const size of sizes) {
+    if (count > 0 && bytes + size.bytes > MAX_PAGE_BYTES) break
+    bytes += size.bytes
+    count++
+  }
+  return { count, cost: bytes + count * EVENT_OVERHEAD_BYTES }
 }
