@@ -5,6 +5,7 @@ import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agents/routes.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { accounts as accountsOf } from './auth/accounts.ts'
 import { attemptLimit } from './auth/attempts.ts'
+import type { UserEnv } from './auth/guards.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
@@ -25,6 +26,7 @@ import { allowOrigins } from './http/cors.ts'
 import { memoryCounters } from './http/counters.ts'
 import { renderProblem } from './http/problem.ts'
 import { rateLimits } from './http/rate-limit.ts'
+import { readLimit } from './http/reads.ts'
 import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
 import { securityHeaders } from './http/security-headers.ts'
@@ -68,6 +70,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   })
   const counters = memoryCounters()
   const limits = rateLimits(config, counters)
+  const limitReads = readLimit<UserEnv>(limits.userReads, (c) => c.var.user.userId)
 
   const background = backgroundOf(log)
   const removal = removalOf({ sessions, livekit, now })
@@ -139,11 +142,11 @@ export function createApp({ config, secrets, store, keys, livekit, version, log,
   const app = router
     .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, now }))
-    .route('/', authRoutes({ accounts, tokens, limits, attempt: attemptLimit(counters), address, config }))
+    .route('/', authRoutes({ accounts, tokens, limits, limitReads, attempt: attemptLimit(counters), address, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now }))
-    .route('/', sessionRoutes({ tokens, sessions, events, streams, followUp, now }))
-    .route('/', auditRoutes({ tokens, sessions, audit }))
+    .route('/', sessionRoutes({ tokens, limitReads, sessions, events, streams, followUp, now }))
+    .route('/', auditRoutes({ tokens, limitReads, sessions, audit }))
     .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, now }))
     .route('/', callbackRoutes({ guard, users, sessions, events, followUp, now }))
     .route('/', webhookRoutes({ receiver, sessions, removal, followUp, background, rules, now }))

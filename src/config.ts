@@ -27,6 +27,8 @@ export interface Config {
   refreshesPerAddressPerMinute: number
   /** Join tokens and rooms. */
   requestsPerUserPerMinute: number
+  /** Everything under /sessions, and /auth/me. */
+  readsPerUserPerMinute: number
   requestsPerAgentPerMinute: number
   /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
   trustedProxies: readonly string[]
@@ -118,6 +120,7 @@ const Environment = z.object({
   REQUESTS_PER_USER_PER_MINUTE: whole(0, MAX_RATE).optional(),
   REQUESTS_PER_AGENT_PER_MINUTE: whole(0, MAX_RATE).optional(),
   TRUSTED_PROXIES: list().refine(areProxies, 'must be addresses or CIDR ranges, separated by commas').default([]),
+  READS_PER_USER_PER_MINUTE: whole(0, MAX_RATE).optional(),
   DEMO: z.enum(['on', 'off'], 'must be on or off').optional(),
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
@@ -191,6 +194,7 @@ export function loadConfig(env: Variables): LoadedConfig {
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
       trustedProxies: e.TRUSTED_PROXIES,
       demo: e.DEMO ? e.DEMO === 'on' : !production,
+      readsPerUserPerMinute: e.READS_PER_USER_PER_MINUTE ?? (production ? 600 : 0),
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,

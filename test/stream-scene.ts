@@ -1,8 +1,10 @@
 import { requestId } from 'hono/request-id'
 import { pino } from 'pino'
 import { expect } from 'vitest'
+import type { UserEnv } from '../src/auth/guards.ts'
 import { accessTokens } from '../src/auth/tokens.ts'
 import { renderProblem } from '../src/http/problem.ts'
+import { readLimit } from '../src/http/reads.ts'
 import { createRouter } from '../src/http/router.ts'
 import type { EventStore } from '../src/sessions/event-store.ts'
 import { STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
@@ -51,7 +53,11 @@ export async function timedCall(
   router.onError((error, context) => renderProblem(error, context, log))
   router.use(requestId())
   const followUp = () => {}
-  const routes = router.route('/', sessionRoutes({ tokens, sessions, events: counted, streams, followUp, now }))
+  const limitReads = readLimit<UserEnv>(undefined, (context) => context.var.user.userId)
+  const routes = router.route(
+    '/',
+    sessionRoutes({ tokens, limitReads, sessions, events: counted, streams, followUp, now }),
+  )
   const server = await listening(routes.fetch)
   const url = `${server}/sessions/${pair.sessionId}/events`
   // The guard finds the user in the room, so that the session is live.

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { MiddlewareHandler } from 'hono'
 import { type UserEnv, userGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
@@ -12,6 +13,7 @@ import type { Session, SessionStore } from './store.ts'
 
 export interface SessionRoutesDeps {
   tokens: AccessTokens
+  limitReads: MiddlewareHandler<UserEnv>
   sessions: SessionStore
   events: EventStore
   streams: EventStreams
@@ -70,14 +72,16 @@ const refusals = [
   'invalid_token',
   'invalid_request',
   'validation_failed',
+  'rate_limited',
   'store_unavailable',
 ] as const
 
 /** A user's own sessions, and what happened in them. */
-export function sessionRoutes({ tokens, sessions, events, streams, followUp, now }: SessionRoutesDeps) {
+export function sessionRoutes({ tokens, limitReads, sessions, events, streams, followUp, now }: SessionRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
+  for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
 
   /** Another user's session is as unknown as one that never was. */
   async function own(id: string, userId: string): Promise<Session> {
