@@ -129,12 +129,14 @@ test('production has every limit, development none; 0 takes one away', () => {
   const limitsOf = (env: Record<string, string>) => {
     const { config } = loadConfig(env)
     const { signInsPerAddressPerMinute, refreshesPerAddressPerMinute } = config
-    const { requestsPerUserPerMinute, requestsPerAgentPerMinute } = config
+    const { requestsPerUserPerMinute, readsPerUserPerMinute, requestsPerAgentPerMinute } = config
     return [
       signInsPerAddressPerMinute,
       refreshesPerAddressPerMinute,
       requestsPerUserPerMinute,
+      readsPerUserPerMinute,
       requestsPerAgentPerMinute,
+      config.connectionsPerAddress,
     ]
   }
   const production = {
@@ -144,7 +146,8 @@ test('production has every limit, development none; 0 takes one away', () => {
     LIVEKIT_API_KEY: 'APIkey',
     LIVEKIT_API_SECRET: 's'.repeat(32),
   }
-  expect(limitsOf({})).toEqual([0, 0, 0, 0])
-  expect(limitsOf(production)).toEqual([60, 600, 60, 60_000])
-  expect(limitsOf({ ...production, REQUESTS_PER_AGENT_PER_MINUTE: '0' })).toEqual([60, 600, 60, 0])
+  expect(limitsOf({})).toEqual([0, 0, 0, 0, 0, 0])
+  expect(limitsOf(production)).toEqual([60, 600, 60, 600, 60_000, 256])
+  const without = { REQUESTS_PER_AGENT_PER_MINUTE: '0', READS_PER_USER_PER_MINUTE: '0', CONNECTIONS_PER_ADDRESS: '0' }
+  expect(limitsOf({ ...production, ...without })).toEqual([60, 600, 60, 0, 0, 0])
 })

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { SERVER_LIMITS } from '../src/http/server.ts'
 import { dial, isUp, lines, said, served } from './raw-connections.ts'
@@ -161,5 +161,51 @@ describe('on a real connection', () => {
     expect((await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))).status).toBe(0)
     const close = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
     expect((await said(first, close)).status).toBe(200)
+  })
+
+  describe('of one address', () => {
+    const health = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
+    const twoEach = (more: Record<string, string> = {}) => makeApp({ env: { CONNECTIONS_PER_ADDRESS: '2', ...more } })
+    const held = async (port: number) => {
+      const socket = dial(port)
+      await new Promise((resolve) => socket.once('connect', resolve))
+      return socket
+    }
+
+    test('connections beyond its limit are closed, until one of the others has ended', async () => {
+      const { port, server } = await served(await twoEach())
+      const [first, second] = [await held(port), await held(port)]
+      expect((await said(dial(port), health)).status).toBe(0)
+      expect((await said(first, health)).status).toBe(200)
+      const third = await held(port)
+      expect((await said(dial(port), health)).status).toBe(0)
+      expect((await said(third, health)).status).toBe(200)
+      expect((await said(second, health)).status).toBe(200)
+      expect(server.listening).toBe(true)
+    })
+
+    test('connections of a trusted proxy are not limited', async () => {
+      const { port } = await served(await twoEach({ TRUSTED_PROXIES: '127.0.0.0/8' }))
+      const sockets = [await held(port), await held(port), await held(port)]
+      for (const socket of sockets) expect((await said(socket, health)).status).toBe(200)
+    })
+
+    test('a /64 counts as one, and others are not touched', async () => {
+      const { server } = await served(await twoEach())
+      const isClosed = (remoteAddress: string) => {
+        const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress })
+        server.emit('connection', socket)
+        return socket.destroyed
+      }
+      const addresses = [
+        '2001:db8::1',
+        '2001:db8::2',
+        '2001:db8::3',
+        '2001:db8:0:1::1',
+        '192.0.2.1',
+        '::ffff:192.0.2.1',
+      ]
+      expect([...addresses, '192.0.2.1'].map(isClosed)).toEqual([false, false, true, false, false, false, true])
+    })
   })
 })

@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server, type ServerOptions, Se
 import type { Socket } from 'node:net'
 import { serve } from '@hono/node-server'
 import type { Config } from '../config.ts'
+import { addressKey, trustedPeers } from './address.ts'
 
 export interface ServerLimits {
   /** Milliseconds until the header of a request has to be there, from the connection or the header's first byte on. */
@@ -42,7 +43,7 @@ export const SERVER_LIMITS: ServerLimits = {
 }
 
 type Fetch = Parameters<typeof serve>[0]['fetch']
-type Listening = Pick<Config, 'host' | 'port'>
+type Listening = Pick<Config, 'host' | 'port' | 'connectionsPerAddress' | 'trustedProxies'>
 
 /** Serves by HTTP, within limits that slow and idle clients cannot stretch. */
 export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS): Server {
@@ -62,6 +63,7 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   }) as Server
   server.maxConnections = maxConnections
   server.timeout = stallTimeout
+  if (config.connectionsPerAddress > 0) limitConnections(server, config)
   return server
 }
 
@@ -143,4 +145,26 @@ function accountedResponse(hold: Hold, unreadTimeout: number) {
       return this
     }
   }
+}
+
+/** A trusted proxy connects for many clients and is not limited. */
+function limitConnections(server: Server, { connectionsPerAddress, trustedProxies }: Listening): void {
+  const isTrusted = trustedPeers(trustedProxies)
+  const open = new Map<string, number>()
+  server.on('connection', (socket: Socket) => {
+    const { remoteAddress = '' } = socket
+    if (isTrusted(remoteAddress)) return
+    const key = addressKey(remoteAddress)
+    const count = open.get(key) ?? 0
+    if (count >= connectionsPerAddress) {
+      socket.destroy()
+      return
+    }
+    open.set(key, count + 1)
+    socket.once('close', () => {
+      const left = (open.get(key) ?? 1) - 1
+      if (left > 0) open.set(key, left)
+      else open.delete(key)
+    })
+  })
 }
