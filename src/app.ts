@@ -5,6 +5,7 @@ import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agents/routes.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { accounts as accountsOf } from './auth/accounts.ts'
 import { attemptLimit } from './auth/attempts.ts'
+import type { UserEnv } from './auth/guards.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
@@ -24,6 +25,7 @@ import { allowOrigins } from './http/cors.ts'
 import { memoryCounters } from './http/counters.ts'
 import { renderProblem } from './http/problem.ts'
 import { rateLimits } from './http/rate-limit.ts'
+import { readLimit } from './http/reads.ts'
 import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
 import { securityHeaders } from './http/security-headers.ts'
@@ -67,6 +69,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   })
   const counters = memoryCounters()
   const limits = rateLimits(config, counters)
+  const limitReads = readLimit<UserEnv>(limits.userReads, (c) => c.var.user.userId)
 
   const background = backgroundOf(log)
   const limitsPerUser = { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING }
@@ -125,11 +128,11 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const app = router
     .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl }))
-    .route('/', authRoutes({ accounts, tokens, limits, attempt: attemptLimit(counters), address, config }))
+    .route('/', authRoutes({ accounts, tokens, limits, limitReads, attempt: attemptLimit(counters), address, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now: clock.now }))
-    .route('/', sessionRoutes({ tokens, sessions, store, streams }))
-    .route('/', auditRoutes({ tokens, sessions: store.sessions, audit }))
+    .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
+    .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
     .route('/', agentTokenRoutes({ agents, tokens, limits, failures: counters(FAILED_AGENT_SIGN_INS), address, clock }))
     .route('/', callbackRoutes({ agentRoute, users, sessions, events }))
     .route('/', webhookRoutes({ receiver, sessions, store: store.sessions, background, clock }))

@@ -27,7 +27,11 @@ export interface Config {
   refreshesPerAddressPerMinute: number
   /** Join tokens and rooms. */
   requestsPerUserPerMinute: number
+  /** Everything under /sessions, and /auth/me. */
+  readsPerUserPerMinute: number
   requestsPerAgentPerMinute: number
+  /** Open connections of one peer that is no trusted proxy. */
+  connectionsPerAddress: number
   /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
   trustedProxies: readonly string[]
   /** Serves the demo page at /demo. */
@@ -116,7 +120,9 @@ const Environment = z.object({
   SIGN_INS_PER_ADDRESS_PER_MINUTE: whole(0, MAX_RATE).optional(),
   REFRESHES_PER_ADDRESS_PER_MINUTE: whole(0, MAX_RATE).optional(),
   REQUESTS_PER_USER_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  READS_PER_USER_PER_MINUTE: whole(0, MAX_RATE).optional(),
   REQUESTS_PER_AGENT_PER_MINUTE: whole(0, MAX_RATE).optional(),
+  CONNECTIONS_PER_ADDRESS: whole(0, 1_000_000).optional(),
   TRUSTED_PROXIES: list().refine(areProxies, 'must be addresses or CIDR ranges, separated by commas').default([]),
   DEMO: z.enum(['on', 'off'], 'must be on or off').optional(),
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
@@ -188,7 +194,9 @@ export function loadConfig(env: Variables): LoadedConfig {
       signInsPerAddressPerMinute: e.SIGN_INS_PER_ADDRESS_PER_MINUTE ?? (production ? 60 : 0),
       refreshesPerAddressPerMinute: e.REFRESHES_PER_ADDRESS_PER_MINUTE ?? (production ? 600 : 0),
       requestsPerUserPerMinute: e.REQUESTS_PER_USER_PER_MINUTE ?? (production ? 60 : 0),
+      readsPerUserPerMinute: e.READS_PER_USER_PER_MINUTE ?? (production ? 600 : 0),
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
+      connectionsPerAddress: e.CONNECTIONS_PER_ADDRESS ?? (production ? 256 : 0),
       trustedProxies: e.TRUSTED_PROXIES,
       demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,

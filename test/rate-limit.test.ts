@@ -65,6 +65,20 @@ describe('requests', () => {
     expect((await from(s, '192.0.2.1', '/token', {}, 'forged')).status).toBe(401)
   })
 
+  test('for what a user has are limited per user, each counted once', async () => {
+    const { s, user, pair } = await callingScene({ env: { READS_PER_USER_PER_MINUTE: '5' } })
+    const own = `/sessions/${pair.sessionId}`
+    for (const [count, path] of ['/sessions', own, `${own}/events`, `${own}/audit`, '/auth/me'].entries()) {
+      const answer = await s.get(path, user.bearer)
+      expect(answer.status, path).toBe(200)
+      expect(rateHeaders(answer)).toEqual(['"reads";q=5;w=60', expect.stringMatching(`^"reads";r=${4 - count};t=`)])
+    }
+    expect(await refusal(s.get(`${own}/events`, user.bearer))).toEqual(LIMITED)
+    expect(await refusal(s.get('/auth/me', user.bearer))).toEqual(LIMITED)
+    expect((await s.get('/auth/me', (await s.newUser()).bearer)).status).toBe(200)
+    expect((await from(s, '192.0.2.1', '/token', {}, user.bearer)).status).toBe(201)
+  })
+
   test('of one agent are limited over all its routes, and LiveKit is not asked for the rest', async () => {
     const { s, agent, pair, room, asked } = await callingScene({ env: { REQUESTS_PER_AGENT_PER_MINUTE: '3' } })
     const first = await s.progress(agent.bearer, pair)
@@ -115,12 +129,14 @@ test('production has every limit, development none; 0 takes one away', () => {
   const limitsOf = (env: Record<string, string>) => {
     const { config } = loadConfig(env)
     const { signInsPerAddressPerMinute, refreshesPerAddressPerMinute } = config
-    const { requestsPerUserPerMinute, requestsPerAgentPerMinute } = config
+    const { requestsPerUserPerMinute, readsPerUserPerMinute, requestsPerAgentPerMinute } = config
     return [
       signInsPerAddressPerMinute,
       refreshesPerAddressPerMinute,
       requestsPerUserPerMinute,
+      readsPerUserPerMinute,
       requestsPerAgentPerMinute,
+      config.connectionsPerAddress,
     ]
   }
   const production = {
@@ -130,7 +146,8 @@ test('production has every limit, development none; 0 takes one away', () => {
     LIVEKIT_API_KEY: 'APIkey',
     LIVEKIT_API_SECRET: 's'.repeat(32),
   }
-  expect(limitsOf({})).toEqual([0, 0, 0, 0])
-  expect(limitsOf(production)).toEqual([60, 600, 60, 60_000])
-  expect(limitsOf({ ...production, REQUESTS_PER_AGENT_PER_MINUTE: '0' })).toEqual([60, 600, 60, 0])
+  expect(limitsOf({})).toEqual([0, 0, 0, 0, 0, 0])
+  expect(limitsOf(production)).toEqual([60, 600, 60, 600, 60_000, 256])
+  const without = { REQUESTS_PER_AGENT_PER_MINUTE: '0', READS_PER_USER_PER_MINUTE: '0', CONNECTIONS_PER_ADDRESS: '0' }
+  expect(limitsOf({ ...production, ...without })).toEqual([60, 600, 60, 0, 0, 0])
 })

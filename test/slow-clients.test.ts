@@ -1,9 +1,9 @@
-import { type AddressInfo, connect, type Socket } from 'node:net'
-import { text } from 'node:stream/consumers'
-import { afterEach, describe, expect, test, vi } from 'vitest'
-import { listen, SERVER_LIMITS } from '../src/http/server.ts'
+import { Socket } from 'node:net'
+import { describe, expect, test } from 'vitest'
+import { SERVER_LIMITS } from '../src/http/server.ts'
+import { dial, isUp, lines, said, served } from './raw-connections.ts'
 import { callingScene } from './scene.ts'
-import { makeApp, type TestApp } from './support.ts'
+import { makeApp } from './support.ts'
 
 /** The service's own server, with no patience. */
 const HASTY = {
@@ -14,48 +14,15 @@ const HASTY = {
   connectionsCheckingInterval: 50,
 }
 
-const cleanups: Array<() => unknown> = []
-afterEach(async () => {
-  for (const clean of cleanups.splice(0).reverse()) await clean()
-})
-
-async function served({ app }: Pick<TestApp, 'app'>, limits = HASTY) {
-  const server = listen(app.fetch, { host: '127.0.0.1', port: 0 }, limits)
-  cleanups.push(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  await vi.waitFor(() => expect(server.listening).toBe(true))
-  const { port } = server.address() as AddressInfo
-  return { port, url: `http://127.0.0.1:${port}` }
-}
-
-const lines = (...head: string[]) => `${head.join('\r\n')}\r\n`
-
-function dial(port: number): Socket {
-  const socket = connect(port, '127.0.0.1').on('error', () => {})
-  cleanups.push(() => socket.destroy())
-  return socket
-}
-
-/** What the server says on a connection until it closes it. */
-async function said(socket: Socket, bytes: string) {
-  socket.write(bytes)
-  const answer = await text(socket).catch(() => 'reset')
-  return { status: Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 0), answer }
-}
-
 /** Goes on writing while the connection stands: time passes, and never enough of it without a byte. */
 function drip(socket: Socket, bytes: string) {
   const timer = setInterval(() => socket.writable && socket.write(bytes), 40)
   socket.once('close', () => clearInterval(timer))
 }
 
-const isUp = async (url: string) => expect((await fetch(`${url}/health/live`)).status).toBe(200)
-
 describe('a client is cut off', () => {
   test('that sends its header one line after another', async () => {
-    const { port, url } = await served(await makeApp())
+    const { port, url } = await served(await makeApp(), HASTY)
     const slow = dial(port)
     drip(slow, 'X-More: 1\r\n')
     expect((await said(slow, lines('GET /health/live HTTP/1.1', 'Host: x'))).status).toBe(408)
@@ -63,12 +30,12 @@ describe('a client is cut off', () => {
   })
 
   test('that sends nothing at all', async () => {
-    const { port } = await served(await makeApp())
+    const { port } = await served(await makeApp(), HASTY)
     expect((await said(dial(port), '')).status).toBe(408)
   })
 
   test('that sends its body byte by byte (A37)', async () => {
-    const { port, url } = await served(await makeApp())
+    const { port, url } = await served(await makeApp(), HASTY)
     const slow = dial(port)
     const head = ['POST /auth/login HTTP/1.1', 'Host: x', 'Content-Type: application/json', 'Content-Length: 5000', '']
     slow.write(lines(...head, '{'))
@@ -80,7 +47,7 @@ describe('a client is cut off', () => {
   })
 
   test('that has no further request', async () => {
-    const { port } = await served(await makeApp())
+    const { port } = await served(await makeApp(), HASTY)
     const { status, answer } = await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))
     expect(status).toBe(200)
     expect(answer).toMatch(/keep-alive/i)
@@ -89,7 +56,7 @@ describe('a client is cut off', () => {
   test('but not while it reads events, however long', async () => {
     const scene = await callingScene()
     const { s, user, agent, pair } = scene
-    const { port, url } = await served(s)
+    const { port, url } = await served(s, HASTY)
     const stream = await fetch(`${url}/sessions/${pair.sessionId}/events`, {
       headers: { Authorization: `Bearer ${user.bearer}`, Accept: 'text/event-stream' },
     })
@@ -116,7 +83,7 @@ describe('on a real connection', () => {
 
   test('two Authorization headers are refused, the same token or not (A27)', async () => {
     const { s, user } = await callingScene()
-    const { port } = await served(s)
+    const { port } = await served(s, HASTY)
     const bearer = `Bearer ${user.bearer}`
     expect((await said(dial(port), authorized(bearer))).status).toBe(200)
     for (const two of [
@@ -137,7 +104,7 @@ describe('on a real connection', () => {
   })
 
   test('headers of 16 KiB are too long (A37)', async () => {
-    const { port, url } = await served(await makeApp())
+    const { port, url } = await served(await makeApp(), HASTY)
     const padded = (bytes: number) =>
       lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', `X: ${'x'.repeat(bytes)}`, '')
     expect((await said(dial(port), padded(15 * 1024))).status).toBe(200)
@@ -146,7 +113,7 @@ describe('on a real connection', () => {
   })
 
   test('a body that is announced in two ways is refused, and nothing behind it is read', async () => {
-    const { port } = await served(await makeApp())
+    const { port } = await served(await makeApp(), HASTY)
     const smuggled = lines('GET /health/live HTTP/1.1', 'Host: x', '')
     const head = ['POST /auth/guest HTTP/1.1', 'Host: x', 'Content-Length: 4', 'Transfer-Encoding: chunked', '']
     const { answer } = await said(dial(port), `${lines(...head)}0\r\n\r\n${smuggled}`)
@@ -154,7 +121,7 @@ describe('on a real connection', () => {
   })
 
   test('a body beyond the limit is refused before it is sent', async () => {
-    const { port, url } = await served(await makeApp())
+    const { port, url } = await served(await makeApp(), HASTY)
     const head = [
       'POST /auth/guest HTTP/1.1',
       'Host: x',
@@ -168,8 +135,8 @@ describe('on a real connection', () => {
   })
 
   test('some requests sent without waiting are answered in turn, too many end the connection', async () => {
-    const { app } = await makeApp()
-    const { port, url } = await served({ app })
+    const { app, config } = await makeApp()
+    const { port, url } = await served({ app, config }, HASTY)
     const request = lines('GET /openapi.json HTTP/1.1', 'Host: x', '')
     const last = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
     const { answer } = await said(dial(port), request.repeat(SERVER_LIMITS.maxPipelined - 1) + last)
@@ -180,7 +147,7 @@ describe('on a real connection', () => {
       answered++
       return inner(...args)
     }
-    const flooded = await served({ app })
+    const flooded = await served({ app, config }, HASTY)
     await said(dial(flooded.port), request.repeat(1000))
     expect(answered).toBeLessThanOrEqual(SERVER_LIMITS.maxPipelined)
     await isUp(url)
@@ -194,5 +161,51 @@ describe('on a real connection', () => {
     expect((await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))).status).toBe(0)
     const close = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
     expect((await said(first, close)).status).toBe(200)
+  })
+
+  describe('of one address', () => {
+    const health = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
+    const twoEach = (more: Record<string, string> = {}) => makeApp({ env: { CONNECTIONS_PER_ADDRESS: '2', ...more } })
+    const held = async (port: number) => {
+      const socket = dial(port)
+      await new Promise((resolve) => socket.once('connect', resolve))
+      return socket
+    }
+
+    test('connections beyond its limit are closed, until one of the others has ended', async () => {
+      const { port, server } = await served(await twoEach())
+      const [first, second] = [await held(port), await held(port)]
+      expect((await said(dial(port), health)).status).toBe(0)
+      expect((await said(first, health)).status).toBe(200)
+      const third = await held(port)
+      expect((await said(dial(port), health)).status).toBe(0)
+      expect((await said(third, health)).status).toBe(200)
+      expect((await said(second, health)).status).toBe(200)
+      expect(server.listening).toBe(true)
+    })
+
+    test('connections of a trusted proxy are not limited', async () => {
+      const { port } = await served(await twoEach({ TRUSTED_PROXIES: '127.0.0.0/8' }))
+      const sockets = [await held(port), await held(port), await held(port)]
+      for (const socket of sockets) expect((await said(socket, health)).status).toBe(200)
+    })
+
+    test('a /64 counts as one, and others are not touched', async () => {
+      const { server } = await served(await twoEach())
+      const isClosed = (remoteAddress: string) => {
+        const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress })
+        server.emit('connection', socket)
+        return socket.destroyed
+      }
+      const addresses = [
+        '2001:db8::1',
+        '2001:db8::2',
+        '2001:db8::3',
+        '2001:db8:0:1::1',
+        '192.0.2.1',
+        '::ffff:192.0.2.1',
+      ]
+      expect([...addresses, '192.0.2.1'].map(isClosed)).toEqual([false, false, true, false, false, false, true])
+    })
   })
 })

@@ -1,14 +1,16 @@
 import { requestId } from 'hono/request-id'
 import { pino } from 'pino'
 import { expect } from 'vitest'
+import type { UserEnv } from '../src/auth/guards.ts'
 import { accessTokens } from '../src/auth/tokens.ts'
 import { renderProblem } from '../src/http/problem.ts'
+import { readLimit } from '../src/http/reads.ts'
 import { createRouter } from '../src/http/router.ts'
 import { STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
 import { eventStreams } from '../src/sessions/event-streams.ts'
 import { sessionRoutes } from '../src/sessions/routes.ts'
 import type { EventStore } from '../src/sessions/store.ts'
-import { ADMISSION } from './direct-sessions.ts'
+import { reportDirectly } from './direct-sessions.ts'
 import { callingScene } from './scene.ts'
 import { listening, openStream } from './stream-client.ts'
 
@@ -51,9 +53,10 @@ export async function timedCall(
   const router = createRouter()
   router.onError((error, context) => renderProblem(error, context, log))
   router.use(requestId())
+  const limitReads = readLimit<UserEnv>(undefined, (context) => context.var.user.userId)
   const routes = router.route(
     '/',
-    sessionRoutes({ tokens, sessions: s.sessions, store: { sessions, events: counted }, streams }),
+    sessionRoutes({ tokens, limitReads, sessions: s.sessions, store: { sessions, events: counted }, streams }),
   )
   const server = await listening(routes.fetch)
   const url = `${server}/sessions/${pair.sessionId}/events`
@@ -68,13 +71,10 @@ export async function timedCall(
     bearer: c.user.bearer,
     open: () => openStream(url, c.user),
     tell: (count: number, size = 0) =>
-      Promise.all(Array.from({ length: count }, (_, step) => reportFor(c, { step, filling: 'x'.repeat(size) }))),
+      Promise.all(
+        Array.from({ length: count }, (_, step) =>
+          reportDirectly(s, pair.sessionId, { step, filling: 'x'.repeat(size) }),
+        ),
+      ),
   }
-}
-
-/** Progress that needs no agent token, for when so much time has passed that it would have expired. */
-async function reportFor({ s, agent, pair }: Awaited<ReturnType<typeof callingScene>>, data: Record<string, unknown>) {
-  const known = await s.store.sessions.load(pair.sessionId)
-  if (!known) throw new Error('There is no session')
-  return s.sessions.report(known, { agentId: agent.id, type: 'progress', data, key: null }, ADMISSION)
 }

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { MiddlewareHandler } from 'hono'
 import { type UserEnv, userGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
@@ -9,6 +10,7 @@ import type { AuditEntry, AuditStore } from './store.ts'
 
 export interface AuditRoutesDeps {
   tokens: AccessTokens
+  limitReads: MiddlewareHandler<UserEnv>
   sessions: SessionStore
   audit: AuditStore
 }
@@ -43,9 +45,9 @@ export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: A
 })
 
 /** What agents did on behalf of a user, for that user to read. */
-export function auditRoutes({ tokens, sessions, audit }: AuditRoutesDeps) {
+export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutesDeps) {
   const router = createRouter<UserEnv>()
-  router.use('/sessions/:id/audit', userGuard(tokens))
+  router.use('/sessions/:id/audit', userGuard(tokens), limitReads)
   return router.openapi(
     createRoute({
       method: 'get',
@@ -68,6 +70,7 @@ export function auditRoutes({ tokens, sessions, audit }: AuditRoutesDeps) {
           'invalid_request',
           'validation_failed',
           'session_not_found',
+          'rate_limited',
           'store_unavailable',
         ),
       },

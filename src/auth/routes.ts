@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { createRoute, type z } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
@@ -11,7 +11,7 @@ import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import type { Attempt, AttemptLimit } from './attempts.ts'
-import { authenticateUser, userGuard } from './guards.ts'
+import { authenticateUser, type UserEnv, userGuard } from './guards.ts'
 import { GuestBody, LoginBody, MeAnswer, RefreshTokenBody, RegisterBody, SignedInAnswer } from './schemas.ts'
 import type { User } from './store.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
@@ -81,7 +81,7 @@ const logoutRoute = createRoute({
   responses: { 204: { description: 'Signed out' }, ...problems(...badBody, ...depends) },
 })
 
-const meRoute = (tokens: AccessTokens) =>
+const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =>
   createRoute({
     method: 'get',
     path: '/auth/me',
@@ -89,10 +89,10 @@ const meRoute = (tokens: AccessTokens) =>
     tags: ['Accounts'],
     security: [{ userToken: [] }],
     summary: 'Who the access token belongs to',
-    middleware: userGuard(tokens),
+    middleware: [userGuard(tokens), limitReads] as const,
     responses: {
       200: { description: 'The user', content: json(MeAnswer) },
-      ...problems('missing_token', 'invalid_token', 'invalid_request', ...depends),
+      ...problems('missing_token', 'invalid_token', 'invalid_request', 'rate_limited', ...depends),
     },
   })
 
@@ -100,13 +100,14 @@ export interface AuthRoutesDeps {
   accounts: Accounts
   tokens: AccessTokens
   limits: RateLimits
+  limitReads: MiddlewareHandler<UserEnv>
   attempt: AttemptLimit
   address: ClientAddress
   config: Pick<Config, 'guests'>
 }
 
 /** Accounts over HTTP: sign-in, guests, refresh. */
-export function authRoutes({ accounts, tokens, limits, attempt, address, config }: AuthRoutesDeps) {
+export function authRoutes({ accounts, tokens, limits, limitReads, attempt, address, config }: AuthRoutesDeps) {
   const label = accountLabels()
   const router = createRouter()
   router.use('/auth/register', limitRate(limits.signIns, address))
@@ -143,7 +144,7 @@ export function authRoutes({ accounts, tokens, limits, attempt, address, config 
       await accounts.logout(c.req.valid('json').refresh_token)
       return c.body(null, 204)
     })
-    .openapi(meRoute(tokens), async (c) => {
+    .openapi(meRoute(tokens, limitReads), async (c) => {
       const user = await accounts.me(c.var.user)
       return c.json({ ...userAnswer(user), guest: user.email === null }, 200)
     })

@@ -46,7 +46,7 @@ export const Context = z
   .object({
     user: MeAnswer,
     session: SessionJson,
-    events: z.array(EventJson).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 1 MiB of data.`),
+    events: z.array(EventJson).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 256 KiB of data.`),
     cursor: z.number().int().describe('`seq` of the newest event, 0 without one.'),
   })
   .openapi('Context')

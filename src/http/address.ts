@@ -14,13 +14,12 @@ export function clientAddresses(
   trustedProxies: readonly string[],
   onDisbelieved: () => void = () => {},
 ): ClientAddress {
-  const trusted = proxyList(trustedProxies)
+  const isTrusted = trustedPeers(trustedProxies)
   let isSilent = false
-  const isTrusted = (address: string) => trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
   return (c) => {
     let address = plainAddress(c.env?.incoming?.socket.remoteAddress ?? '')
     if (address === undefined) return 'unknown'
-    if (trustedProxies.length === 0 || !isTrusted(address)) {
+    if (!isTrusted(address)) {
       if (!isSilent && c.req.header('X-Forwarded-For') !== undefined) {
         isSilent = true
         onDisbelieved()
@@ -34,6 +33,15 @@ export function clientAddresses(
       address = hop
     }
     return addressKey(address)
+  }
+}
+
+/** Whether an address is one of these proxies, in whatever form a socket names it. */
+export function trustedPeers(trustedProxies: readonly string[]): (address: string) => boolean {
+  const trusted = proxyList(trustedProxies)
+  return (text) => {
+    const address = plainAddress(text)
+    return address !== undefined && trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
   }
 }
 

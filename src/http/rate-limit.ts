@@ -16,6 +16,8 @@ export interface RateLimits {
   refreshes: Counter | undefined
   /** Per user: join tokens and rooms. */
   userRequests: Counter | undefined
+  /** Per user: own sessions and profile. */
+  userReads: Counter | undefined
   /** Per agent: everything that agents do with their tokens. */
   agentRequests: Counter | undefined
 }
@@ -26,6 +28,7 @@ type RateSettings = Pick<
   | 'signInsPerAddressPerMinute'
   | 'refreshesPerAddressPerMinute'
   | 'requestsPerUserPerMinute'
+  | 'readsPerUserPerMinute'
   | 'requestsPerAgentPerMinute'
 >
 
@@ -39,6 +42,7 @@ export function rateLimits(config: RateSettings, counters: Counters): RateLimits
     agentSignIns: perMinute('agent-sign-ins', config.signInsPerAddressPerMinute),
     refreshes: perMinute('refreshes', config.refreshesPerAddressPerMinute),
     userRequests: perMinute('user', config.requestsPerUserPerMinute),
+    userReads: perMinute('reads', config.readsPerUserPerMinute),
     agentRequests: perMinute('agent', config.requestsPerAgentPerMinute),
   }
 }

@@ -1,6 +1,8 @@
-import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http'
+import { createServer, type RequestListener, type Server, type ServerOptions, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { serve } from '@hono/node-server'
+import type { Config } from '../config.ts'
+import { addressKey, trustedPeers } from './address.ts'
 
 export interface ServerLimits {
   /** Milliseconds until the header of a request has to be there, from the connection or the header's first byte on. */
@@ -15,7 +17,11 @@ export interface ServerLimits {
   maxHeaderSize: number
   /** Milliseconds that nothing may move on a connection while an answer is due; streams write more often than that. */
   stallTimeout: number
-  /** Requests of one connection under way at once: no client of today sends a second before it has its answer. */
+  /** The same once all of an answer is written and only its client is waited for. */
+  unreadTimeout: number
+  /** Bytes written to all connections that their clients have not taken. Beyond it the longest-waiting answers are cut off. */
+  maxUnreadBytes: number
+  /** Requests of one connection, answered in turn: no client of today sends a second before it has its answer. */
   maxPipelined: number
   /** Further connections are closed at once, so that files and LiveKit stay within reach. */
   maxConnections: number
@@ -30,37 +36,135 @@ export const SERVER_LIMITS: ServerLimits = {
   connectionsCheckingInterval: 2_000,
   maxHeaderSize: 16 * 1024,
   stallTimeout: 120_000,
+  unreadTimeout: 30_000,
+  maxUnreadBytes: 64 * 1024 * 1024,
   maxPipelined: 8,
   maxConnections: 16_384,
 }
 
 type Fetch = Parameters<typeof serve>[0]['fetch']
+type Listening = Pick<Config, 'host' | 'port' | 'connectionsPerAddress' | 'trustedProxies'>
 
 /** Serves by HTTP, within limits that slow and idle clients cannot stretch. */
-export function listen(fetch: Fetch, { host, port }: { host: string; port: number }, limits = SERVER_LIMITS): Server {
-  const { maxConnections, maxPipelined, stallTimeout, ...serverOptions } = limits
+export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS): Server {
+  const { maxConnections, maxPipelined, stallTimeout, unreadTimeout, maxUnreadBytes, ...serverOptions } = limits
+  const AccountedResponse = accountedResponse(unreadBudget(maxUnreadBytes), unreadTimeout)
   const limited = ((options: ServerOptions, handle: RequestListener) =>
-    createServer(options, limitPipelining(handle, maxPipelined))) as typeof createServer
-  const server = serve({ fetch, hostname: host, port, serverOptions, createServer: limited }) as Server
+    createServer(
+      { ...options, ServerResponse: AccountedResponse },
+      oneAtATime(handle, maxPipelined, stallTimeout),
+    )) as typeof createServer
+  const server = serve({
+    fetch,
+    hostname: config.host,
+    port: config.port,
+    serverOptions,
+    createServer: limited,
+  }) as Server
   server.maxConnections = maxConnections
   server.timeout = stallTimeout
+  if (config.connectionsPerAddress > 0) limitConnections(server, config)
   return server
 }
 
-/** Node hands over all requests of one read at once, and keeps every answer that nobody reads: too many end the connection. */
-function limitPipelining(handle: RequestListener, max: number): RequestListener {
-  const underWay = new WeakMap<Socket, number>()
+/**
+ * Node hands over all requests of one read at once. Here the next one waits until the answer before it has been taken, so
+ * that a connection never holds two; too many waiting requests end it.
+ */
+function oneAtATime(handle: RequestListener, max: number, stallTimeout: number): RequestListener {
+  const queues = new WeakMap<Socket, Array<() => void>>()
   return (incoming, outgoing) => {
     const { socket } = incoming
-    const count = underWay.get(socket) ?? 0
     // What was read before it was destroyed is still handed over.
     if (socket.destroyed) return
-    if (count >= max) {
+    const queue = queues.get(socket) ?? []
+    queues.set(socket, queue)
+    if (queue.length >= max) {
       socket.destroy()
       return
     }
-    underWay.set(socket, count + 1)
-    outgoing.once('close', () => underWay.set(socket, (underWay.get(socket) ?? 1) - 1))
-    handle(incoming, outgoing)
+    const start = () => {
+      // The client is gone, or was told that this connection ends.
+      if (!socket.writable) return
+      socket.setTimeout(stallTimeout)
+      outgoing.once('close', () => {
+        queue.shift()
+        queue[0]?.()
+      })
+      handle(incoming, outgoing)
+    }
+    queue.push(start)
+    if (queue.length === 1) start()
   }
+}
+
+type Hold = (answer: ServerResponse, bytes: number) => void
+
+/** What was written to clients and waits in this process, because they do not read. */
+function unreadBudget(maxBytes: number): Hold {
+  const unread = new Map<ServerResponse, number>()
+  let total = 0
+
+  function release(this: ServerResponse): void {
+    this.off('drain', release).off('close', release)
+    total -= unread.get(this) ?? 0
+    unread.delete(this)
+  }
+
+  return function hold(answer, bytes) {
+    if (answer.destroyed) return
+    if (!unread.has(answer)) answer.on('drain', release).on('close', release)
+    unread.set(answer, (unread.get(answer) ?? 0) + bytes)
+    total += bytes
+    for (const [oldest] of unread) {
+      if (total <= maxBytes) return
+      oldest.destroy()
+      release.call(oldest)
+    }
+  }
+}
+
+const bytesOf = (chunk: unknown) =>
+  typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
+
+/** Any response, of any route: what its connection does not take at once is held against the budget until it does. */
+function accountedResponse(hold: Hold, unreadTimeout: number) {
+  return class AccountedResponse extends ServerResponse {
+    override write(...args: unknown[]): boolean {
+      const hasRoom: boolean = Reflect.apply(super.write, this, args)
+      if (!hasRoom) hold(this, bytesOf(args[0]))
+      return hasRoom
+    }
+
+    override end(...args: unknown[]): this {
+      Reflect.apply(super.end, this, args)
+      if (!this.writableFinished) {
+        this.socket?.setTimeout(unreadTimeout)
+        hold(this, bytesOf(args[0]))
+      }
+      return this
+    }
+  }
+}
+
+/** A trusted proxy connects for many clients and is not limited. */
+function limitConnections(server: Server, { connectionsPerAddress, trustedProxies }: Listening): void {
+  const isTrusted = trustedPeers(trustedProxies)
+  const open = new Map<string, number>()
+  server.on('connection', (socket: Socket) => {
+    const { remoteAddress = '' } = socket
+    if (isTrusted(remoteAddress)) return
+    const key = addressKey(remoteAddress)
+    const count = open.get(key) ?? 0
+    if (count >= connectionsPerAddress) {
+      socket.destroy()
+      return
+    }
+    open.set(key, count + 1)
+    socket.once('close', () => {
+      const left = (open.get(key) ?? 1) - 1
+      if (left > 0) open.set(key, left)
+      else open.delete(key)
+    })
+  })
 }

@@ -48,7 +48,7 @@ export interface EventStream {
   gone: Promise<void>
 }
 
-/** Bounds the memory of a stream: with bodies of at most 64 KiB this is 1 MiB. */
+/** Read at once; large ones are fewer, so that a stream holds 256 KiB at most. */
 const PAGE_EVENTS = 16
 const GREETING = 'retry: 1000\n\n'
 const HEARTBEAT = ': \n\n'

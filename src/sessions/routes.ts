@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { MiddlewareHandler } from 'hono'
 import { type UserEnv, userGuard } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
@@ -11,6 +12,7 @@ import type { EventStore, Session, SessionStore } from './store.ts'
 
 export interface SessionRoutesDeps {
   tokens: AccessTokens
+  limitReads: MiddlewareHandler<UserEnv>
   sessions: Sessions
   store: { sessions: SessionStore; events: EventStore }
   streams: EventStreams
@@ -28,7 +30,7 @@ const SessionPage = z
 
 const EventPage = z
   .object({
-    events: z.array(EventJson).describe('Oldest first, up to 1 MiB of data.'),
+    events: z.array(EventJson).describe('Oldest first, up to 256 KiB of data.'),
     after: z.number().int().describe('To be sent as `after` for what comes next.'),
     hasMore: z.boolean().describe('Whether there is more already.'),
   })
@@ -67,14 +69,16 @@ const refusals = [
   'invalid_token',
   'invalid_request',
   'validation_failed',
+  'rate_limited',
   'store_unavailable',
 ] as const
 
 /** A user's own sessions, and what happened in them. */
-export function sessionRoutes({ tokens, sessions, store, streams }: SessionRoutesDeps) {
+export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: SessionRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
+  for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
 
   /** Another user's session is as unknown as one that never was. */
   async function own(id: string, userId: string): Promise<Session> {
@@ -185,7 +189,7 @@ export function sessionRoutes({ tokens, sessions, store, streams }: SessionRoute
         }
         const shown = await store.events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after
-        const hasMore = shown.length > 0 && (await store.events.page(id, cursor, 1)).length > 0
+        const hasMore = shown.length > 0 && (await store.events.hasMore(id, cursor))
         return c.json({ events: shown.map(eventJson), after: cursor, hasMore }, 200)
       },
     )

@@ -162,6 +162,8 @@ export interface SessionStore {
 export interface EventStore {
   /** Events after `after`, oldest first: at most `limit`, fewer where they are large, none only at the end. */
   page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
+  /** Whether there are events after `after`. */
+  hasMore(sessionId: string, after: number): Promise<boolean>
   /** The last `limit` events, oldest first; fewer where they are large. */
   last(sessionId: string, limit: number): Promise<SessionEvent[]>
   /**

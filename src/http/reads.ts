@@ -1,0 +1,54 @@
+import type { Context } from 'hono'
+import { createMiddleware } from 'hono/factory'
+import { AppError } from '../errors.ts'
+import type { Counter } from './counters.ts'
+import { countRequest } from './rate-limit.ts'
+import type { AppEnv } from './router.ts'
+
+/** Reads of one user under way, until their answers have been taken: as many as a browser has connections to one host. */
+const MAX_UNDER_WAY = 6
+/** Further ones that wait for those, in order. */
+const MAX_WAITING = 60
+
+interface Reader {
+  underWay: number
+  waiting: Array<() => void>
+}
+
+/** Bounds what one key reads in a minute, if there is such a limit, and what it reads at once. Event streams have their own. */
+export function readLimit<E extends AppEnv>(perMinute: Counter | undefined, keyOf: (c: Context<E>) => string) {
+  const readers = new Map<string, Reader>()
+
+  /** Resolves when it may begin, to how it ends. */
+  async function enter(key: string): Promise<() => void> {
+    const reader = readers.get(key) ?? { underWay: 0, waiting: [] }
+    readers.set(key, reader)
+    if (reader.underWay < MAX_UNDER_WAY) reader.underWay++
+    else if (reader.waiting.length < MAX_WAITING) await new Promise<void>((begin) => reader.waiting.push(begin))
+    else
+      throw new AppError('rate_limited', 'Too many requests at once: wait for some answers.', { retryAfterSeconds: 1 })
+    let isOver = false
+    return () => {
+      if (isOver) return
+      isOver = true
+      const next = reader.waiting.shift()
+      // Later, so that a long queue does not keep the event loop to itself.
+      if (next) setImmediate(next)
+      else if (--reader.underWay === 0) readers.delete(key)
+    }
+  }
+
+  return createMiddleware<E>(async function limitReads(c, next) {
+    const key = keyOf(c)
+    if (perMinute) await countRequest(c, perMinute, key)
+    const leave = await enter(key)
+    const { outgoing } = c.env ?? {}
+    outgoing?.once('close', leave)
+    try {
+      await next()
+    } finally {
+      const isStream = c.res.headers.get('Content-Type') === 'text/event-stream'
+      if (!outgoing || outgoing.destroyed || isStream) leave()
+    }
+  })
+}

@@ -1,0 +1,114 @@
+import type { Socket } from 'node:net'
+import type { HttpBindings } from '@hono/node-server'
+import { describe, expect, test, vi } from 'vitest'
+import { SERVER_LIMITS, type ServerLimits } from '../src/http/server.ts'
+import { reportDirectly } from './direct-sessions.ts'
+import { dial, isUp, lines, served } from './raw-connections.ts'
+import { callingScene } from './scene.ts'
+
+/** More than the kernel takes for a connection whose client does not read. */
+const LONG = 24 * 1024 * 1024
+const ask = (path: string) => lines(`GET ${path} HTTP/1.1`, 'Host: x', '')
+const statuses = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status))
+
+/** The app, a long answer at /long beside it, the paths that were asked for, and the service's ends of their connections. */
+async function longWinded(limits: Partial<ServerLimits>) {
+  const scene = await callingScene()
+  const { bare, config } = scene.s
+  const text = 'x'.repeat(LONG)
+  const asked: string[] = []
+  const connections: Array<Socket | undefined> = []
+  const fetch: typeof bare = (request, env, ...rest) => {
+    const path = new URL(request.url).pathname
+    asked.push(path)
+    connections.push((env as HttpBindings).incoming.socket)
+    return path === '/long' ? new Response(text) : bare(request, env, ...rest)
+  }
+  const isCut = (index: number) => connections[index]?.destroyed
+  const untilCut = (index: number) => vi.waitFor(() => expect(isCut(index)).toBe(true), 10_000)
+  return {
+    ...scene,
+    asked,
+    isCut,
+    untilCut,
+    ...(await served({ app: { fetch }, config }, { ...SERVER_LIMITS, ...limits })),
+  }
+}
+
+/** A client that asks and then takes nothing until it is told to. */
+function lazy(port: number, requests: string) {
+  const socket = dial(port).pause()
+  socket.write(requests)
+  return {
+    /** Takes everything from now on; what came so far, but for the filling. */
+    read() {
+      let text = ''
+      socket.on('data', (chunk: Buffer) => {
+        text += chunk.toString().replaceAll(/x{2,}/g, '')
+      })
+      socket.resume()
+      return () => text
+    },
+  }
+}
+
+describe('a client that does not read', () => {
+  test('has one answer made for each of its connections, and the next when it has taken that', async () => {
+    const { port, url, asked } = await longWinded({ maxUnreadBytes: 6 * LONG })
+    const clients = Array.from({ length: 5 }, () => lazy(port, ask('/long').repeat(2) + ask('/health/live')))
+    await vi.waitFor(() => expect(asked).toHaveLength(5))
+    await isUp(url)
+    expect(asked).toEqual([...Array(5).fill('/long'), '/health/live'])
+    const said = clients[0]?.read()
+    await vi.waitFor(() => expect(statuses(said?.() ?? '')).toEqual([200, 200, 200]), 10_000)
+    expect(asked.slice(6)).toEqual(['/long', '/health/live'])
+  })
+
+  test('has its connection ended when it takes nothing for a while', async () => {
+    const { port, url, s, agent, pair, asked, untilAsked, isCut, untilCut } = await longWinded({ unreadTimeout: 200 })
+    const body = JSON.stringify({ ...pair, data: {} })
+    const release = s.sfu.hold()
+    const head = ['POST /agent/progress HTTP/1.1', 'Host: x', `Authorization: Bearer ${agent.bearer}`]
+    const post = lines(...head, 'Content-Type: application/json', `Content-Length: ${body.length}`, '') + body
+    const patient = lazy(port, ask('/long') + post)
+    const said = patient.read()
+    await untilAsked(1)
+    // What waits for the service, not for its client, has longer, also behind an answer that waited for its client.
+    lazy(port, ask('/long'))
+    await vi.waitFor(() => expect(asked).toHaveLength(3))
+    await untilCut(2)
+    expect(isCut(0)).toBe(false)
+    release()
+    await vi.waitFor(() => expect(statuses(said())).toHaveLength(2))
+    expect(asked).toEqual(['/long', '/agent/progress', '/long'])
+    await isUp(url)
+  })
+
+  test('is cut off when all together hold too much, the longest-waiting first', async () => {
+    const { port, url, asked, isCut, untilCut } = await longWinded({ maxUnreadBytes: 2.5 * LONG })
+    const clients: Array<ReturnType<typeof lazy>> = []
+    for (let count = 1; count <= 3; count++) {
+      clients.push(lazy(port, ask('/long') + ask('/health/live')))
+      await vi.waitFor(() => expect(asked).toHaveLength(count))
+    }
+    await untilCut(0)
+    // What is read makes room for others.
+    const said = clients[1]?.read()
+    await vi.waitFor(() => expect(statuses(said?.() ?? '')).toEqual([200, 200]), 10_000)
+    lazy(port, ask('/long'))
+    await vi.waitFor(() => expect(asked).toEqual(['/long', '/long', '/long', '/health/live', '/long']))
+    await isUp(url)
+    expect([1, 2, 4].map(isCut)).toEqual([false, false, false])
+  })
+
+  test('is cut off for what it leaves of a stream as well', async () => {
+    const { s, user, pair, port, report, asked, untilCut } = await longWinded({ maxUnreadBytes: 100_000 })
+    expect((await report()).status).toBe(201)
+    const data = { filling: 'x'.repeat(60_000) }
+    await Promise.all(Array.from({ length: 400 }, () => reportDirectly(s, pair.sessionId, data)))
+    const headers = ['Host: x', `Authorization: Bearer ${user.bearer}`, 'Accept: text/event-stream', '']
+    lazy(port, lines(`GET /sessions/${pair.sessionId}/events HTTP/1.1`, ...headers))
+    await vi.waitFor(() => expect(asked).toHaveLength(1))
+    await untilCut(0)
+  })
+})
