@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { freePort } from '../../examples/demo/ports.ts'
 
 export interface RunningProcess {
   /** Everything it printed, for the report of a failure. */
@@ -85,23 +85,15 @@ export async function output(command: string, args: string[], options: ProcessOp
 /** A LiveKit that never answers, whatever runs on this machine: nothing can listen on port 0. */
 export const NO_LIVEKIT = 'ws://127.0.0.1:0'
 
-export async function freeTcpPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
+export const freeTcpPort = () => freeBelowEphemeral('tcp')
+export const freeUdpPort = () => freeBelowEphemeral('udp')
 
-export async function freeUdpPort(): Promise<number> {
-  const socket = createSocket('udp4').bind(0, '127.0.0.1')
-  await once(socket, 'listening')
-  const { port } = socket.address()
-  socket.close()
-  await once(socket, 'close')
-  return port
+/** Below the ports that systems give out by themselves, so that no other test takes it before it is used. */
+async function freeBelowEphemeral(kind: 'tcp' | 'udp'): Promise<number> {
+  for (;;) {
+    const port = await freePort(randomInt(10_000, 30_000), kind)
+    if (port !== undefined) return port
+  }
 }
 
 /** Asks until the answer is neither undefined nor false; fails with `what` and the last answer's error at the deadline. */
