@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { type UserEnv, userGuard } from '../auth/guards.ts'
+import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
@@ -62,14 +62,7 @@ export function auditRoutes({ tokens, sessions, audit }: AuditRoutesDeps) {
       },
       responses: {
         200: { description: 'The newest entries.', content: { 'application/json': { schema: Trail } } },
-        ...problems(
-          'missing_token',
-          'invalid_token',
-          'invalid_request',
-          'validation_failed',
-          'session_not_found',
-          'store_unavailable',
-        ),
+        ...problems(...userGuardRefusals, 'validation_failed', 'session_not_found'),
       },
     }),
     async (c) => {

@@ -37,10 +37,14 @@ type ProblemResponses<C extends ErrorCode> = {
   }
 }
 
-/** The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500. */
+/**
+ * The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500.
+ * The order is always that of the table, so routes may combine the refusals of their guards as they like.
+ */
 export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemResponses<C | 'internal_error'> {
   const byStatus = new Map<ProblemStatus, ErrorCode[]>()
-  for (const code of new Set<ErrorCode>([...codes, 'internal_error'])) {
+  const answered = new Set<ErrorCode>([...codes, 'internal_error'])
+  for (const code of ERROR_CODES.filter((code) => answered.has(code))) {
     const { status } = problemOf(code)
     byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }
