@@ -73,7 +73,7 @@ const HEADERS = {
   'WWW-Authenticate': { description: 'How to authenticate (RFC 6750 §3, RFC 7617).', schema: { type: 'string' } },
 } as const
 
-/** What `x-problems` of the document and the page say of every code. */
+/** `x-problems` of the document: every code. */
 export const PROBLEM_LIST = ERROR_CODES.map((code) => {
   const { status, means, todo, where } = problemOf(code)
   return { code, status, means, todo, ...(where ? { where } : {}) }
