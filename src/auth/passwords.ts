@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
+import pLimit from 'p-limit'
 import { AppError } from '../errors.ts'
 
 /** OWASP's argon2id setting: 19 MiB, two passes, one lane; about 70 ms. argon2id is the library's default algorithm. */
@@ -34,7 +35,14 @@ export interface Passwords {
 
 /** Hashing is the cheapest way to exhaust a server, so only `parallel` run at once and only `maxWaiting` wait. */
 export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_WAITING_EACH): Passwords {
-  const inTurn = turnstile(parallel, maxWaiting)
+  const limit = pLimit(parallel)
+  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (limit.activeCount + limit.pendingCount >= parallel + maxWaiting) {
+      throw new AppError('busy', 'Too many sign-ins at once: try again in a moment.', { retryAfterSeconds: 1 })
+    }
+    return limit(work)
+  }
+
   return {
     hash: (password) => inTurn(() => hash(password, COST)),
     check: (password, stored) =>
@@ -43,37 +51,5 @@ export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_W
         if (!matches || stored.startsWith(PHC_PREFIX)) return { matches }
         return { matches, rehashed: await hash(password, COST) }
       }),
-  }
-}
-
-function turnstile(parallel: number, maxWaiting: number) {
-  let running = 0
-  const waiting: Array<() => void> = []
-
-  async function enter(): Promise<void> {
-    if (running < parallel) {
-      running++
-      return
-    }
-    if (waiting.length >= maxWaiting) {
-      throw new AppError('busy', 'Too many sign-ins at once: try again in a moment.', { retryAfterSeconds: 1 })
-    }
-    await new Promise<void>((resolve) => waiting.push(resolve))
-  }
-
-  function leave(): void {
-    // The place is handed on without becoming free in between, so that nobody jumps the queue.
-    const next = waiting.shift()
-    if (next) next()
-    else running--
-  }
-
-  return async <T>(work: () => Promise<T>): Promise<T> => {
-    await enter()
-    try {
-      return await work()
-    } finally {
-      leave()
-    }
   }
 }
