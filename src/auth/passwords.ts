@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
 import pLimit from 'p-limit'
@@ -18,6 +19,16 @@ const MAX_WAITING_EACH = 32
 export const MAX_PASSWORD_BYTES = 1024
 /** Characters (OWASP ASVS 6.2.1), so also at least as many bytes. */
 export const MIN_PASSWORD_LENGTH = 8
+
+const COMMON = new Set(
+  readFileSync(new URL('./common-passwords.txt', import.meta.url), 'utf8')
+    .replace(/^#.*$/gm, '')
+    .trim()
+    .split(/\s+/),
+)
+
+/** Whether guessing starts with this password (OWASP ASVS 6.2.4); capitals make no difference. */
+export const isCommonPassword = (password: string): boolean => COMMON.has(password.toLowerCase())
 
 export interface Passwords {
   /**
