@@ -1,11 +1,11 @@
 import type { ErrorCode } from './http/problem-codes.ts'
 
-export interface FieldError {
+interface FieldError {
   field: string
   message: string
 }
 
-export interface ErrorDetails {
+interface ErrorDetails {
   /** One entry per offending field of the request. */
   errors?: FieldError[]
   /** When it makes sense to ask again, in whole seconds. */

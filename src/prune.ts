@@ -6,7 +6,7 @@ import type { RoomStore } from './rooms/store.ts'
 import type { EventStore } from './sessions/event-store.ts'
 import type { SessionStore } from './sessions/store.ts'
 
-export interface PruneDeps {
+interface PruneDeps {
   accounts: Accounts
   keys: KeyStore
   rooms: RoomStore

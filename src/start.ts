@@ -15,7 +15,7 @@ import { openStore, type Store } from './store/open.ts'
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
 
-export interface StartOptions {
+interface StartOptions {
   /** Adds a team's own routes, behind the same guard. */
   extend?: (service: Service) => void
 }

@@ -7,7 +7,7 @@ import { createRouter } from '../http/router.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import type { AuditEntry, AuditStore } from './store.ts'
 
-export interface AuditRoutesDeps {
+interface AuditRoutesDeps {
   tokens: AccessTokens
   sessions: SessionStore
   audit: AuditStore

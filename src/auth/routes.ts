@@ -99,7 +99,7 @@ const meRoute = (tokens: AccessTokens) =>
     },
   })
 
-export interface AuthRoutesDeps {
+interface AuthRoutesDeps {
   accounts: Accounts
   tokens: AccessTokens
   limits: RateLimits

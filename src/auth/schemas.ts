@@ -58,7 +58,7 @@ export const RefreshTokenBody = z
   })
   .openapi('RefreshToken')
 
-export const UserAnswer = z
+const UserAnswer = z
   .object({
     id: z.string().describe('`user_…`, which is the LiveKit identity as well.'),
     email: z.string().optional().describe('In lower case, not verified. Absent for a guest.'),

@@ -6,7 +6,7 @@ import { EXAMPLES } from './examples.ts'
 type GetDocument = OpenAPIHono<AppEnv>['getOpenAPI31Document']
 /** An OpenAPI 3.1 document. */
 export type ApiDocument = ReturnType<GetDocument>
-export type PathItem = NonNullable<ApiDocument['paths']>[string]
+type PathItem = NonNullable<ApiDocument['paths']>[string]
 export type Operation = NonNullable<PathItem['get']>
 type Responses = NonNullable<Operation['responses']>
 

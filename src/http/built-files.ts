@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '../errors.ts'
 
-export interface BuiltFiles {
+interface BuiltFiles {
   /** What `npm run build` bundles there. */
   folder: URL
   /** By path; nothing else in the folder is served. */

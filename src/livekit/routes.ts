@@ -12,7 +12,7 @@ import type { Removal } from '../sessions/removal.ts'
 import type { SessionStore, WebhookFact } from '../sessions/store.ts'
 import type { Webhook, WebhookReceiver } from './webhook.ts'
 
-export interface WebhookRoutesDeps {
+interface WebhookRoutesDeps {
   receiver: WebhookReceiver
   sessions: SessionStore
   removal: Removal

@@ -11,7 +11,7 @@ import { NAME_SIZE, RoomName } from '../tokens/schemas.ts'
 import type { Rooms } from './rooms.ts'
 import type { RoomStore } from './store.ts'
 
-export interface RoomRoutesDeps {
+interface RoomRoutesDeps {
   tokens: AccessTokens
   rules: Rooms
   rooms: Pick<RoomStore, 'claim'>

@@ -12,7 +12,7 @@ import type { Rules } from '../sessions/lifecycle.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import type { JoinRequest } from './request.ts'
 
-export interface MintDeps {
+interface MintDeps {
   users: UserStore
   agents: AgentStore
   sessions: SessionStore

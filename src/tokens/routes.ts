@@ -12,7 +12,7 @@ import type { JoinTokens, Minted } from './mint.ts'
 import { joinRequest } from './request.ts'
 import { TokenRequest } from './schemas.ts'
 
-export interface TokenRoutesDeps {
+interface TokenRoutesDeps {
   tokens: AccessTokens
   agents: AgentStore
   joinTokens: JoinTokens
