@@ -1,5 +1,5 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { ERROR_CODES, type ErrorCode, problemOf } from '../http/problem-codes.ts'
+import { ERROR_CODES, type ErrorCode, problemKind } from '../http/problem-codes.ts'
 import type { AppEnv } from '../http/router.ts'
 import { EXAMPLES } from './examples.ts'
 
@@ -75,7 +75,7 @@ const HEADERS = {
 
 /** `x-problems` of the document: every code. */
 export const PROBLEM_LIST = ERROR_CODES.map((code) => {
-  const { status, means, todo, where } = problemOf(code)
+  const { status, means, todo, where } = problemKind(code)
   return { code, status, means, todo, ...(where ? { where } : {}) }
 })
 
@@ -167,9 +167,9 @@ export function problemCodes(schema: unknown): ErrorCode[] | undefined {
 const problemExample = (code: ErrorCode) => ({
   type: `urn:behalf:problem:${code}`,
   title: code.replaceAll('_', ' '),
-  status: problemOf(code).status,
+  status: problemKind(code).status,
   code,
-  detail: problemOf(code).means,
+  detail: problemKind(code).means,
   instance: '/the/path',
   requestId: '0b8f5c1e-7a34-4e0e-9f5f-2f1d3f8f9a10',
 })

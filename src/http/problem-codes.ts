@@ -210,5 +210,5 @@ export type ProblemStatus<C extends ErrorCode = ErrorCode> = (typeof PROBLEMS)[C
 
 export const ERROR_CODES = Object.keys(PROBLEMS) as [ErrorCode, ...ErrorCode[]]
 
-/** What is known of a code, its status as the literal that it is. */
-export const problemOf = <C extends ErrorCode>(code: C): ProblemKind & { status: ProblemStatus<C> } => PROBLEMS[code]
+/** All that the table says of a code. */
+export const problemKind = <C extends ErrorCode>(code: C): ProblemKind & { status: ProblemStatus<C> } => PROBLEMS[code]

@@ -3,7 +3,7 @@ import type { Context } from 'hono'
 import type { Logger } from 'pino'
 import { AppError } from '../errors.ts'
 import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
-import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemOf } from './problem-codes.ts'
+import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemKind } from './problem-codes.ts'
 import type { AppEnv } from './router.ts'
 
 /** RFC 9457 problem details, with our stable `code` and the request's id. */
@@ -45,7 +45,7 @@ export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemRes
   const byStatus = new Map<ProblemStatus, ErrorCode[]>()
   const answered = new Set<ErrorCode>([...codes, 'internal_error'])
   for (const code of ERROR_CODES.filter((code) => answered.has(code))) {
-    const { status } = problemOf(code)
+    const { status } = problemKind(code)
     byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }
   const entries = [...byStatus].map(([status, list]) => [status, problemResponse(status, list)])
@@ -53,7 +53,7 @@ export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemRes
 }
 
 function problemResponse(status: ProblemStatus, codes: ErrorCode[]) {
-  const kinds = codes.map((code) => ({ code, ...problemOf(code) }))
+  const kinds = codes.map((code) => ({ code, ...problemKind(code) }))
   const schema = Problem.extend({ status: z.literal(status), code: z.enum(codes) })
   const headers = {
     ...(kinds.some(({ challenge }) => challenge) ? headerReference('WWW-Authenticate') : {}),
@@ -73,7 +73,7 @@ const headerReference = (name: string) => ({ [name]: { $ref: `#/components/heade
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
   const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
   if (known instanceof Response) return known
-  const { status, challenge, needsAttention } = problemOf(known.code)
+  const { status, challenge, needsAttention } = problemKind(known.code)
   // Without a cause the request's own line in the log says it all.
   if (status >= 500 && known.cause !== undefined) {
     const level = needsAttention ? 'error' : 'warn'
