@@ -35,7 +35,7 @@ const PAGE = `<!doctype html>
 <script type="module" src="docs/page.js"></script>
 </head>
 <body>
-<main id="api"><noscript>The same as data: <a href="openapi.json">openapi.json</a></noscript></main>
+<div id="api"><noscript>The same as data: <a href="openapi.json">openapi.json</a></noscript></div>
 </body>
 </html>`
 
