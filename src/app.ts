@@ -45,7 +45,7 @@ import type { Store } from './store/open.ts'
 import { joinTokens } from './tokens/mint.ts'
 import { tokenRoutes } from './tokens/routes.ts'
 
-export interface AppDeps {
+interface AppDeps {
   config: Config
   secrets: Secrets
   store: Store

@@ -12,7 +12,7 @@ export class UsageError extends Error {}
 /** For the help of a command that has nothing of its own to say with its exit code. */
 export const EXIT_CODES = 'Exit codes: 0 done; 1 it failed; 2 a command or settings that cannot be understood.'
 
-export interface Tool<Command> {
+interface Tool<Command> {
   help: string
   /** @throws UsageError */
   parse: (args: string[]) => Command | 'help'

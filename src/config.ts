@@ -10,55 +10,11 @@ export interface KeyPair {
 }
 
 /** Settings that may be logged. Secrets travel apart, in `Secrets`. */
-export interface Config {
-  production: boolean
-  host: string
-  port: number
-  /** Issuer and audience of our tokens; no trailing slash. */
-  publicUrl: string
-  databaseUrl: string
-  livekitUrl: string
-  /** Exact origins, or `'localhost'` for any origin on this machine (development). */
-  corsOrigins: readonly string[] | 'localhost'
-  guests: boolean
-  guestsPerAddressPerHour: number
-  /** Register and login, and the same number of agents' token requests; 0 is no limit, here and below. */
-  signInsPerAddressPerMinute: number
-  refreshesPerAddressPerMinute: number
-  /** Join tokens and rooms. */
-  requestsPerUserPerMinute: number
-  /** Everything under /sessions, and /auth/me. */
-  readsPerUserPerMinute: number
-  requestsPerAgentPerMinute: number
-  /** Open connections of one peer that is no trusted proxy. */
-  connectionsPerAddress: number
-  /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
-  trustedProxies: readonly string[]
-  /** Serves the demo page at /demo. */
-  demo: boolean
-  roomPolicy: 'owner' | 'open'
-  defaultAgent: string | undefined
-  maxSessionsPerUser: number
-  livenessSeconds: number
-  reconnectSeconds: number
-  reconcileSeconds: number
-  /** Days that an ended session is kept with its events. */
-  eventRetentionDays: number
-  maxSessionMinutes: number
-  wrapUpSeconds: number
-  logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
-}
+export type Config = Readonly<ReturnType<typeof loadConfig>['config']>
 
 export interface Secrets {
   livekit: KeyPair
   webhook: KeyPair
-}
-
-export interface LoadedConfig {
-  config: Config
-  secrets: Secrets
-  /** What development was given that production would have refused; to be shown loudly. */
-  warnings: string[]
 }
 
 /** Thrown with every problem at once, one line each. */
@@ -159,7 +115,7 @@ export function databaseUrlOf(env: Variables): string {
  * Reads and checks the environment, once.
  * @throws ConfigError naming every problem; in production nothing that protects anything has a default.
  */
-export function loadConfig(env: Variables): LoadedConfig {
+export function loadConfig(env: Variables) {
   const set = settingsIn(env)
   const { issues = [] } = Environment.safeParse(set).error ?? {}
   const problems = issues.map(problemOf)
@@ -167,6 +123,7 @@ export function loadConfig(env: Variables): LoadedConfig {
   const unreadable = new Set(issues.map(({ path }) => path[0]))
   const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))
   const production = e.NODE_ENV === 'production'
+  /** What production would have refused; to be shown loudly. */
   const warnings: string[] = []
 
   const livekit = livekitPair(e, production, problems, warnings)
@@ -185,19 +142,26 @@ export function loadConfig(env: Variables): LoadedConfig {
       production,
       host: e.HOST,
       port: e.PORT,
+      /** Issuer and audience of our tokens; no trailing slash. */
       publicUrl,
       databaseUrl: e.DATABASE_URL,
       livekitUrl: e.LIVEKIT_URL ?? 'ws://127.0.0.1:7880',
       corsOrigins: corsOrigins(e.CORS_ORIGINS, production),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
+      /** Register and login, and the same number of agents' token requests; 0 is no limit, here and below. */
       signInsPerAddressPerMinute: e.SIGN_INS_PER_ADDRESS_PER_MINUTE ?? (production ? 60 : 0),
       refreshesPerAddressPerMinute: e.REFRESHES_PER_ADDRESS_PER_MINUTE ?? (production ? 600 : 0),
+      /** Join tokens and rooms. */
       requestsPerUserPerMinute: e.REQUESTS_PER_USER_PER_MINUTE ?? (production ? 60 : 0),
+      /** Everything under /sessions, and /auth/me. */
       readsPerUserPerMinute: e.READS_PER_USER_PER_MINUTE ?? (production ? 600 : 0),
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
+      /** Open connections of one peer that is no trusted proxy. */
       connectionsPerAddress: e.CONNECTIONS_PER_ADDRESS ?? (production ? 256 : 0),
+      /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
       trustedProxies: e.TRUSTED_PROXIES,
+      /** Serves the demo page at /demo. */
       demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,
@@ -205,12 +169,13 @@ export function loadConfig(env: Variables): LoadedConfig {
       livenessSeconds: e.LIVENESS_SECONDS,
       reconnectSeconds: e.RECONNECT_SECONDS,
       reconcileSeconds: e.RECONCILE_SECONDS,
+      /** Days that an ended session is kept with its events. */
       eventRetentionDays: e.EVENT_RETENTION_DAYS,
       maxSessionMinutes: e.MAX_SESSION_MINUTES,
       wrapUpSeconds: e.WRAP_UP_SECONDS,
       logLevel: e.LOG_LEVEL,
     },
-    secrets: { livekit, webhook },
+    secrets: { livekit, webhook } satisfies Secrets,
     warnings,
   }
 }
@@ -248,7 +213,8 @@ function checkSecret(name: string, secret: string, problems: string[]): void {
   if (secret.length < 32) problems.push(`${name}: must be at least 32 characters in production`)
 }
 
-function corsOrigins(value: string | undefined, production: boolean): Config['corsOrigins'] {
+/** Exact origins, or `'localhost'` for any origin on this machine (development). */
+function corsOrigins(value: string | undefined, production: boolean): readonly string[] | 'localhost' {
   if (value === undefined) return production ? [] : 'localhost'
   return value.split(',').flatMap((origin) => origin.trim().replace(/\/+$/, '') || [])
 }

@@ -2,5 +2,6 @@
 
 export { z } from '@hono/zod-openapi'
 export { type AgentCall, type AgentRoute, Pair } from './callbacks/agent-route.ts'
-export { AppError, type ErrorCode } from './errors.ts'
+export { AppError } from './errors.ts'
+export type { ErrorCode } from './http/problem-codes.ts'
 export { type Service, type StartOptions, startService } from './start.ts'

@@ -5,7 +5,7 @@ import type { Config } from './config.ts'
 import type { RoomStore } from './rooms/store.ts'
 import type { SessionStore } from './sessions/store.ts'
 
-export interface PruneDeps {
+interface PruneDeps {
   accounts: Accounts
   keys: KeyStore
   rooms: RoomStore

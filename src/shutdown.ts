@@ -2,7 +2,7 @@ import type { Server } from 'node:http'
 import type { Logger } from 'pino'
 
 /** Milliseconds. */
-export interface ShutdownTiming {
+interface ShutdownTiming {
   /** How long load balancers may keep sending after /health/ready has said no. */
   notice: number
   /** How long requests under way may take before their connections are cut. */
@@ -13,7 +13,7 @@ export interface ShutdownTiming {
 
 export const SHUTDOWN_TIMING: ShutdownTiming = { notice: 3_000, drain: 10_000, hardExit: 15_000 }
 
-export interface ShutdownDeps {
+interface ShutdownDeps {
   health: { ready: boolean }
   server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections'>
   /** Tells every reader of an event stream; resolves when all are gone. */

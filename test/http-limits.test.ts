@@ -191,7 +191,7 @@ describe('security headers', () => {
   })
 
   test('leave pages their own policy', async () => {
-    expect((await headersOf({}, '/docs')).get('Content-Security-Policy')).toMatch(/style-src 'sha256-/)
+    expect((await headersOf({}, '/docs')).get('Content-Security-Policy')).toContain("script-src 'self'")
     // Not through the app: this page is not in its document.
     const router = createRouter().use(securityHeaders({ production: false }), demoPage('wss://livekit.example'))
     const demo = (await router.request('/demo/icon.svg')).headers

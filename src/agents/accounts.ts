@@ -44,7 +44,7 @@ export interface AgentAccounts {
   authenticate(id: string, secret: string): Promise<Agent | null>
 }
 
-export interface AgentAccountsDeps {
+interface AgentAccountsDeps {
   agents: AgentStore
   clock: Clock
 }

@@ -16,14 +16,14 @@ export class TokenError extends Error {
 }
 
 /** The parts of a POST that RFC 6749 §4.4.2 speaks of. */
-export interface TokenHttpRequest {
+interface TokenHttpRequest {
   url: string
   contentType: string | undefined
   authorization: string | undefined
   body: string
 }
 
-export interface ClientCredentials {
+interface ClientCredentials {
   clientId: string
   secret: string
 }

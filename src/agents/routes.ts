@@ -85,7 +85,7 @@ const tokenRoute = createRoute({
   },
 })
 
-export interface AgentTokenRoutesDeps {
+interface AgentTokenRoutesDeps {
   agents: AgentStore
   tokens: AccessTokens
   limits: Pick<RateLimits, 'agentSignIns'>

@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { MiddlewareHandler } from 'hono'
-import { type UserEnv, userGuard } from '../auth/guards.ts'
+import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
@@ -8,7 +8,7 @@ import { createRouter } from '../http/router.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import type { AuditEntry, AuditStore } from './store.ts'
 
-export interface AuditRoutesDeps {
+interface AuditRoutesDeps {
   tokens: AccessTokens
   limitReads: MiddlewareHandler<UserEnv>
   sessions: SessionStore
@@ -64,15 +64,7 @@ export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutes
       },
       responses: {
         200: { description: 'The newest entries.', content: { 'application/json': { schema: Trail } } },
-        ...problems(
-          'missing_token',
-          'invalid_token',
-          'invalid_request',
-          'validation_failed',
-          'session_not_found',
-          'rate_limited',
-          'store_unavailable',
-        ),
+        ...problems(...userGuardRefusals, 'validation_failed', 'session_not_found', 'rate_limited'),
       },
     }),
     async (c) => {

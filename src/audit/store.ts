@@ -13,7 +13,7 @@ export interface AuditEntry {
   lastAt: number
 }
 
-export type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
+type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
 
 /** The audit trail. It lives as long as its session. */
 export interface AuditStore {

@@ -55,7 +55,7 @@ export interface Accounts {
   prune(at: number): Promise<void>
 }
 
-export interface AccountsDeps {
+interface AccountsDeps {
   users: UserStore
   keys: KeyStore
   tokens: AccessTokens

@@ -19,7 +19,7 @@ export interface Attempt {
   tell: (quota: Quota, standing: Standing) => void
 }
 
-export interface AttemptLimits {
+interface AttemptLimits {
   perAddress: Quota
   perAccount: Quota
 }

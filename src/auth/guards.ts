@@ -2,7 +2,7 @@ import { createMiddleware } from 'hono/factory'
 import type { Scope } from '../agents/agent.ts'
 import type { Agent, AgentStore } from '../agents/store.ts'
 import { AppError } from '../errors.ts'
-import { bearerToken } from '../http/bearer.ts'
+import { bearerRefusals, bearerToken } from '../http/bearer.ts'
 import type { AppEnv, Who } from '../http/router.ts'
 import type { AccessTokens, VerifiedUserToken } from './tokens.ts'
 
@@ -13,6 +13,11 @@ export interface UserEnv extends AppEnv {
 export interface AgentEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { agent: Agent }
 }
+
+/** What `userGuard` and `authenticateUser` refuse with; our signing keys are in the store. */
+export const userGuardRefusals = [...bearerRefusals, 'invalid_token', 'store_unavailable'] as const
+/** What `agentGuard` and `authenticateAgent` refuse with. */
+export const agentGuardRefusals = [...userGuardRefusals, 'insufficient_scope', 'agent_disabled'] as const
 
 /** The part of a request that keeps who is asking, for the log. */
 interface NotesWho {

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
+import pLimit from 'p-limit'
 import { AppError } from '../errors.ts'
 
 /** OWASP's argon2id setting: 19 MiB, two passes, one lane; about 70 ms. argon2id is the library's default algorithm. */
@@ -18,6 +20,16 @@ export const MAX_PASSWORD_BYTES = 1024
 /** Characters (OWASP ASVS 6.2.1), so also at least as many bytes. */
 export const MIN_PASSWORD_LENGTH = 8
 
+const COMMON = new Set(
+  readFileSync(new URL('./common-passwords.txt', import.meta.url), 'utf8')
+    .replace(/^#.*$/gm, '')
+    .trim()
+    .split(/\s+/),
+)
+
+/** Whether guessing starts with this password (OWASP ASVS 6.2.4); capitals make no difference. */
+export const isCommonPassword = (password: string): boolean => COMMON.has(password.toLowerCase())
+
 export interface Passwords {
   /**
    * A PHC string.
@@ -34,7 +46,14 @@ export interface Passwords {
 
 /** Hashing is the cheapest way to exhaust a server, so only `parallel` run at once and only `maxWaiting` wait. */
 export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_WAITING_EACH): Passwords {
-  const inTurn = turnstile(parallel, maxWaiting)
+  const limit = pLimit(parallel)
+  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (limit.activeCount + limit.pendingCount >= parallel + maxWaiting) {
+      throw new AppError('busy', 'Too many sign-ins at once: try again in a moment.', { retryAfterSeconds: 1 })
+    }
+    return limit(work)
+  }
+
   return {
     hash: (password) => inTurn(() => hash(password, COST)),
     check: (password, stored) =>
@@ -43,37 +62,5 @@ export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_W
         if (!matches || stored.startsWith(PHC_PREFIX)) return { matches }
         return { matches, rehashed: await hash(password, COST) }
       }),
-  }
-}
-
-function turnstile(parallel: number, maxWaiting: number) {
-  let running = 0
-  const waiting: Array<() => void> = []
-
-  async function enter(): Promise<void> {
-    if (running < parallel) {
-      running++
-      return
-    }
-    if (waiting.length >= maxWaiting) {
-      throw new AppError('busy', 'Too many sign-ins at once: try again in a moment.', { retryAfterSeconds: 1 })
-    }
-    await new Promise<void>((resolve) => waiting.push(resolve))
-  }
-
-  function leave(): void {
-    // The place is handed on without becoming free in between, so that nobody jumps the queue.
-    const next = waiting.shift()
-    if (next) next()
-    else running--
-  }
-
-  return async <T>(work: () => Promise<T>): Promise<T> => {
-    await enter()
-    try {
-      return await work()
-    } finally {
-      leave()
-    }
   }
 }

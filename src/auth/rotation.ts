@@ -3,7 +3,7 @@ import { JWKS_MAX_AGE_SECONDS } from './keys.ts'
 import { ACCESS_TOKEN_SECONDS } from './tokens.ts'
 
 /** What the signing keys do not allow; told to the operator. */
-export class KeyError extends Error {
+class KeyError extends Error {
   readonly code: 'rotation_under_way' | 'key_not_found' | 'key_in_use'
   constructor(code: KeyError['code'], message: string) {
     super(message)
@@ -48,7 +48,7 @@ export function remove(keys: StoredKey[], kid: string, now: number): StoredKey[]
   return rest.map((other) => (other === signing(keys, now) ? { ...other, expiresAt: null } : other))
 }
 
-export type KeyState = 'next' | 'signing' | 'retired'
+type KeyState = 'next' | 'signing' | 'retired'
 
 export function stateOf(key: StoredKey, keys: StoredKey[], now: number): KeyState {
   if (key === signing(keys, now)) return 'signing'

@@ -5,13 +5,13 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
-import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import type { Attempt, AttemptLimit } from './attempts.ts'
-import { authenticateUser, type UserEnv, userGuard } from './guards.ts'
+import { authenticateUser, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
 import { GuestBody, LoginBody, MeAnswer, RefreshTokenBody, RegisterBody, SignedInAnswer } from './schemas.ts'
 import type { User } from './store.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
@@ -19,8 +19,6 @@ import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
 const success = { description: 'Signed in', content: json(SignedInAnswer) }
-const badBody = ['malformed_json', 'body_too_large', 'unsupported_media_type', 'validation_failed'] as const
-const depends = ['store_unavailable'] as const
 
 const registerRoute = createRoute({
   method: 'post',
@@ -32,8 +30,7 @@ const registerRoute = createRoute({
   request: requestBody(RegisterBody),
   responses: {
     201: success,
-    ...problems(...badBody, 'invalid_request', 'missing_token', 'invalid_token'),
-    ...problems('email_taken', 'already_registered', 'rate_limited', 'busy', ...depends),
+    ...problems(...jsonBodyRefusals, ...userGuardRefusals, 'email_taken', 'already_registered', 'rate_limited', 'busy'),
   },
 })
 
@@ -45,7 +42,10 @@ const loginRoute = createRoute({
   security: [],
   summary: 'Signs in with e-mail and password',
   request: requestBody(LoginBody),
-  responses: { 200: success, ...problems(...badBody, 'invalid_credentials', 'rate_limited', 'busy', ...depends) },
+  responses: {
+    200: success,
+    ...problems(...jsonBodyRefusals, 'invalid_credentials', 'rate_limited', 'busy', 'store_unavailable'),
+  },
 })
 
 const guestRoute = createRoute({
@@ -56,7 +56,7 @@ const guestRoute = createRoute({
   security: [],
   summary: 'Makes a guest: a user without e-mail and password',
   request: requestBody(GuestBody),
-  responses: { 201: success, ...problems(...badBody, 'guests_disabled', 'rate_limited', ...depends) },
+  responses: { 201: success, ...problems(...jsonBodyRefusals, 'guests_disabled', 'rate_limited', 'store_unavailable') },
 })
 
 const refreshRoute = createRoute({
@@ -67,7 +67,10 @@ const refreshRoute = createRoute({
   security: [],
   summary: 'Trades a refresh token for the next one and a new access token',
   request: requestBody(RefreshTokenBody),
-  responses: { 200: success, ...problems(...badBody, 'invalid_refresh_token', 'rate_limited', ...depends) },
+  responses: {
+    200: success,
+    ...problems(...jsonBodyRefusals, 'invalid_refresh_token', 'rate_limited', 'store_unavailable'),
+  },
 })
 
 const logoutRoute = createRoute({
@@ -78,7 +81,7 @@ const logoutRoute = createRoute({
   security: [],
   summary: 'Ends the sign-in that a refresh token belongs to',
   request: requestBody(RefreshTokenBody),
-  responses: { 204: { description: 'Signed out' }, ...problems(...badBody, ...depends) },
+  responses: { 204: { description: 'Signed out' }, ...problems(...jsonBodyRefusals, 'store_unavailable') },
 })
 
 const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =>
@@ -92,11 +95,11 @@ const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =
     middleware: [userGuard(tokens), limitReads] as const,
     responses: {
       200: { description: 'The user', content: json(MeAnswer) },
-      ...problems('missing_token', 'invalid_token', 'invalid_request', 'rate_limited', ...depends),
+      ...problems(...userGuardRefusals, 'rate_limited'),
     },
   })
 
-export interface AuthRoutesDeps {
+interface AuthRoutesDeps {
   accounts: Accounts
   tokens: AccessTokens
   limits: RateLimits

@@ -1,7 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { hasNoControlCharacters } from '../http/text.ts'
-import { isCommonPassword } from './common-passwords.ts'
-import { MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
+import { isCommonPassword, MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
 /** RFC 5321 §4.5.3.1.3, less the angle brackets. */
 const MAX_EMAIL_LENGTH = 254
@@ -59,7 +58,7 @@ export const RefreshTokenBody = z
   })
   .openapi('RefreshToken')
 
-export const UserAnswer = z
+const UserAnswer = z
   .object({
     id: z.string().describe('`user_…`, which is the LiveKit identity as well.'),
     email: z.string().optional().describe('In lower case, not verified. Absent for a guest.'),

@@ -8,14 +8,14 @@ export interface User {
   createdAt: number
 }
 
-export interface NewRefreshToken {
+interface NewRefreshToken {
   /** SHA-256 of the token, hex. */
   hash: string
   /** Milliseconds; idle expiry, never beyond the family's own. */
   expiresAt: number
 }
 
-export interface NewFamily {
+interface NewFamily {
   id: string
   userId: string
   expiresAt: number

@@ -24,7 +24,7 @@ export interface VerifiedUserToken extends UserToken {
   expiresAt: number
 }
 
-export interface AgentToken {
+interface AgentToken {
   agentId: string
   scopes: Scope[]
   /** The agent's secret generation when the token was issued. */
@@ -43,7 +43,7 @@ export interface AccessTokens {
   isForAgents(token: string): boolean
 }
 
-export interface AccessTokensDeps {
+interface AccessTokensDeps {
   keys: SigningKeys
   /** `PUBLIC_URL`: issuer, audience of user tokens, and with `/agent` that of agent tokens. */
   publicUrl: string

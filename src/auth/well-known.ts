@@ -52,7 +52,7 @@ const metadataRoute = createRoute({
   responses: { 200: { description: 'Metadata', content: { 'application/json': { schema: Metadata } } }, ...problems() },
 })
 
-export interface WellKnownDeps {
+interface WellKnownDeps {
   keys: SigningKeys
   publicUrl: string
 }

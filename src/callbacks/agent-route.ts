@@ -6,11 +6,11 @@ import { routePath } from 'hono/route'
 import type { Scope } from '../agents/agent.ts'
 import type { Agent, AgentStore } from '../agents/store.ts'
 import type { AuditStore } from '../audit/store.ts'
-import { type AgentEnv, agentGuard } from '../auth/guards.ts'
+import { type AgentEnv, agentGuard, agentGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { leftSince, type Refusal, replayOf } from '../sessions/lifecycle.ts'
@@ -56,6 +56,8 @@ export interface AgentRoute<
   input: I
   /** The body of the answer. */
   answer: A
+  /** In words, for the API's description. */
+  answerDescription?: string
   /** Of the answer. */
   status: S
   /** Whether it may still come within `WRAP_UP_SECONDS` of the user having left. */
@@ -104,20 +106,14 @@ export interface AgentRouteDeps {
 }
 
 const REFUSALS = [
-  'missing_token',
-  'invalid_token',
-  'invalid_request',
-  'insufficient_scope',
-  'agent_disabled',
+  ...agentGuardRefusals,
   'rate_limited',
   'validation_failed',
   'session_mismatch',
   'session_not_live',
   'session_ended',
   'liveness_unknown',
-  'store_unavailable',
 ] as const
-const BODY_REFUSALS = ['malformed_json', 'unsupported_media_type', 'body_too_large'] as const
 const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
 
 /** Seconds until asking again makes sense. */
@@ -152,13 +148,24 @@ export function createAgentRoute({
     definition: AgentRoute<M, P, I, A, S>,
     handler: (call: AgentCall<z.output<I>>) => z.input<A> | Response | Promise<z.input<A> | Response>,
   ) {
-    const { method, path, scope, input, answer, status, mayWrapUp = false, replay, ...documented } = definition
+    const {
+      method,
+      path,
+      scope,
+      input,
+      answer,
+      answerDescription = 'Done.',
+      status,
+      mayWrapUp = false,
+      replay,
+      ...documented
+    } = definition
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
     const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
     const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
     const request = method === 'get' ? { query: input } : { ...headers, body: { required: true, content: json(input) } }
-    const refusals = [...REFUSALS, ...(method === 'get' ? [] : BODY_REFUSALS), ...(replay ? KEY_REFUSALS : [])]
-    const responses = { [status]: { description: 'Done.', content: json(answer) }, ...problems(...refusals) }
+    const refusals = [...REFUSALS, ...(method === 'get' ? [] : jsonBodyRefusals), ...(replay ? KEY_REFUSALS : [])]
+    const responses = { [status]: { description: answerDescription, content: json(answer) }, ...problems(...refusals) }
     const route = createRoute({
       ...documented,
       method,

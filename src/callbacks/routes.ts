@@ -25,6 +25,7 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       scope: 'progress:write',
       input: Progress,
       answer: Stored,
+      answerDescription: 'Stored; the same answer for a repeated Idempotency-Key.',
       status: 201,
       mayWrapUp: true,
       replay: stored,
@@ -46,6 +47,7 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       scope: 'context:read',
       input: Pair,
       answer: Context,
+      answerDescription: 'The context.',
       status: 200,
     },
     async ({ session }) => {
@@ -71,6 +73,7 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       scope: 'session:end',
       input: End,
       answer: SessionJson,
+      answerDescription: 'Ended.',
       status: 200,
       mayWrapUp: true,
     },

@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { createMiddleware } from 'hono/factory'
-import { AppError } from '../errors.ts'
+import { builtFiles } from '../http/built-files.ts'
 
 /** What `npm run build` bundles; the same folder from `src` and from `dist`. */
 const BUILT = new URL('../../dist/demo/page/', import.meta.url)
@@ -12,8 +11,8 @@ const FILES: Readonly<Record<string, { name: string; type: string }>> = {
   '/demo/icon.svg': { name: 'icon.svg', type: 'image/svg+xml' },
 }
 
-/** The demo page and its files under /demo: no part of the API, so not in its document either. */
-export function demoPage(livekitUrl: string, built = BUILT) {
+/** The demo page and its files under /demo. */
+export function demoPage(livekitUrl: string, folder = BUILT) {
   const headers = {
     'Content-Security-Policy': contentSecurityPolicy(livekitUrl),
     'Permissions-Policy': 'microphone=(self), camera=()',
@@ -21,21 +20,10 @@ export function demoPage(livekitUrl: string, built = BUILT) {
     'X-Content-Type-Options': 'nosniff',
     'Cache-Control': 'no-cache',
   }
+  const serveFile = builtFiles({ folder, files: FILES, headers })
   return createMiddleware(async function demoFile(c, next) {
-    if (c.req.path === '/demo/') return c.redirect('../demo')
-    const file = FILES[c.req.path]
-    if (!file || (c.req.method !== 'GET' && c.req.method !== 'HEAD')) return next()
-    return c.body(await read(new URL(file.name, built)), 200, { ...headers, 'Content-Type': file.type })
+    return c.req.path === '/demo/' ? c.redirect('../demo') : serveFile(c, next)
   })
-}
-
-async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return new Uint8Array(await readFile(file))
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    throw new AppError('not_found', 'The demo page is not built: run `npm run build`.')
-  }
 }
 
 /** Nothing but our own files, this service, and LiveKit: by WebSocket, and by HTTP to say why that failed. */

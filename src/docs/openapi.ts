@@ -1,14 +1,12 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { ErrorCode } from '../errors.ts'
-import { statusOf } from '../http/problem.ts'
-import { PROBLEM_HELP } from '../http/problem-help.ts'
+import { ERROR_CODES, type ErrorCode, problemKind } from '../http/problem-codes.ts'
 import type { AppEnv } from '../http/router.ts'
 import { EXAMPLES } from './examples.ts'
 
 type GetDocument = OpenAPIHono<AppEnv>['getOpenAPI31Document']
 /** An OpenAPI 3.1 document. */
 export type ApiDocument = ReturnType<GetDocument>
-export type PathItem = NonNullable<ApiDocument['paths']>[string]
+type PathItem = NonNullable<ApiDocument['paths']>[string]
 export type Operation = NonNullable<PathItem['get']>
 type Responses = NonNullable<Operation['responses']>
 
@@ -75,12 +73,11 @@ const HEADERS = {
   'WWW-Authenticate': { description: 'How to authenticate (RFC 6750 §3, RFC 7617).', schema: { type: 'string' } },
 } as const
 
-/** Every problem code, in the order of errors.ts. */
-export const PROBLEM_LIST = (Object.keys(PROBLEM_HELP) as ErrorCode[]).map((code) => ({
-  code,
-  status: statusOf(code),
-  ...PROBLEM_HELP[code],
-}))
+/** `x-problems` of the document: every code. */
+export const PROBLEM_LIST = ERROR_CODES.map((code) => {
+  const { status, means, todo, where } = problemKind(code)
+  return { code, status, means, todo, ...(where ? { where } : {}) }
+})
 
 /** The whole API as an OpenAPI 3.1 document: the routes as they are, and what is the same for all of them. */
 export function describeApi(
@@ -170,9 +167,9 @@ export function problemCodes(schema: unknown): ErrorCode[] | undefined {
 const problemExample = (code: ErrorCode) => ({
   type: `urn:behalf:problem:${code}`,
   title: code.replaceAll('_', ' '),
-  status: statusOf(code),
+  status: problemKind(code).status,
   code,
-  detail: PROBLEM_HELP[code].means,
+  detail: problemKind(code).means,
   instance: '/the/path',
   requestId: '0b8f5c1e-7a34-4e0e-9f5f-2f1d3f8f9a10',
 })

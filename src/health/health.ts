@@ -3,7 +3,7 @@ import type { LiveKit } from '../livekit/livekit.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import { singleFlight } from '../single-flight.ts'
 
-export interface HealthDeps {
+interface HealthDeps {
   sessions: SessionStore
   livekit: LiveKit
   clock: Clock

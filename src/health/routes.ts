@@ -3,7 +3,7 @@ import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { Health } from './health.ts'
 
-export interface HealthRoutesDeps {
+interface HealthRoutesDeps {
   health: Health
   version: string
 }

@@ -1,6 +1,9 @@
 import type { Context } from 'hono'
 import { AppError } from '../errors.ts'
 
+/** What both functions below refuse with. */
+export const bearerRefusals = ['missing_token', 'invalid_request'] as const
+
 const BEARER = /^Bearer ([A-Za-z0-9\-._~+/]+=*)$/i
 
 /**

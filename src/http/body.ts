@@ -6,6 +6,14 @@ import type { AppEnv } from './router.ts'
 /** Bytes. Far above any body of ours, far below what would hurt. */
 export const MAX_BODY_BYTES = 64 * 1024
 
+/** Refusals of a route behind `limitBody` and `jsonBody` that has a schema for its body. */
+export const jsonBodyRefusals = [
+  'malformed_json',
+  'body_too_large',
+  'unsupported_media_type',
+  'validation_failed',
+] as const
+
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i
 
 /** Refuses longer bodies with 413, whether announced (Content-Length) or streamed. */

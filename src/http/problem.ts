@@ -1,56 +1,10 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Logger } from 'pino'
-import { AppError, type ErrorCode } from '../errors.ts'
+import { AppError } from '../errors.ts'
 import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
-import { PROBLEM_HELP } from './problem-help.ts'
+import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemKind } from './problem-codes.ts'
 import type { AppEnv } from './router.ts'
-
-const STATUS = {
-  malformed_json: 400,
-  invalid_request: 400,
-  unsupported_media_type: 415,
-  body_too_large: 413,
-  validation_failed: 422,
-  not_found: 404,
-  method_not_allowed: 405,
-  rate_limited: 429,
-  missing_token: 401,
-  invalid_token: 401,
-  insufficient_scope: 403,
-  agent_disabled: 403,
-  invalid_credentials: 401,
-  invalid_refresh_token: 401,
-  email_taken: 409,
-  already_registered: 409,
-  guests_disabled: 403,
-  identity_forbidden: 403,
-  attribute_forbidden: 403,
-  metadata_invalid: 422,
-  metadata_forbidden: 403,
-  metadata_too_large: 422,
-  room_config_forbidden: 403,
-  agent_not_registered: 422,
-  room_required: 422,
-  room_forbidden: 403,
-  room_not_found: 404,
-  too_many_sessions: 409,
-  session_not_found: 404,
-  too_many_streams: 429,
-  session_ended: 409,
-  session_mismatch: 403,
-  session_not_live: 409,
-  liveness_unknown: 503,
-  invalid_idempotency_key: 400,
-  idempotency_key_reused: 422,
-  livekit_unavailable: 503,
-  store_unavailable: 503,
-  busy: 503,
-  internal_error: 500,
-} as const satisfies Record<ErrorCode, ContentfulStatusCode>
-
-export type ProblemStatus = (typeof STATUS)[ErrorCode]
 
 /** RFC 9457 problem details, with our stable `code` and the request's id. */
 export const Problem = z
@@ -58,7 +12,7 @@ export const Problem = z
     type: z.string().describe('`urn:behalf:problem:` and the code.'),
     title: z.string().describe('The code in words.'),
     status: z.number().int().describe('The HTTP status.'),
-    code: z.enum(Object.keys(STATUS) as [ErrorCode, ...ErrorCode[]]).describe('Stable: switch on it.'),
+    code: z.enum(ERROR_CODES).describe('Stable: switch on it.'),
     detail: z.string().describe('What is wrong, in words for people.'),
     instance: z.string().describe('Path of the request.'),
     requestId: z.string().describe('Finds the request in the log.'),
@@ -74,61 +28,43 @@ export const Problem = z
   })
   .openapi('Problem')
 
-/** The status of every code; what a code means is in problem-help.ts. */
-export const statusOf = (code: ErrorCode): ProblemStatus => STATUS[code]
-
-type CodeOf<S extends ProblemStatus, C extends ErrorCode> = { [K in C]: (typeof STATUS)[K] extends S ? K : never }[C]
+type CodeOf<S extends ProblemStatus, C extends ErrorCode> = { [K in C]: ProblemStatus<K> extends S ? K : never }[C]
 type ProblemOf<C extends ErrorCode> = z.ZodType<z.infer<typeof Problem> & { code: C }>
 type ProblemResponses<C extends ErrorCode> = {
-  [S in (typeof STATUS)[C]]: {
+  [S in ProblemStatus<C>]: {
     description: string
     content: { 'application/problem+json': { schema: ProblemOf<CodeOf<S, C>> } }
   }
 }
 
-/** The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500. */
+/**
+ * The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500.
+ * The order is always that of the table, so routes may combine the refusals of their guards as they like.
+ */
 export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemResponses<C | 'internal_error'> {
   const byStatus = new Map<ProblemStatus, ErrorCode[]>()
-  for (const code of new Set<ErrorCode>([...codes, 'internal_error'])) {
-    byStatus.set(STATUS[code], [...(byStatus.get(STATUS[code]) ?? []), code])
+  const answered = new Set<ErrorCode>([...codes, 'internal_error'])
+  for (const code of ERROR_CODES.filter((code) => answered.has(code))) {
+    const { status } = problemKind(code)
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }
   const entries = [...byStatus].map(([status, list]) => [status, problemResponse(status, list)])
   return Object.fromEntries(entries) as ProblemResponses<C | 'internal_error'>
 }
 
 function problemResponse(status: ProblemStatus, codes: ErrorCode[]) {
+  const kinds = codes.map((code) => ({ code, ...problemKind(code) }))
   const schema = Problem.extend({ status: z.literal(status), code: z.enum(codes) })
-  const lines = codes.map((code) => `- \`${code}\`: ${PROBLEM_HELP[code].means} ${PROBLEM_HELP[code].todo}`)
-  const headers = Object.fromEntries(
-    Object.entries(SENT_WITH)
-      .filter(([, senders]) => codes.some((code) => senders.includes(code)))
-      .map(([name]) => [name, { $ref: `#/components/headers/${name}` }]),
-  )
-  return { description: lines.join('\n'), headers, content: { 'application/problem+json': { schema } } }
+  const headers = {
+    ...(kinds.some(({ challenge }) => challenge) ? headerReference('WWW-Authenticate') : {}),
+    ...(kinds.some(({ retryAfter }) => retryAfter) ? headerReference('Retry-After') : {}),
+  }
+  const description = kinds.map(({ code, means, todo }) => `- \`${code}\`: ${means} ${todo}`).join('\n')
+  return { description, headers, content: { 'application/problem+json': { schema } } }
 }
 
-/** Which codes come with a header; `describeApi` describes the headers. */
-const SENT_WITH: Record<string, ErrorCode[]> = {
-  'WWW-Authenticate': [
-    'missing_token',
-    'invalid_token',
-    'insufficient_scope',
-    'invalid_credentials',
-    'invalid_refresh_token',
-  ],
-  'Retry-After': [
-    'rate_limited',
-    'too_many_streams',
-    'session_not_live',
-    'liveness_unknown',
-    'livekit_unavailable',
-    'store_unavailable',
-    'busy',
-  ],
-}
-
-/** What somebody has to look at; LiveKit's silence passes, and without a cause the request's own line says it all. */
-const OURS_TO_MEND: ErrorCode[] = ['internal_error', 'store_unavailable']
+/** `describeApi` describes the headers. */
+const headerReference = (name: string) => ({ [name]: { $ref: `#/components/headers/${name}` } })
 
 /**
  * Renders any error as problem+json, or by the response that a team's own route gave it. Unknown errors become a bare 500:
@@ -137,20 +73,20 @@ const OURS_TO_MEND: ErrorCode[] = ['internal_error', 'store_unavailable']
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
   const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
   if (known instanceof Response) return known
-  const status = STATUS[known.code]
+  const { status, challenge, needsAttention } = problemKind(known.code)
+  // Without a cause the request's own line in the log says it all.
   if (status >= 500 && known.cause !== undefined) {
-    const level = OURS_TO_MEND.includes(known.code) ? 'error' : 'warn'
+    const level = needsAttention ? 'error' : 'warn'
     log[level]({ requestId: c.var.requestId, code: known.code, err: known.cause }, known.message)
   }
   c.set('problemCode', known.code)
-  const { errors, retryAfterSeconds } = known.details
+  const { errors, retryAfterSeconds, scope } = known.details
   const headers: Record<string, string> = {
     'Content-Type': 'application/problem+json',
     'Cache-Control': 'no-store',
   }
   if (retryAfterSeconds !== undefined) headers['Retry-After'] = String(retryAfterSeconds)
-  const challenge = bearerChallenge(known)
-  if (challenge) headers['WWW-Authenticate'] = challenge
+  if (challenge) headers['WWW-Authenticate'] = scope ? `${challenge}, scope="${scope}"` : challenge
   const body: z.infer<typeof Problem> = {
     type: `urn:behalf:problem:${known.code}`,
     title: known.code.replaceAll('_', ' '),
@@ -162,22 +98,6 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
     ...(errors ? { errors } : {}),
   }
   return c.body(JSON.stringify(body), status, headers)
-}
-
-/** RFC 6750 §3: no credentials, no error code; a bad one is named. RFC 9110 §15.5.2: no 401 without a challenge. */
-function bearerChallenge({ code, details }: AppError): string | undefined {
-  switch (code) {
-    case 'missing_token':
-    case 'invalid_credentials':
-    case 'invalid_refresh_token':
-      return 'Bearer'
-    case 'invalid_token':
-      return 'Bearer error="invalid_token"'
-    case 'insufficient_scope':
-      return `Bearer error="insufficient_scope"${details.scope ? `, scope="${details.scope}"` : ''}`
-    default:
-      return undefined
-  }
 }
 
 function asKnown(error: unknown): AppError | undefined {

@@ -2,7 +2,8 @@ import type { HttpBindings } from '@hono/node-server'
 import type { z } from '@hono/zod-openapi'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Env } from 'hono'
-import { AppError, type ErrorCode } from '../errors.ts'
+import { AppError } from '../errors.ts'
+import type { ErrorCode } from './problem-codes.ts'
 
 /** Who is asking, as the log names them; `account` stands for an e-mail. */
 export type Who = { user: string } | { agent: string } | { account: string }

@@ -2,7 +2,7 @@ import { readSigningKeys } from '../auth/keys.ts'
 import { createClock, SYSTEM_TIME } from '../clock.ts'
 import { type Environment, oneLine, type Print, readArguments, runCommand, UsageError } from '../command-line.ts'
 import { loadConfig } from '../config.ts'
-import { openReadOnly, type ReadOnlyStore } from '../store/read-only.ts'
+import { openReadOnly } from '../store/read-only.ts'
 import { inspectToken } from './inspect.ts'
 import { printable, reportText } from './report.ts'
 
@@ -18,52 +18,33 @@ Exit codes: 0 valid; 1 expired, foreign or otherwise not valid here; 2 a command
 /** Far longer than any token that a request could carry. */
 const MAX_TOKEN_LENGTH = 64 * 1024
 
-interface Command {
-  token: string
-  json: boolean
+/** The command `npm run token`; neither the report nor an error ever holds the token. @returns the exit code */
+export function run(argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) {
+  async function execute({ given, json }: { given: string; json: boolean }): Promise<number> {
+    const token = (given === '-' ? await readStdin() : given).trim().replace(/^Bearer\s+/i, '')
+    if (token === '' || token.length > MAX_TOKEN_LENGTH) throw new UsageError('There is no token, or far too much.')
+    const { config, secrets } = loadConfig(env)
+    const { store, clock, close } = await openOwn(config.databaseUrl)
+    try {
+      const report = await inspectToken(token, { store, clock, secrets, publicUrl: config.publicUrl })
+      out(json ? printable(JSON.stringify(report)) : reportText(report, clock.now()))
+      return report.valid ? 0 : 1
+    } finally {
+      await close()
+    }
+  }
+  return runCommand({ help: HELP, parse, execute }, argv, env, out, err)
 }
 
-/** The command `npm run token`; neither the report nor an error ever holds the token. @returns the exit code */
-export const run = (argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) =>
-  runCommand(
-    { help: HELP, parse, execute: (command, env, out) => inspect(command, env, out, readStdin) },
-    argv,
-    env,
-    out,
-    err,
-  )
-
-function parse(args: string[]): Command | 'help' {
+function parse(args: string[]) {
   const { values, positionals } = readOptions(args)
   if (values.help) return 'help'
-  const [command, token, ...rest] = positionals
+  const [command, given, ...rest] = positionals
   if (command !== 'inspect') throw new UsageError('The command is inspect; --help shows how.')
-  if (token === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
-  return { token, json: values.json ?? false }
+  if (given === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
+  return { given, json: values.json ?? false }
 }
 
-async function inspect(
-  command: Command,
-  env: Environment,
-  out: Print,
-  readStdin: () => Promise<string>,
-): Promise<number> {
-  const token = (command.token === '-' ? await readStdin() : command.token).trim().replace(/^Bearer\s+/i, '')
-  if (token === '' || token.length > MAX_TOKEN_LENGTH) throw new UsageError('There is no token, or far too much.')
-  const { config, secrets } = loadConfig(env)
-  const opened = open(config.databaseUrl)
-  try {
-    const clock = typeof opened === 'string' ? createClock(SYSTEM_TIME) : opened.clock
-    const deps = { store: await storeOf(opened), publicUrl: config.publicUrl, secrets, clock }
-    const report = await inspectToken(token, deps)
-    out(command.json ? printable(JSON.stringify(report)) : reportText(report, clock.now()))
-    return report.valid ? 0 : 1
-  } finally {
-    if (typeof opened !== 'string') await opened.close()
-  }
-}
-
-/** What was typed is not repeated: it may be a token. */
 function readOptions(args: string[]) {
   try {
     return readArguments({
@@ -72,21 +53,20 @@ function readOptions(args: string[]) {
       options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
     })
   } catch {
+    // What was typed is not repeated: it may be a token.
     throw new UsageError('There is no such option; --help shows them.')
   }
 }
 
-const NO_STORE = 'There is no store at DATABASE_URL: our own signatures cannot be checked.'
-
-function open(databaseUrl: string): ReadOnlyStore | string {
+/** Our own keys and agents, or why there are none. */
+async function openOwn(databaseUrl: string) {
+  const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {
-    return openReadOnly(databaseUrl) ?? NO_STORE
+    const opened = openReadOnly(databaseUrl)
+    if (!opened) return nothing('There is no store at DATABASE_URL: our own signatures cannot be checked.')
+    const { agents, clock, close } = opened
+    return { store: { keys: await readSigningKeys(opened.keys, clock), agents }, clock, close }
   } catch (error) {
-    return `The store at DATABASE_URL cannot be read: ${oneLine(error)}.`
+    return nothing(`The store at DATABASE_URL cannot be read: ${oneLine(error)}.`)
   }
-}
-
-async function storeOf(opened: ReadOnlyStore | string) {
-  if (typeof opened === 'string') return opened
-  return { keys: await readSigningKeys(opened.keys, opened.clock), agents: opened.agents }
 }

@@ -89,7 +89,7 @@ const unavailable = (cause?: unknown) =>
 
 const toRoom = ({ sid, name, numParticipants }: RoomInfo): Room => ({ sid, name, participants: numParticipants })
 
-export function toParticipant(info: ParticipantInfo): Participant {
+function toParticipant(info: ParticipantInfo): Participant {
   return {
     sid: info.sid,
     identity: info.identity,

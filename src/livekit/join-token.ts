@@ -6,7 +6,7 @@ import { hmacKey } from './hmac-key.ts'
 /** Seconds. It only matters at the first connect: LiveKit hands connected clients fresh tokens. */
 export const JOIN_TOKEN_SECONDS = 15 * 60
 
-export interface JoinTokenRequest {
+interface JoinTokenRequest {
   identity: string
   room: string
   name: string | null

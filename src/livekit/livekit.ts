@@ -18,7 +18,7 @@ export interface Room {
   participants: number
 }
 
-export interface NewDispatch {
+interface NewDispatch {
   agentName: string
   metadata: string
 }

@@ -11,7 +11,7 @@ import type { Sessions } from '../sessions/sessions.ts'
 import type { SessionStore, Which } from '../sessions/store.ts'
 import type { Webhook, WebhookReceiver } from './webhook.ts'
 
-export interface WebhookRoutesDeps {
+interface WebhookRoutesDeps {
   receiver: WebhookReceiver
   sessions: Sessions
   store: SessionStore

@@ -6,7 +6,7 @@ import type { RoomStore } from './store.ts'
 /** Seconds that a room waits for its first participant. */
 const EMPTY_SECONDS = 300
 
-export interface RoomsDeps {
+interface RoomsDeps {
   rooms: RoomStore
   livekit: LiveKit
   config: Pick<Config, 'roomPolicy' | 'reconnectSeconds'>

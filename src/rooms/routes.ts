@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { type UserEnv, userGuard } from '../auth/guards.ts'
+import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
-import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
@@ -11,7 +11,7 @@ import { NAME_SIZE, RoomName } from '../tokens/schemas.ts'
 import type { Rooms } from './rooms.ts'
 import type { RoomStore } from './store.ts'
 
-export interface RoomRoutesDeps {
+interface RoomRoutesDeps {
   tokens: AccessTokens
   rules: Rooms
   rooms: Pick<RoomStore, 'claim'>
@@ -50,19 +50,7 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       responses: {
         200: { description: 'It was claimed before, and this user may use it; it exists in LiveKit now.', ...created },
         201: { description: 'Claimed for this user by this call, and created in LiveKit.', ...created },
-        ...problems(
-          'missing_token',
-          'invalid_token',
-          'invalid_request',
-          'malformed_json',
-          'unsupported_media_type',
-          'body_too_large',
-          'validation_failed',
-          'rate_limited',
-          'room_forbidden',
-          'livekit_unavailable',
-          'store_unavailable',
-        ),
+        ...problems(...userGuardRefusals, ...jsonBodyRefusals, 'rate_limited', 'room_forbidden', 'livekit_unavailable'),
       },
     }),
     async (c) => {

@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { MiddlewareHandler } from 'hono'
-import { type UserEnv, userGuard } from '../auth/guards.ts'
+import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
@@ -64,14 +64,7 @@ const acceptsEventStream = (accept = '') =>
 
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const security = [{ userToken: [] }]
-const refusals = [
-  'missing_token',
-  'invalid_token',
-  'invalid_request',
-  'validation_failed',
-  'rate_limited',
-  'store_unavailable',
-] as const
+const refusals = [...userGuardRefusals, 'validation_failed', 'rate_limited'] as const
 
 /** A user's own sessions, and what happened in them. */
 export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: SessionRoutesDeps) {

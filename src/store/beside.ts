@@ -5,7 +5,7 @@ import { existing, isStore, MaintenanceError } from './maintenance.ts'
 import { openStore, type Store } from './open.ts'
 import { filePath, latestMigration } from './sqlite.ts'
 
-export interface BesideOptions {
+interface BesideOptions {
   /** Where there is no store yet, a new one is made. */
   mayCreate?: boolean
 }

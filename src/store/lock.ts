@@ -14,7 +14,7 @@ export class StoreInUse extends Error {
   }
 }
 
-export interface StoreLock {
+interface StoreLock {
   release(): void
 }
 

@@ -8,7 +8,7 @@ import type { Store } from './open.ts'
 import * as schema from './schema.ts'
 import { storedClock } from './stored-clock.ts'
 
-export type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
+type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
 
 /**
  * The part of an existing store that tells about tokens; null when there is none. Creates no database, migrates nothing.

@@ -10,7 +10,7 @@ import * as schema from './schema.ts'
 
 export type Db = BetterSQLite3Database<typeof schema>
 
-export interface SqliteFile {
+interface SqliteFile {
   db: Db
   raw: Database.Database
 }

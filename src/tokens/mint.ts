@@ -11,7 +11,7 @@ import type { Sessions } from '../sessions/sessions.ts'
 import type { SessionStore } from '../sessions/store.ts'
 import type { JoinRequest } from './request.ts'
 
-export interface MintDeps {
+interface MintDeps {
   users: UserStore
   agents: AgentStore
   sessions: Sessions

@@ -1,10 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { createMiddleware } from 'hono/factory'
 import type { AgentStore } from '../agents/store.ts'
-import { authenticateAgent, authenticateUser } from '../auth/guards.ts'
+import { agentGuardRefusals, authenticateAgent, authenticateUser } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { bearerToken } from '../http/bearer.ts'
-import { jsonBody, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
@@ -12,7 +12,7 @@ import type { JoinTokens, Minted } from './mint.ts'
 import { joinRequest } from './request.ts'
 import { TokenRequest } from './schemas.ts'
 
-export interface TokenRoutesDeps {
+interface TokenRoutesDeps {
   tokens: AccessTokens
   agents: AgentStore
   joinTokens: JoinTokens
@@ -70,15 +70,8 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
       responses: {
         201: { description: 'Minted.', content: { 'application/json': { schema: TokenResponse } } },
         ...problems(
-          'missing_token',
-          'invalid_token',
-          'invalid_request',
-          'insufficient_scope',
-          'agent_disabled',
-          'malformed_json',
-          'unsupported_media_type',
-          'body_too_large',
-          'validation_failed',
+          ...agentGuardRefusals,
+          ...jsonBodyRefusals,
           'identity_forbidden',
           'attribute_forbidden',
           'metadata_invalid',
@@ -94,7 +87,6 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
           'session_ended',
           'too_many_sessions',
           'livekit_unavailable',
-          'store_unavailable',
         ),
       },
     }),

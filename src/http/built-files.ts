@@ -1,0 +1,29 @@
+import { readFile } from 'node:fs/promises'
+import type { MiddlewareHandler } from 'hono'
+import { AppError } from '../errors.ts'
+
+interface BuiltFiles {
+  /** What `npm run build` bundles there. */
+  folder: URL
+  /** By path; nothing else in the folder is served. */
+  files: Readonly<Record<string, { name: string; type: string }>>
+  headers: Readonly<Record<string, string>>
+}
+
+/** Serves the files of a page. They are no part of the API, so they are not in its document either. */
+export function builtFiles({ folder, files, headers }: BuiltFiles): MiddlewareHandler {
+  return async function builtFile(c, next) {
+    const file = files[c.req.path]
+    if (!file || (c.req.method !== 'GET' && c.req.method !== 'HEAD')) return next()
+    return c.body(await read(new URL(file.name, folder)), 200, { ...headers, 'Content-Type': file.type })
+  }
+}
+
+async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await readFile(file))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new AppError('not_found', 'This page is not built: run `npm run build`.')
+  }
+}
