@@ -1,8 +1,9 @@
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
-import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agents/routes.ts'
-import { auditRoutes } from './audit/routes.ts'
+import { createAgentRoute } from './agent/agent-route.ts'
+import { callbackRoutes } from './agent/routes.ts'
+import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agent/token-routes.ts'
 import { accounts as accountsOf } from './auth/accounts.ts'
 import { attemptLimit } from './auth/attempts.ts'
 import type { UserEnv } from './auth/guards.ts'
@@ -10,16 +11,8 @@ import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
 import { accessTokens } from './auth/tokens.ts'
 import { wellKnownRoutes } from './auth/well-known.ts'
-import { background as backgroundOf } from './background.ts'
-import { createAgentRoute } from './callbacks/agent-route.ts'
-import { callbackRoutes } from './callbacks/routes.ts'
 import type { Config, Secrets } from './config.ts'
-import { demoPage } from './demo/serve.ts'
-import { describeApi } from './docs/openapi.ts'
-import { docRoutes } from './docs/routes.ts'
 import { AppError } from './errors.ts'
-import { health as healthOf } from './health/health.ts'
-import { healthRoutes } from './health/routes.ts'
 import { clientAddresses } from './http/address.ts'
 import { allowOrigins } from './http/cors.ts'
 import { memoryCounters } from './http/counters.ts'
@@ -29,21 +22,28 @@ import { readLimit } from './http/reads.ts'
 import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { joinTokens } from './join/mint.ts'
+import { roomRoutes } from './join/room-routes.ts'
+import { roomRules } from './join/rooms.ts'
+import { tokenRoutes } from './join/token-routes.ts'
 import { joinTokenMinter } from './livekit/join-token.ts'
 import type { LiveKit } from './livekit/livekit.ts'
-import { webhookRoutes } from './livekit/routes.ts'
 import { webhookReceiver } from './livekit/webhook.ts'
-import { pruner } from './prune.ts'
-import { roomRules } from './rooms/rooms.ts'
-import { roomRoutes } from './rooms/routes.ts'
+import { demoPage } from './ops/demo.ts'
+import { docRoutes } from './ops/docs-routes.ts'
+import { health as healthOf } from './ops/health.ts'
+import { healthRoutes } from './ops/health-routes.ts'
+import { describeApi } from './ops/openapi.ts'
+import { pruner } from './ops/prune.ts'
+import { auditRoutes } from './sessions/audit-routes.ts'
+import { background as backgroundOf } from './sessions/background.ts'
 import { eventStreams } from './sessions/event-streams.ts'
 import { livenessCheck } from './sessions/liveness.ts'
 import { reconciler } from './sessions/reconciler.ts'
 import { sessionRoutes } from './sessions/routes.ts'
 import { createSessions } from './sessions/sessions.ts'
-import type { Store } from './store/open.ts'
-import { joinTokens } from './tokens/mint.ts'
-import { tokenRoutes } from './tokens/routes.ts'
+import { webhookRoutes } from './sessions/webhook-routes.ts'
+import type { Store } from './store/store.ts'
 
 interface AppDeps {
   config: Config
@@ -90,6 +90,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     audit,
     liveness,
     admission,
+    scopes: config.agentScopes,
     clock,
   })
   const mint = joinTokens({
@@ -127,7 +128,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   if (config.demo) router.use('/demo/*', demoPage(config.livekitUrl))
   const app = router
     .route('/', healthRoutes({ health, version }))
-    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl }))
+    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, attempt: attemptLimit(counters), address, config }))
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now: clock.now }))

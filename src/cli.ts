@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import { text } from 'node:stream/consumers'
-import { run as runAgent } from './agents/command.ts'
-import { run as runAudit } from './audit/command.ts'
-import { run as runKeys } from './auth/command.ts'
-import { loadDotEnv } from './dot-env.ts'
-import { run as runToken } from './inspect/command.ts'
+import { run as runAgent } from './cli/agent.ts'
+import { run as runAudit } from './cli/audit.ts'
+import { loadDotEnv } from './cli/dot-env.ts'
+import { run as runKeys } from './cli/keys.ts'
+import { run as runStore } from './cli/store.ts'
+import { run as runToken } from './cli/token.ts'
 import { startService } from './start.ts'
-import { run as runStore } from './store/command.ts'
 
 const HELP = `Behalf: without a tool it starts the service. In production node dist/cli.js <tool>, or npx behalf <tool>.
 

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { SCOPES, type Scope } from './auth/scopes.ts'
 import { proxyList } from './http/address.ts'
 
 /** LiveKit's well-known development pair: anybody can mint tokens with it. */
@@ -51,6 +52,13 @@ function areProxies(entries: readonly string[]): boolean {
   }
 }
 
+/** RFC 6749 §3.3, of the form of our own: what is written, and to what. */
+const OWN_SCOPE = /^[a-z][a-z0-9_.-]{0,63}:[a-z][a-z0-9_.-]{0,63}$/
+const scopes = () =>
+  list()
+    .refine((all) => all.every((scope) => OWN_SCOPE.test(scope)), 'must be like orders:write, separated by commas')
+    .transform((all) => all as Scope[])
+
 const MAX_RATE = 100_000_000
 
 const Environment = z.object({
@@ -83,6 +91,7 @@ const Environment = z.object({
   DEMO: z.enum(['on', 'off'], 'must be on or off').optional(),
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
+  AGENT_SCOPES: scopes().default([]),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
   LIVENESS_SECONDS: whole(1, 60).default(10),
   RECONNECT_SECONDS: whole(1, 3600).default(60),
@@ -109,6 +118,13 @@ export function databaseUrlOf(env: Variables): string {
   const { data, error } = Environment.pick({ NODE_ENV: true, DATABASE_URL: true }).safeParse(settingsIn(env))
   if (error) throw new ConfigError(error.issues.map(problemOf))
   return data.DATABASE_URL
+}
+
+/** The scopes that an agent account may have. @throws ConfigError as `loadConfig` would */
+export function agentScopesOf(env: Variables): readonly Scope[] {
+  const { data, error } = Environment.pick({ AGENT_SCOPES: true }).safeParse(settingsIn(env))
+  if (error) throw new ConfigError(error.issues.map(problemOf))
+  return [...SCOPES, ...data.AGENT_SCOPES]
 }
 
 /**
@@ -165,6 +181,8 @@ export function loadConfig(env: Variables) {
       demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,
+      /** Our own, and a team's. */
+      agentScopes: [...SCOPES, ...e.AGENT_SCOPES] as readonly Scope[],
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
       livenessSeconds: e.LIVENESS_SECONDS,
       reconnectSeconds: e.RECONNECT_SECONDS,

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
-import { type AgentCredentials, agentAccounts } from '../src/agents/accounts.ts'
-import { SCOPES, type Scope } from '../src/agents/agent.ts'
+import { type AgentCredentials, agentAccounts } from '../src/agent/accounts.ts'
+import { SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken, tokenAnswer } from './agent-client.ts'
 import { makeApp } from './support.ts'
 

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { run } from '../src/agents/command.ts'
+import { run } from '../src/cli/agent.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'

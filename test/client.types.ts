@@ -5,12 +5,12 @@ import { TokenSource, type TokenSourceConfigurable, type TokenSourceFetchOptions
 import { agentClient, type ProblemCode, type ProblemError, type SessionEvent, userClient } from '#client'
 import type { TokenSourceOptions } from '../packages/client/src/token-source.ts'
 import type * as wire from '../packages/client/src/wire.ts'
-import type { TokenErrorCode } from '../src/agents/client-credentials.ts'
+import type { TokenErrorCode } from '../src/agent/client-credentials.ts'
 import type { AppType } from '../src/app.ts'
 import type { Problem } from '../src/http/problem.ts'
+import type { TokenRequest } from '../src/join/schemas.ts'
 import type { CloseReason } from '../src/sessions/event-stream.ts'
 import type { EventJson } from '../src/sessions/json.ts'
-import type { TokenRequest } from '../src/tokens/schemas.ts'
 
 const client = userClient({ url: 'http://behalf.test' })
 const agent = agentClient({ url: 'http://behalf.test', id: 'tutor', secret: 'secret' })

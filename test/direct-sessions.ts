@@ -1,5 +1,5 @@
 import { createSessions, type SessionsDeps } from '../src/sessions/sessions.ts'
-import type { Store } from '../src/store/open.ts'
+import type { Store } from '../src/store/store.ts'
 
 export const RULES = { reconnectMs: 60_000, maxSessionMs: 60_000_000 }
 export const NO_LIMITS = { maxSessions: 1_000_000, maxPending: 1_000_000 }

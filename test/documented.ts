@@ -1,7 +1,7 @@
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterEach, expect } from 'vitest'
-import { type ApiDocument, describeApi, operationsOf } from '../src/docs/openapi.ts'
+import { type ApiDocument, describeApi, operationsOf } from '../src/ops/openapi.ts'
 
 type App = Parameters<typeof describeApi>[0] & {
   routes: ReadonlyArray<{ method: string; path: string }>

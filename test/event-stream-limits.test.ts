@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { EventStore } from '../src/sessions/store.ts'
+import type { EventStore } from '../src/store/sessions.ts'
 import { directSessions } from './direct-sessions.ts'
 import { refusal } from './scene.ts'
 import { lazyReader, openStream, requestStream } from './stream-client.ts'

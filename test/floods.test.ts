@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
-import type { SessionFacts } from '../src/sessions/store.ts'
+import type { SessionFacts } from '../src/store/sessions.ts'
 import { reportDirectly } from './direct-sessions.ts'
 import { callingScene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'

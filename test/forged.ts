@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
-import { SCOPES } from '../src/agents/agent.ts'
+import { SCOPES } from '../src/auth/scopes.ts'
 import type { Scene } from './scene.ts'
 import { webhookToken } from './sfu.ts'
 

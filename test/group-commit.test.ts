@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { groupCommit } from '../src/store/group-commit.ts'
-import { openSqlite } from '../src/store/sqlite.ts'
+import { groupCommit } from '../src/store/sqlite/group-commit.ts'
+import { openSqlite } from '../src/store/sqlite/sqlite.ts'
 
 let folder: string
 beforeEach(() => {

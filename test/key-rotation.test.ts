@@ -1,10 +1,10 @@
 import Database from 'better-sqlite3'
 import { decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { run } from '../src/auth/command.ts'
 import { newSigningKey } from '../src/auth/keys.ts'
 import { remove, rotate } from '../src/auth/rotation.ts'
 import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { run } from '../src/cli/keys.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { workplace } from './workplace.ts'
@@ -195,6 +195,11 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     const fresh = await signIn(t)
     expect(kidOf(fresh)).toBe(only.kid)
     expect(await me(t, fresh)).toBe(200)
+  })
+
+  test('takes a kid that begins with a hyphen', async () => {
+    const kid = '-'.padEnd(43, 'x')
+    expect(await command('remove', kid)).toMatchObject({ code: 1, err: `There is no signing key ${kid}.` })
   })
 
   test('rotates, lists and removes, and shows no private half', async () => {

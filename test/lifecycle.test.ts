@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
-import type { SessionFacts } from '../src/sessions/store.ts'
+import type { SessionFacts } from '../src/store/sessions.ts'
 import { inAnotherOrder, renumbered, webhookFact } from './lifecycle-facts.ts'
 
 const RULES = { reconnectMs: 60_000 }

@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { lockStore, StoreInUse } from '../src/store/lock.ts'
-import { openStore } from '../src/store/open.ts'
+import { lockStore, StoreInUse } from '../src/store/sqlite/lock.ts'
+import { openStore } from '../src/store/store.ts'
 import { type RunningProcess, run, until } from './e2e/processes.ts'
 
-const LOCK = fileURLToPath(new URL('../dist/store/lock.js', import.meta.url))
+const LOCK = fileURLToPath(new URL('../dist/store/sqlite/lock.js', import.meta.url))
 
 let folder: string
 let other: RunningProcess | undefined

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { describeApi, type Operation, operationsOf } from '../src/docs/openapi.ts'
+import { describeApi, type Operation, operationsOf } from '../src/ops/openapi.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { type Spoof, spoofScene } from './spoof-scene.ts'
 import { makeApp } from './support.ts'

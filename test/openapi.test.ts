@@ -1,7 +1,7 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { describe, expect, it } from 'vitest'
-import { describeApi, operationsOf, PROBLEM_LIST, problemCodes, responsesOf, schemaName } from '../src/docs/openapi.ts'
-import { docRoutes } from '../src/docs/routes.ts'
+import { docRoutes } from '../src/ops/docs-routes.ts'
+import { describeApi, operationsOf, PROBLEM_LIST, problemCodes, responsesOf, schemaName } from '../src/ops/openapi.ts'
 import { checkerOf } from './documented.ts'
 import { makeApp } from './support.ts'
 

@@ -1,4 +1,4 @@
-import type { Environment, Print } from '../src/command-line.ts'
+import type { Environment, Print } from '../src/cli/command-line.ts'
 
 export type Run = (
   argv: string[],

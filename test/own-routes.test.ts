@@ -1,7 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { HTTPException } from 'hono/http-exception'
 import { describe, expect, test } from 'vitest'
-import { Pair } from '../src/callbacks/agent-route.ts'
+import { Pair } from '../src/agent/agent-route.ts'
+import { SCOPES } from '../src/auth/scopes.ts'
 import { AppError } from '../src/errors.ts'
 import { createRouter } from '../src/http/router.ts'
 import { takeViolations } from './documented.ts'
@@ -109,6 +110,35 @@ describe('an HTTPException of an own route', () => {
     takeViolations()
     expect(answer.status).toBe(409)
     expect(await answer.json()).toMatchObject({ type: 'about:blank', detail: 'Sold out.' })
+  })
+})
+
+describe('a scope of a team’s own', () => {
+  const env = { AGENT_SCOPES: 'orders:write, orders:read' }
+  const order = { method: 'post', path: '/agent/orders', input: Pair, answer: z.object({}), status: 201 } as const
+
+  test('is asked for like one of ours, and published', async () => {
+    const s = await scene({ env })
+    s.app.openapi(...s.agentRoute({ ...order, scope: 'orders:write' }, () => ({})))
+    const { pair } = await s.present()
+    const call = async (bearer: string) => {
+      const answer = await post(s.app, '/agent/orders', pair, bearer)
+      takeViolations()
+      return answer
+    }
+    const waiter = await s.newAgent('waiter', ['orders:write'])
+    expect((await call(waiter.bearer)).status).toBe(201)
+    expect(await refusal(s.progress(waiter.bearer, pair))).toEqual({ status: 403, code: 'insufficient_scope' })
+    const tutor = await s.newAgent('tutor')
+    expect(await refusal(call(tutor.bearer))).toEqual({ status: 403, code: 'insufficient_scope' })
+    const metadata = await (await s.app.request('/.well-known/oauth-authorization-server')).json()
+    expect(metadata).toMatchObject({ scopes_supported: [...SCOPES, 'orders:write', 'orders:read'] })
+  })
+
+  test('that no setting names stops the start', async () => {
+    const { agentRoute } = await makeApp({ env })
+    const declare = () => agentRoute({ ...order, scope: 'orders:delete' }, () => ({}))
+    expect(declare).toThrow('/agent/orders asks for the scope orders:delete: name it in AGENT_SCOPES.')
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { EndReason, Session } from '../src/sessions/store.ts'
+import type { EndReason, Session } from '../src/store/sessions.ts'
 import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { makeApp, type TestApp } from './support.ts'
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
-import type { SessionFacts, Which } from '../src/sessions/store.ts'
-import { openStore, type Store } from '../src/store/open.ts'
+import type { SessionFacts, Which } from '../src/store/sessions.ts'
+import { openStore, type Store } from '../src/store/store.ts'
 import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { inAnotherOrder, renumbered, type WebhookFact, webhookFact } from './lifecycle-facts.ts'
 

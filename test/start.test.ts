@@ -98,6 +98,19 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
   })
 
+  test('closes at last what a team’s own routes have opened', async () => {
+    const extend = `() => () => process.stderr.write('closed\\n')`
+    const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${extend} })`
+    const port = await freeTcpPort()
+    const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: NO_LIVEKIT }
+    const service = node(['--input-type=module', '-e', script], env)
+    await ready({ url: `http://127.0.0.1:${port}`, service })
+    expect(service.log()).not.toContain('closed')
+    await service.stop('SIGTERM')
+    expect(service.exitCode()).toBe(0)
+    expect(service.log().trim()).toMatch(/closed$/)
+  })
+
   test('exits at once at the second signal', async () => {
     const { port, service } = await started()
     const request = await halfARequest(port)

@@ -6,11 +6,11 @@ import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { run as runAgent } from '../src/agents/command.ts'
-import { run as runAudit } from '../src/audit/command.ts'
-import { run as runKeys } from '../src/auth/command.ts'
-import { lockStore } from '../src/store/lock.ts'
-import { openStore } from '../src/store/open.ts'
+import { run as runAgent } from '../src/cli/agent.ts'
+import { run as runAudit } from '../src/cli/audit.ts'
+import { run as runKeys } from '../src/cli/keys.ts'
+import { lockStore } from '../src/store/sqlite/lock.ts'
+import { openStore } from '../src/store/store.ts'
 
 const MIGRATIONS = fileURLToPath(new URL('../drizzle', import.meta.url))
 const TOOLS = { agent: runAgent, audit: runAudit, keys: runKeys }

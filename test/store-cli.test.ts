@@ -2,9 +2,9 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFil
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { run } from '../src/store/command.ts'
-import { lockStore } from '../src/store/lock.ts'
-import { openStore, type Store } from '../src/store/open.ts'
+import { run } from '../src/cli/store.ts'
+import { lockStore } from '../src/store/sqlite/lock.ts'
+import { openStore, type Store } from '../src/store/store.ts'
 import { outcomeOf } from './outcome.ts'
 import { workplace } from './workplace.ts'
 

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import Database from 'better-sqlite3'
-import { Pair } from '../../src/callbacks/agent-route.ts'
+import { Pair } from '../../src/agent/agent-route.ts'
 import { startService } from '../../src/start.ts'
 
 // The whole service with a route and a table of your own: what an agent orders for the user who is in the room.

@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { newId, newSecret } from '../ids.ts'
-import type { KeyStore } from './key-store.ts'
+import type { KeyStore } from '../store/keys.ts'
+import type { User, UserStore } from '../store/users.ts'
 import { passwords as defaultPasswords, type Passwords } from './passwords.ts'
 import {
   childRefreshToken,
@@ -11,7 +12,6 @@ import {
   REFRESH_IDLE_MS,
   refreshTokenHash,
 } from './refresh.ts'
-import type { User, UserStore } from './store.ts'
 import type { AccessTokens, UserToken } from './tokens.ts'
 
 /** A guest that has not signed in or refreshed for this long has no living token left. */

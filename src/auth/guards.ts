@@ -1,9 +1,9 @@
 import { createMiddleware } from 'hono/factory'
-import type { Scope } from '../agents/agent.ts'
-import type { Agent, AgentStore } from '../agents/store.ts'
 import { AppError } from '../errors.ts'
 import { bearerRefusals, bearerToken } from '../http/bearer.ts'
 import type { AppEnv, Who } from '../http/router.ts'
+import type { Agent, AgentStore } from '../store/agents.ts'
+import type { Scope } from './scopes.ts'
 import type { AccessTokens, VerifiedUserToken } from './tokens.ts'
 
 export interface UserEnv extends AppEnv {

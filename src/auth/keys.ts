@@ -9,7 +9,7 @@ import {
 } from 'jose'
 import type { Clock } from '../clock.ts'
 import { singleFlight } from '../single-flight.ts'
-import type { KeyStore, StoredKey } from './key-store.ts'
+import type { KeyStore, StoredKey } from '../store/keys.ts'
 
 export const ALG = 'ES256'
 

@@ -1,4 +1,4 @@
-import type { StoredKey } from './key-store.ts'
+import type { StoredKey } from '../store/keys.ts'
 import { JWKS_MAX_AGE_SECONDS } from './keys.ts'
 import { ACCESS_TOKEN_SECONDS } from './tokens.ts'
 

@@ -9,11 +9,11 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
+import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import type { Attempt, AttemptLimit } from './attempts.ts'
 import { authenticateUser, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
 import { GuestBody, LoginBody, MeAnswer, RefreshTokenBody, RegisterBody, SignedInAnswer } from './schemas.ts'
-import type { User } from './store.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })

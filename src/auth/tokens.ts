@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
-import { isScope, type Scope } from '../agents/agent.ts'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { ALG, type SigningKeys } from './keys.ts'
+import type { Scope } from './scopes.ts'
 
 /** Seconds that a user or agent access token lives. */
 export const ACCESS_TOKEN_SECONDS = 15 * 60
@@ -114,7 +114,7 @@ export function accessTokens({ keys, publicUrl, clock }: AccessTokensDeps): Acce
       const { sub, client_id, scope, generation } = await verify(token, agentAudience)
       const wellFormed = typeof sub === 'string' && sub === client_id && typeof scope === 'string'
       if (!wellFormed || typeof generation !== 'number') throw notValid()
-      return { agentId: sub, scopes: scope.split(' ').filter(isScope), generation }
+      return { agentId: sub, scopes: scope.split(' ') as Scope[], generation }
     },
     isForAgents(token) {
       try {

@@ -1,8 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { SCOPES } from '../agents/agent.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import { JWKS_MAX_AGE_SECONDS, type SigningKeys } from './keys.ts'
+import type { Scope } from './scopes.ts'
 
 const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
@@ -55,10 +55,11 @@ const metadataRoute = createRoute({
 interface WellKnownDeps {
   keys: SigningKeys
   publicUrl: string
+  scopes: readonly Scope[]
 }
 
 /** What others need in order to trust our tokens. */
-export function wellKnownRoutes({ keys, publicUrl }: WellKnownDeps) {
+export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {
       await keys.refresh()
@@ -72,7 +73,7 @@ export function wellKnownRoutes({ keys, publicUrl }: WellKnownDeps) {
           issuer: publicUrl,
           token_endpoint: `${publicUrl}/agent/token`,
           jwks_uri: `${publicUrl}/.well-known/jwks.json`,
-          scopes_supported: [...SCOPES],
+          scopes_supported: [...scopes],
           // RFC 8414 §2 requires the member; there is no authorization endpoint.
           response_types_supported: [],
           grant_types_supported: ['client_credentials'],

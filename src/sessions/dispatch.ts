@@ -1,8 +1,8 @@
 import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
+import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
-import type { Session, SessionStore } from './store.ts'
 
 export interface DispatcherDeps {
   store: SessionStore

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
+import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 import { eventJson } from './json.ts'
-import type { EventStore, Session, SessionEvent, SessionStore } from './store.ts'
 
 /** Why the server closes a stream: `data.reason` of its last event, `close`. */
 export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'

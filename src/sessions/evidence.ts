@@ -1,6 +1,6 @@
 import type { Participant } from '../livekit/livekit.ts'
+import type { Session } from '../store/sessions.ts'
 import type { Answer } from './lifecycle.ts'
-import type { Session } from './store.ts'
 
 type Whose = Pick<Session, 'id' | 'userId'>
 type Who = Pick<Participant, 'identity' | 'isStandard' | 'attributes'>

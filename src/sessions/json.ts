@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { END_REASONS, type Session, type SessionEvent, STATUSES } from './store.ts'
+import { END_REASONS, type Session, type SessionEvent, STATUSES } from '../store/sessions.ts'
 
 const iso = (at: number) => new Date(at).toISOString()
 

@@ -12,7 +12,7 @@ import type {
   SessionEvent,
   SessionFacts,
   Status,
-} from './store.ts'
+} from '../store/sessions.ts'
 
 export type Fact =
   /** Webhook participant_joined: media is up. */

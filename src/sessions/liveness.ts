@@ -3,10 +3,10 @@ import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
+import type { Known, SessionFacts, SessionStore } from '../store/sessions.ts'
 import { answerFor } from './evidence.ts'
 import { type Answer, apply, isConfirmed, openPresences, type Rules } from './lifecycle.ts'
 import type { Sessions } from './sessions.ts'
-import type { Known, SessionFacts, SessionStore } from './store.ts'
 
 /** Three outcomes, never two: not knowing is neither live nor absent. */
 export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'

@@ -2,11 +2,11 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
-import type { RoomStore } from '../rooms/store.ts'
 import { singleFlight } from '../single-flight.ts'
+import type { RoomStore } from '../store/rooms.ts'
+import type { Session, SessionStore } from '../store/sessions.ts'
 import { answerFor, isUserOf } from './evidence.ts'
 import type { Sessions } from './sessions.ts'
-import type { Session, SessionStore } from './store.ts'
 import { turns } from './turns.ts'
 
 export interface ReconcilerDeps {

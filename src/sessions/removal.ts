@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { singleFlight } from '../single-flight.ts'
+import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
-import type { Session, SessionStore } from './store.ts'
 
 export interface RemovalDeps {
   store: SessionStore

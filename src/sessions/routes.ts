@@ -5,10 +5,10 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
+import type { EventStore, Session, SessionStore } from '../store/sessions.ts'
 import type { EventStreams } from './event-streams.ts'
 import { EventJson, eventJson, SessionJson, sessionJson } from './json.ts'
 import type { Sessions } from './sessions.ts'
-import type { EventStore, Session, SessionStore } from './store.ts'
 
 export interface SessionRoutesDeps {
   tokens: AccessTokens

@@ -1,6 +1,7 @@
-import type { Background } from '../background.ts'
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
+import type { Changed, EndReason, Known, Session, SessionEvent, SessionStore, Which } from '../store/sessions.ts'
+import type { Background } from './background.ts'
 import { type Dispatcher, dispatcher } from './dispatch.ts'
 import {
   beyondLimit,
@@ -21,7 +22,6 @@ import {
   type SessionLimits,
 } from './lifecycle.ts'
 import { type Removal, removal } from './removal.ts'
-import type { Changed, EndReason, Known, Session, SessionEvent, SessionStore, Which } from './store.ts'
 
 export interface SessionsDeps {
   store: SessionStore

@@ -1,4 +1,4 @@
-import type { Session } from './store.ts'
+import type { Session } from '../store/sessions.ts'
 
 /** Sessions that one pass tries to remove. */
 const PER_PASS = 100

@@ -1,84 +1,32 @@
-import { asc, eq, sql } from 'drizzle-orm'
-import { isScope } from '../agents/agent.ts'
-import type { Agent, AgentStore } from '../agents/store.ts'
-import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
-import { agents } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+export interface Agent {
+  id: string
+  /** SHA-256 of the secret, hex. */
+  secretHash: string
+  /** The secret before it, valid until then (milliseconds); null without one. */
+  oldSecretHash: string | null
+  oldSecretUntil: number | null
+  /** RFC 6749 §3.3. */
+  scopes: `${string}:${string}`[]
+  /** Tokens carry it; one of an older generation than the stored one is refused. */
+  generation: number
+  createdAt: number
+  disabledAt: number | null
+}
 
-type AgentRow = typeof agents.$inferSelect
-
-const toAgent = (row: AgentRow): Agent => ({ ...row, scopes: row.scopes.split(' ').filter(isScope) })
-const toRow = (agent: Agent): AgentRow => ({ ...agent, scopes: agent.scopes.join(' ') })
-const orNull = (row: AgentRow | undefined): Agent | null => (row ? toAgent(row) : null)
-
-/** Agent accounts in SQLite. Nothing is cached: what another process writes to the file holds from the next read on. */
-export function sqliteAgents(db: Db, write: Write): AgentStore {
-  const withId = eq(agents.id, param('id'))
-  const find = db.select().from(agents).where(withId).prepare()
-  const list = db.select().from(agents).orderBy(asc(agents.createdAt), asc(agents.id)).prepare()
-  const any = db.select({ id: agents.id }).from(agents).limit(1).prepare()
-  const insert = db
-    .insert(agents)
-    .values({
-      id: param('id'),
-      secretHash: param('secretHash'),
-      oldSecretHash: param('oldSecretHash'),
-      oldSecretUntil: param('oldSecretUntil'),
-      scopes: param('scopes'),
-      generation: param('generation'),
-      createdAt: param('createdAt'),
-      disabledAt: param('disabledAt'),
-    })
-    .onConflictDoNothing()
-    .returning({ id: agents.id })
-    .prepare()
-  const disable = db
-    .update(agents)
-    .set({ disabledAt: sql`coalesce(${agents.disabledAt}, ${param('now')})` })
-    .where(withId)
-    .returning()
-    .prepare()
-  const enable = db
-    .update(agents)
-    .set({ disabledAt: null, generation: sql`${agents.generation} + (${agents.disabledAt} is not null)` })
-    .where(withId)
-    .returning()
-    .prepare()
-  const replaceSecret = db
-    .update(agents)
-    .set({
-      secretHash: sql`${param('secretHash')}`,
-      oldSecretHash: null,
-      oldSecretUntil: null,
-      generation: sql`${agents.generation} + 1`,
-    })
-    .where(withId)
-    .returning()
-    .prepare()
-  const addSecret = db
-    .update(agents)
-    .set({
-      secretHash: sql`${param('secretHash')}`,
-      // SQLite reads the row as it was before this update.
-      oldSecretHash: sql`${agents.secretHash}`,
-      oldSecretUntil: sql`${param('oldUntil')}`,
-    })
-    .where(withId)
-    .returning()
-    .prepare()
-
-  const inserted = (agent: Agent) => insert.get(toRow(agent)) !== undefined
-
-  return {
-    insertAgent: (agent) => write(() => inserted(agent)),
-    // The write holds the file's write lock, so no other process can insert between the look and the insert.
-    insertFirstAgent: (agent) => write(() => any.get() === undefined && inserted(agent)),
-    findAgent: (id) => reading(() => orNull(find.get({ id }))),
-    listAgents: () => reading(() => list.all().map(toAgent)),
-    disableAgent: (id, now) => write(() => orNull(disable.get({ id, now }))),
-    enableAgent: (id) => write(() => orNull(enable.get({ id }))),
-    replaceSecret: (id, secretHash) => write(() => orNull(replaceSecret.get({ id, secretHash }))),
-    addSecret: (id, secretHash, oldUntil) => write(() => orNull(addSecret.get({ id, secretHash, oldUntil }))),
-  }
+/** Agent accounts. Ids are never reused, so nothing is ever deleted. */
+export interface AgentStore {
+  /** False when the id is taken, by a disabled agent too. */
+  insertAgent(agent: Agent): Promise<boolean>
+  /** Inserts only while there is no agent at all; false otherwise. */
+  insertFirstAgent(agent: Agent): Promise<boolean>
+  findAgent(id: string): Promise<Agent | null>
+  listAgents(): Promise<Agent[]>
+  /** Null for an unknown agent. Disabling a disabled one keeps its first time. */
+  disableAgent(id: string, now: number): Promise<Agent | null>
+  /** A disabled one gets the next generation: what it was disabled for may still hold a token. Null for an unknown agent. */
+  enableAgent(id: string): Promise<Agent | null>
+  /** A new secret and the next generation, in one write, and no old secret; null for an unknown agent. */
+  replaceSecret(id: string, secretHash: string): Promise<Agent | null>
+  /** A new secret beside the one that was, which is valid until `oldUntil`; one still older is not. */
+  addSecret(id: string, secretHash: string, oldUntil: number): Promise<Agent | null>
 }

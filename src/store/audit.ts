@@ -1,68 +1,25 @@
-import { desc, eq, sql } from 'drizzle-orm'
-import type { AuditStore } from '../audit/store.ts'
-import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
-import { auditEntries, sessions } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+/** What agents did, or tried, for one real pair in one minute; equal decisions of a minute are one entry with a count. */
+export interface AuditEntry {
+  sessionId: string
+  userId: string
+  agentId: string
+  /** Such as `POST /agent/progress`. */
+  route: string
+  /** `allowed` by the guard, `replayed` from an Idempotency-Key, or the code of the refusal. */
+  outcome: string
+  count: number
+  /** Milliseconds. */
+  firstAt: number
+  lastAt: number
+}
 
-const MINUTE_MS = 60_000
+type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
 
-/** The audit trail in SQLite: one row per session, minute and kind of decision, so that refusals cannot fill the disk. */
-export function sqliteAudit(db: Db, write: Write): AuditStore {
-  const record = db
-    .insert(auditEntries)
-    .values({
-      sessionId: param('sessionId'),
-      minute: param('minute'),
-      agentId: param('agentId'),
-      route: param('route'),
-      outcome: param('outcome'),
-      count: 1,
-      firstAt: param('at'),
-      lastAt: param('at'),
-    })
-    .onConflictDoUpdate({
-      target: [
-        auditEntries.sessionId,
-        auditEntries.minute,
-        auditEntries.agentId,
-        auditEntries.route,
-        auditEntries.outcome,
-      ],
-      set: { count: sql`${auditEntries.count} + 1`, lastAt: sql`excluded.last_at` },
-    })
-    .prepare()
-  const select = () =>
-    db
-      .select({
-        sessionId: auditEntries.sessionId,
-        userId: sessions.userId,
-        agentId: auditEntries.agentId,
-        route: auditEntries.route,
-        outcome: auditEntries.outcome,
-        count: auditEntries.count,
-        firstAt: auditEntries.firstAt,
-        lastAt: auditEntries.lastAt,
-      })
-      .from(auditEntries)
-      .innerJoin(sessions, eq(sessions.id, auditEntries.sessionId))
-  const newestFirst = [desc(auditEntries.minute), desc(auditEntries.lastAt)]
-  const ofSession = select()
-    .where(eq(auditEntries.sessionId, param('sessionId')))
-    .orderBy(...newestFirst)
-    .limit(param('limit'))
-    .prepare()
-  const ofAgent = select()
-    .where(eq(auditEntries.agentId, param('agentId')))
-    .orderBy(...newestFirst)
-    .limit(param('limit'))
-    .prepare()
-  return {
-    record: (decision) =>
-      write(() => {
-        record.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
-      }),
-    ofSession: (sessionId, limit) => reading(() => ofSession.all({ sessionId, limit })),
-    ofAgent: (agentId, limit) => reading(() => ofAgent.all({ agentId, limit })),
-  }
+/** The audit trail. It lives as long as its session. */
+export interface AuditStore {
+  record(decision: AuditDecision): Promise<void>
+  /** Newest first. */
+  ofSession(sessionId: string, limit: number): Promise<AuditEntry[]>
+  /** Newest first. */
+  ofAgent(agentId: string, limit: number): Promise<AuditEntry[]>
 }

@@ -1,69 +1,23 @@
-import { asc, eq, sql } from 'drizzle-orm'
-import type { KeyStore, StoredKey } from '../auth/key-store.ts'
-import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
-import { signingKeys, storeSecrets } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
-
-/** The service's own keys in SQLite. */
-export function sqliteKeys(db: Db, write: Write): KeyStore {
-  const all = db.select().from(signingKeys).orderBy(asc(signingKeys.createdAt)).prepare()
-  const insertKey = db
-    .insert(signingKeys)
-    .values({
-      kid: param('kid'),
-      alg: param('alg'),
-      privateJwk: param('privateJwk'),
-      createdAt: param('createdAt'),
-      signsFrom: param('signsFrom'),
-      expiresAt: param('expiresAt'),
-    })
-    .prepare()
-  const changeKey = db
-    .update(signingKeys)
-    .set({ signsFrom: sql`${param('signsFrom')}`, expiresAt: sql`${param('expiresAt')}` })
-    .where(eq(signingKeys.kid, param('kid')))
-    .prepare()
-  const deleteKey = db
-    .delete(signingKeys)
-    .where(eq(signingKeys.kid, param('kid')))
-    .prepare()
-  const findSecret = db
-    .select({ value: storeSecrets.value })
-    .from(storeSecrets)
-    .where(eq(storeSecrets.name, param('name')))
-    .prepare()
-  const insertSecret = db
-    .insert(storeSecrets)
-    .values({ name: param('name'), value: param('value'), createdAt: param('now') })
-    .onConflictDoNothing()
-    .returning({ value: storeSecrets.value })
-    .prepare()
-  return {
-    signingKeys: () => reading(() => all.all().map(storedKey)),
-    // The transaction holds the write lock, so no other process can add one between these two.
-    addFirstSigningKey: (key) =>
-      write(() => {
-        if (all.all().length === 0) insertKey.run({ ...key })
-      }),
-    changeSigningKeys: (change) =>
-      write(() => {
-        const before = all.all().map(storedKey)
-        const after = change(before)
-        const has = (keys: StoredKey[], kid: string) => keys.some((key) => key.kid === kid)
-        for (const { kid } of before) if (!has(after, kid)) deleteKey.run({ kid })
-        for (const key of after) (has(before, key.kid) ? changeKey : insertKey).run({ ...key })
-      }),
-    async secret(name, create, now) {
-      const known = await reading(() => findSecret.get({ name }))
-      if (known) return known.value
-      const value = create()
-      return write(() => (insertSecret.get({ name, value, now }) ?? findSecret.get({ name }))?.value ?? value)
-    },
-  }
+export interface StoredKey {
+  /** RFC 7638 thumbprint. */
+  kid: string
+  alg: 'ES256'
+  /** Private JWK as JSON. */
+  privateJwk: string
+  createdAt: number
+  /** It is published from its creation and signs from here on. */
+  signsFrom: number
+  /** It is published until here; null while nothing has replaced it. */
+  expiresAt: number | null
 }
 
-function storedKey(row: typeof signingKeys.$inferSelect): StoredKey {
-  if (row.alg !== 'ES256') throw new Error(`The signing key ${row.kid} has the unknown algorithm ${row.alg}`)
-  return { ...row, alg: row.alg }
+/** The service's own keys. */
+export interface KeyStore {
+  signingKeys(): Promise<StoredKey[]>
+  /** Adds a key only if there is none yet: two processes that start together end with the same one. */
+  addFirstSigningKey(key: StoredKey): Promise<void>
+  /** Replaces the keys by what `change` makes of them, in one write; when it throws, nothing is changed. */
+  changeSigningKeys(change: (keys: StoredKey[]) => StoredKey[]): Promise<void>
+  /** The named symmetric key, made by `create` on first use. */
+  secret(name: string, create: () => string, now: number): Promise<string>
 }

@@ -1,54 +1,10 @@
-import { eq, inArray, sql } from 'drizzle-orm'
-import type { RoomStore } from '../rooms/store.ts'
-import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
-import { rooms } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
-
-/** SQLite takes many parameters, not endlessly many. */
-const NAMES_PER_QUERY = 500
-
-/** Room claims in SQLite. */
-export function sqliteRooms(db: Db, write: Write): RoomStore {
-  const find = db
-    .select({ ownerId: rooms.ownerId })
-    .from(rooms)
-    .where(eq(rooms.name, param('name')))
-    .prepare()
-  const insert = db
-    .insert(rooms)
-    .values({ name: param('name'), ownerId: param('ownerId'), claimedAt: param('now'), usedAt: param('now') })
-    .onConflictDoNothing()
-    .returning({ ownerId: rooms.ownerId })
-    .prepare()
-  return {
-    findOwner: (name) => reading(() => find.get({ name })?.ownerId ?? null),
-    claim: (name, ownerId, now) =>
-      write(() => {
-        if (insert.get({ name, ownerId, now })) return { ownerId, isNew: true }
-        return { ownerId: find.get({ name })?.ownerId ?? ownerId, isNew: false }
-      }),
-    filterKnown: (names) =>
-      reading(() => {
-        const known: string[] = []
-        for (let i = 0; i < names.length; i += NAMES_PER_QUERY) {
-          const some = inArray(rooms.name, names.slice(i, i + NAMES_PER_QUERY))
-          known.push(
-            ...db
-              .select({ name: rooms.name })
-              .from(rooms)
-              .where(some)
-              .all()
-              .map(({ name }) => name),
-          )
-        }
-        return known
-      }),
-    prune: (usedBefore, limit) =>
-      write(() => {
-        const idle = sql`select name from rooms where used_at < ${usedBefore} and not exists
-          (select 1 from sessions where sessions.room = rooms.name and sessions.ended_at is null) limit ${limit}`
-        return db.run(sql`delete from rooms where name in (${idle})`).changes
-      }),
-  }
+/** Who may use a room name. */
+export interface RoomStore {
+  findOwner(name: string): Promise<string | null>
+  /** Claims a free name, or says whose it already is. */
+  claim(name: string, ownerId: string, now: number): Promise<{ ownerId: string; isNew: boolean }>
+  /** Which of these names are claimed at all. */
+  filterKnown(names: string[]): Promise<string[]>
+  /** Frees at most `limit` names last used before the time, none with an unfinished session; returns how many. */
+  prune(usedBefore: number, limit: number): Promise<number>
 }

@@ -1,5 +1,5 @@
 import fc, { type Arbitrary } from 'fast-check'
-import { type ApiDocument, operationsOf } from '../../src/docs/openapi.ts'
+import { type ApiDocument, operationsOf } from '../../src/ops/openapi.ts'
 import { arbitraries, mutate, mutation, NASTY, type Schema } from './fuzz-schema.ts'
 import { webhook } from './fuzz-webhook.ts'
 import { CREDENTIALS, type Credential, MEANT_BY_NAME } from './fuzz-world.ts'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
-import { describeApi, operationsOf } from '../../src/docs/openapi.ts'
+import { describeApi, operationsOf } from '../../src/ops/openapi.ts'
 import { basic } from '../agent-client.ts'
 import { takeViolations } from '../documented.ts'
 import { type Scene, scene } from '../scene.ts'

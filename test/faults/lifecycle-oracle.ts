@@ -1,5 +1,5 @@
 import { openPresences, statusOf } from '../../src/sessions/lifecycle.ts'
-import type { SessionFacts } from '../../src/sessions/store.ts'
+import type { SessionFacts } from '../../src/store/sessions.ts'
 import { isActive, type Leg, type Truth } from './livekit-model.ts'
 
 export const LIVENESS_MS = 10_000

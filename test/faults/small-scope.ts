@@ -1,6 +1,6 @@
 import { answerFor } from '../../src/sessions/evidence.ts'
 import { apply, type Fact, isConfirmed, statusOf, timeOf } from '../../src/sessions/lifecycle.ts'
-import type { SessionFacts } from '../../src/sessions/store.ts'
+import type { SessionFacts } from '../../src/store/sessions.ts'
 import {
   difference,
   endDifference,

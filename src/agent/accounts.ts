@@ -1,0 +1,156 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { SCOPES, type Scope } from '../auth/scopes.ts'
+import type { Clock } from '../clock.ts'
+import { newSecret } from '../ids.ts'
+import type { Agent, AgentStore } from '../store/agents.ts'
+
+/** What agent accounts do not allow; told to the operator. */
+export class AgentError extends Error {
+  readonly code: 'agent_name_invalid' | 'agent_exists' | 'agent_not_found'
+  constructor(code: AgentError['code'], message: string) {
+    super(message)
+    this.name = 'AgentError'
+    this.code = code
+  }
+}
+
+const NAME = /^[a-z][a-z0-9_-]{1,62}$/
+
+/**
+ * An agent's name is its client_id, LiveKit identity and LiveKit agent_name. It may not look like a user's id, nor like
+ * the identity `agent-<job>` that LiveKit gives to dispatched workers.
+ */
+function checkAgentName(name: string): string {
+  if (!NAME.test(name) || name.startsWith('user_') || name.startsWith('agent-')) {
+    throw new AgentError(
+      'agent_name_invalid',
+      'A name is 2 to 63 of a-z, 0-9, _ and -, begins with a letter, and not with user_ or agent-.',
+    )
+  }
+  return name
+}
+
+/** What an agent signs in with. The secret exists only here: the store keeps its SHA-256. */
+export interface AgentCredentials {
+  id: string
+  /** 32 random bytes, base64url. */
+  secret: string
+  scopes: Scope[]
+}
+
+/** An account as it may be shown: no secret, no hash. */
+export interface AgentSummary extends Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'> {
+  /** Until when a second secret, the one before, is valid; null when there is one only. */
+  oldSecretUntil: number | null
+}
+
+/** What a change of secrets with an overlap gives. */
+export interface NewSecret extends AgentCredentials {
+  /** Until when the secret before is valid too; null for not any more. */
+  oldSecretUntil: number | null
+}
+
+export interface AgentAccounts {
+  /** @throws AgentError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
+  create(name: string, scopes: readonly Scope[]): Promise<AgentCredentials>
+  /** With all scopes, for development; null when there is an agent already. @throws AgentError `agent_name_invalid` */
+  createFirst(name: string): Promise<AgentCredentials | null>
+  /** Oldest first. */
+  list(): Promise<AgentSummary[]>
+  /** Its secret and its access tokens are refused from the next request on. @throws AgentError `agent_not_found` */
+  disable(id: string): Promise<void>
+  /** Undoes `disable`, but for access tokens from before it. @throws AgentError `agent_not_found` */
+  enable(id: string): Promise<void>
+  /**
+   * A new secret. Without an overlap all older secrets and access tokens are refused at once. With one, in milliseconds,
+   * the secret before stays valid for so long, and access tokens until they expire. @throws AgentError `agent_not_found`
+   */
+  rekey(id: string, overlapMs?: number): Promise<NewSecret>
+  /** Null alike for an unknown agent, a wrong secret and a disabled agent. */
+  authenticate(id: string, secret: string): Promise<Agent | null>
+}
+
+interface AgentAccountsDeps {
+  agents: AgentStore
+  clock: Clock
+}
+
+/** SHA-256 is enough for 256 random bits: there is nothing to guess that a slow hash would protect. */
+const sha256 = (secret: string): Buffer => createHash('sha256').update(secret).digest()
+const hashOf = (secret: string): string => sha256(secret).toString('hex')
+
+/** Compared with for an unknown agent, so that it costs what a wrong secret costs. Nothing is known to hash to it. */
+const NO_HASH = '0'.repeat(64)
+
+export function agentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
+  function newAgent(name: string, scopes: readonly Scope[]): { agent: Agent; credentials: AgentCredentials } {
+    const secret = newSecret()
+    const granted = [...new Set(scopes)]
+    const id = checkAgentName(name)
+    return {
+      agent: {
+        id,
+        secretHash: hashOf(secret),
+        oldSecretHash: null,
+        oldSecretUntil: null,
+        scopes: granted,
+        generation: 1,
+        createdAt: clock.now(),
+        disabledAt: null,
+      },
+      credentials: { id, secret, scopes: granted },
+    }
+  }
+
+  return {
+    async create(name, scopes) {
+      const { agent, credentials } = newAgent(name, scopes)
+      if (!(await agents.insertAgent(agent))) {
+        throw new AgentError('agent_exists', `There is an agent named ${name} already; names are never used twice.`)
+      }
+      return credentials
+    },
+    async createFirst(name) {
+      const { agent, credentials } = newAgent(name, SCOPES)
+      return (await agents.insertFirstAgent(agent)) ? credentials : null
+    },
+    async list() {
+      const at = clock.latest()
+      const all = await agents.listAgents()
+      return all.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => {
+        const hasOld = oldSecretUntil !== null && oldSecretUntil > at
+        return { id, scopes, createdAt, disabledAt, oldSecretUntil: hasOld ? oldSecretUntil : null }
+      })
+    },
+    async disable(id) {
+      found(id, await agents.disableAgent(id, clock.now()))
+    },
+    async enable(id) {
+      found(id, await agents.enableAgent(id))
+    },
+    async rekey(id, overlapMs) {
+      const secret = newSecret()
+      const hash = hashOf(secret)
+      const agent =
+        overlapMs === undefined
+          ? await agents.replaceSecret(id, hash)
+          : await agents.addSecret(id, hash, clock.latest() + overlapMs)
+      const { scopes, oldSecretUntil } = found(id, agent)
+      return { id, secret, scopes, oldSecretUntil }
+    },
+    async authenticate(id, secret) {
+      const agent = await agents.findAgent(id)
+      const hash = sha256(secret)
+      const matches = (stored: string | null | undefined) =>
+        timingSafeEqual(hash, Buffer.from(stored ?? NO_HASH, 'hex'))
+      const isNew = matches(agent?.secretHash)
+      const isOld = matches(agent?.oldSecretHash) && (agent?.oldSecretUntil ?? 0) > clock.latest()
+      return agent && (isNew || isOld) && agent.disabledAt === null ? agent : null
+    },
+  }
+}
+
+function found(id: string, agent: Agent | null): Agent {
+  if (!agent) throw new AgentError('agent_not_found', `There is no agent named ${id}.`)
+  return agent
+}

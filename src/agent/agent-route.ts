@@ -1,0 +1,287 @@
+import { createHash } from 'node:crypto'
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import { routePath } from 'hono/route'
+import { type AgentEnv, agentGuard, agentGuardRefusals } from '../auth/guards.ts'
+import type { Scope } from '../auth/scopes.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
+import { AppError } from '../errors.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { limitRate, type RateLimits } from '../http/rate-limit.ts'
+import { leftSince, type Refusal, replayOf } from '../sessions/lifecycle.ts'
+import type { Liveness, LivenessCheck } from '../sessions/liveness.ts'
+import type { AdmissionRules } from '../sessions/sessions.ts'
+import type { Agent, AgentStore } from '../store/agents.ts'
+import type { AuditStore } from '../store/audit.ts'
+import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
+
+/** The pair that every callback names. */
+export const Pair = z.object({
+  userId: z.string().min(1).max(128).openapi({
+    description: 'On whose behalf: `userId` of the job’s metadata.',
+    example: 'user_0193a1b2c3d4',
+  }),
+  sessionId: z.string().min(1).max(128).openapi({
+    description: 'In which session of that user: `sessionId` of the job’s metadata.',
+    example: 'sess_0193a1b2c3d4',
+  }),
+})
+
+const IdempotencyKeyHeader = z.string().openapi({
+  description: [
+    '1 to 255 visible ASCII characters, kept for 24 hours for this agent and session. The same key and body again get the',
+    'first answer again and store nothing; the same key with another body is `idempotency_key_reused`.',
+  ].join(' '),
+})
+
+type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
+type PairSchema = z.ZodObject & z.ZodType<z.infer<typeof Pair>>
+
+/** A route that an agent calls on behalf of the user who is in the room. */
+export interface AgentRoute<
+  M extends Method,
+  P extends string,
+  I extends PairSchema,
+  A extends z.ZodType,
+  S extends 200 | 201,
+> {
+  method: M
+  path: P
+  /** What the agent's token must allow. */
+  scope: Scope
+  /** The body, or the query of a GET: `Pair`, extended by what the route needs. */
+  input: I
+  /** The body of the answer. */
+  answer: A
+  /** In words, for the API's description. */
+  answerDescription?: string
+  /** Of the answer. */
+  status: S
+  /** Whether it may still come within `WRAP_UP_SECONDS` of the user having left. */
+  mayWrapUp?: boolean
+  /** Honours `Idempotency-Key`; makes the answer again from the event that the first request stored. */
+  replay?: (session: Session, event: SessionEvent) => z.input<A>
+  operationId?: string
+  summary?: string
+  description?: string
+  tags?: string[]
+}
+
+type JsonOf<T extends z.ZodType> = { 'application/json': { schema: T } }
+type RequestOf<M extends Method, I extends PairSchema> = M extends 'get'
+  ? { query: I }
+  : { body: { required: true; content: JsonOf<I> } }
+type ResponsesOf<S extends 200 | 201, A extends z.ZodType> = {
+  [K in S]: { description: string; content: JsonOf<A> }
+} & ReturnType<typeof problems<(typeof REFUSALS)[number]>>
+
+/** A call that the guard has let through: the agent is trusted, the pair belongs together, the user is in the room. */
+export interface AgentCall<I> {
+  agent: Agent
+  session: Session
+  /** The parsed body or query. */
+  input: I
+  /** Of the request, if the route honours one. */
+  key: IdempotencyKey | null
+  /**
+   * Writes only while the user is still there: `attempt` is told by the store when that has changed. A confirmation that has
+   * grown too old meanwhile is asked for once more. @throws AppError as the guard does
+   */
+  write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T>
+  context: Context<AgentEnv>
+}
+
+export interface AgentRouteDeps {
+  limits: Pick<RateLimits, 'agentRequests'>
+  tokens: AccessTokens
+  agents: AgentStore
+  sessions: SessionStore
+  audit: AuditStore
+  liveness: LivenessCheck
+  admission: AdmissionRules
+  /** All that there are. */
+  scopes: readonly Scope[]
+  clock: Clock
+}
+
+const REFUSALS = [
+  ...agentGuardRefusals,
+  'rate_limited',
+  'validation_failed',
+  'session_mismatch',
+  'session_not_live',
+  'session_ended',
+  'liveness_unknown',
+] as const
+const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
+
+/** Seconds until asking again makes sense. */
+const RETRY_SECONDS = 2
+
+/**
+ * The one way to declare a guarded route, for our own and for a team's: `app.openapi(...agentRoute({…}, handler))`. Checks
+ * the cheapest first and fails closed; the order is the README's.
+ */
+export function createAgentRoute({
+  limits,
+  tokens,
+  agents,
+  sessions,
+  audit,
+  liveness,
+  admission,
+  scopes,
+  clock,
+}: AgentRouteDeps) {
+  function isWrapUp({ facts }: Known, outcome: Liveness, { wrapUpMs }: AdmissionRules): boolean {
+    const since = wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(facts) : null
+    return since !== null && clock.steady() - since < wrapUpMs
+  }
+
+  return function agentRoute<
+    M extends Method,
+    P extends string,
+    I extends PairSchema,
+    A extends z.ZodType,
+    S extends 200 | 201,
+  >(
+    definition: AgentRoute<M, P, I, A, S>,
+    handler: (call: AgentCall<z.output<I>>) => z.input<A> | Response | Promise<z.input<A> | Response>,
+  ) {
+    const {
+      method,
+      path,
+      scope,
+      input,
+      answer,
+      answerDescription = 'Done.',
+      status,
+      mayWrapUp = false,
+      replay,
+      ...documented
+    } = definition
+    if (!scopes.includes(scope)) throw new Error(`${path} asks for the scope ${scope}: name it in AGENT_SCOPES.`)
+    const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
+    const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
+    const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
+    const request = method === 'get' ? { query: input } : { ...headers, body: { required: true, content: json(input) } }
+    const refusals = [...REFUSALS, ...(method === 'get' ? [] : jsonBodyRefusals), ...(replay ? KEY_REFUSALS : [])]
+    const responses = { [status]: { description: answerDescription, content: json(answer) }, ...problems(...refusals) }
+    const route = createRoute({
+      ...documented,
+      method,
+      path,
+      security: [{ agentToken: [scope] }],
+      middleware: [
+        agentGuard(tokens, agents, scope),
+        limitRate<AgentEnv>(limits.agentRequests, (c) => c.var.agent.id),
+        limitBody(MAX_BODY_BYTES),
+        jsonBody,
+      ] as const,
+      request: request as unknown as RequestOf<M, I>,
+      responses: responses as unknown as ResponsesOf<S, A>,
+    })
+
+    async function guarded(c: Context<AgentEnv>): Promise<Response> {
+      const parsed = c.req.valid((method === 'get' ? 'query' : 'json') as never) as z.output<I>
+      const { userId, sessionId } = parsed
+      const { agent } = c.var
+      const key = replay ? await idempotencyKey(c) : null
+      let known = await sessions.load(sessionId, key)
+      if (!known || known.session.userId !== userId) throw mismatch()
+      const { session } = known
+      // The route's pattern, so that the parameters of a path do not make entries without end.
+      const name = `${c.req.method} ${routePath(c, -1)}`
+      const decided = (outcome: string) =>
+        audit.record({ sessionId, agentId: agent.id, route: name, outcome, at: clock.now() })
+
+      const replayed = replayOf(known, key)
+      if (replayed === 'key_reused') throw keyReused()
+      if (replayed && replay) {
+        await decided('replayed')
+        return c.json(replay(session, replayed), status)
+      }
+
+      async function confirm(loaded: Known): Promise<Known> {
+        const looked = await liveness(loaded)
+        if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) {
+          // A question to LiveKit is shared by requests with other keys.
+          return { ...looked.known, answered: loaded.answered }
+        }
+        const refusal = notLive(looked.liveness)
+        await decided(refusal.code)
+        throw refusal
+      }
+
+      async function write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T> {
+        let outcome = await attempt(confirmed, rules)
+        if (outcome === 'stale')
+          outcome = await attempt(await confirm((await sessions.load(sessionId)) ?? confirmed), rules)
+        if (isRefusal(outcome))
+          throw notLive(({ stale: 'unknown', not_live: 'absent', ended: 'ended' } as const)[outcome])
+        return outcome
+      }
+
+      known = await confirm(known)
+      const confirmed = known
+      const call = { agent, session: known.session, input: parsed, key, write, context: c }
+      try {
+        // Begun together, so that the entry and the handler's own write share one commit.
+        const [, result] = await Promise.all([decided('allowed'), handler(call)])
+        if (!(result instanceof Response)) return c.json(result as object, status)
+        if (result.status >= 400) await decided(String(result.status))
+        return result
+      } catch (error) {
+        await decided(codeOf(error))
+        throw error
+      }
+    }
+
+    return [route, guarded as never] as const
+  }
+}
+
+export type MakeAgentRoute = ReturnType<typeof createAgentRoute>
+
+const isRefusal = (outcome: unknown): outcome is Refusal =>
+  outcome === 'stale' || outcome === 'not_live' || outcome === 'ended'
+
+/** What the audit trail calls a refusal by the handler itself. */
+function codeOf(error: unknown): string {
+  if (error instanceof AppError) return error.code
+  return error instanceof HTTPException && error.status < 500 ? String(error.status) : '500'
+}
+
+/** Why a callback for a real pair is refused: `session_ended`, `session_not_live` or `liveness_unknown`. */
+function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
+  const later = { retryAfterSeconds: RETRY_SECONDS }
+  switch (outcome) {
+    case 'ended':
+      return new AppError('session_ended', 'The session has ended. Stop calling for it.')
+    case 'absent':
+      return new AppError('session_not_live', 'The user is not in the room now.', later)
+    case 'unknown':
+      return new AppError('liveness_unknown', 'LiveKit could not say whether the user is in the room.', later)
+  }
+}
+
+/** @throws AppError `invalid_idempotency_key` */
+async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyKey | null> {
+  const key = c.req.header('Idempotency-Key')
+  if (key === undefined) return null
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new AppError('invalid_idempotency_key', 'An Idempotency-Key is 1 to 255 visible ASCII characters.')
+  }
+  const payloadHash = createHash('sha256')
+    .update(await c.req.text())
+    .digest('hex')
+  return { agentId: c.var.agent.id, key, payloadHash }
+}
+
+export const mismatch = () => new AppError('session_mismatch', 'There is no session of that id for that user.')
+
+export const keyReused = () =>
+  new AppError('idempotency_key_reused', 'This Idempotency-Key was used for another body in this session.')

@@ -1,0 +1,96 @@
+import { createRouter } from '../http/router.ts'
+import { eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
+import type { Sessions } from '../sessions/sessions.ts'
+import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
+import type { UserStore } from '../store/users.ts'
+import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
+import { CONTEXT_EVENTS, Context, End, Progress, Stored } from './schemas.ts'
+
+export interface CallbackRoutesDeps {
+  agentRoute: MakeAgentRoute
+  users: UserStore
+  sessions: Sessions
+  events: EventStore
+}
+
+/** What an agent may do on behalf of the user who is in the room. */
+export function callbackRoutes({ agentRoute, users, sessions, events }: CallbackRoutesDeps) {
+  const progress = agentRoute(
+    {
+      method: 'post',
+      path: '/agent/progress',
+      operationId: 'reportProgress',
+      tags: ['Agents'],
+      summary: 'Report progress on behalf of the user',
+      scope: 'progress:write',
+      input: Progress,
+      answer: Stored,
+      answerDescription: 'Stored; the same answer for a repeated Idempotency-Key.',
+      status: 201,
+      mayWrapUp: true,
+      replay: stored,
+    },
+    async ({ agent, session, input: { type, data }, key, write }) => {
+      const event = await write((known, rules) => sessions.report(known, { agentId: agent.id, type, data, key }, rules))
+      if (event === 'key_reused') throw keyReused()
+      return stored(session, event)
+    },
+  )
+
+  const context = agentRoute(
+    {
+      method: 'get',
+      path: '/agent/context',
+      operationId: 'getContext',
+      tags: ['Agents'],
+      summary: 'Whom the agent is talking to, and what happened so far',
+      scope: 'context:read',
+      input: Pair,
+      answer: Context,
+      answerDescription: 'The context.',
+      status: 200,
+    },
+    async ({ session }) => {
+      const [user, last] = await Promise.all([users.findUser(session.userId), events.last(session.id, CONTEXT_EVENTS)])
+      if (!user) throw mismatch()
+      const { id, email, name } = user
+      return {
+        user: { id, ...(email ? { email } : {}), ...(name ? { name } : {}), guest: email === null },
+        session: sessionJson(session),
+        events: last.map(eventJson),
+        cursor: last.at(-1)?.seq ?? 0,
+      }
+    },
+  )
+
+  const end = agentRoute(
+    {
+      method: 'post',
+      path: '/agent/session/end',
+      operationId: 'endSessionAsAgent',
+      tags: ['Agents'],
+      summary: 'End the session and remove its participant',
+      scope: 'session:end',
+      input: End,
+      answer: SessionJson,
+      answerDescription: 'Ended.',
+      status: 200,
+      mayWrapUp: true,
+    },
+    async ({ agent, input: { reason, result }, write }) => {
+      const note = { agentId: agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) }
+      return sessionJson(await write((known, rules) => sessions.endAsAgent(known, note, rules)))
+    },
+  )
+
+  return createRouter()
+    .openapi(...progress)
+    .openapi(...context)
+    .openapi(...end)
+}
+
+const stored = ({ id }: Session, { seq, createdAt }: SessionEvent) => ({
+  sessionId: id,
+  seq,
+  createdAt: new Date(createdAt).toISOString(),
+})

@@ -1,0 +1,132 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { SCOPES } from '../auth/scopes.ts'
+import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
+import type { ClientAddress } from '../http/address.ts'
+import { limitBody } from '../http/body.ts'
+import type { Counter, Quota } from '../http/counters.ts'
+import { problems } from '../http/problem.ts'
+import { countRequest, limitRate, type RateLimits } from '../http/rate-limit.ts'
+import { createRouter } from '../http/router.ts'
+import type { AgentStore } from '../store/agents.ts'
+import { agentAccounts } from './accounts.ts'
+import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
+
+/**
+ * Wrong secrets for one account from one address. A right secret is taken all the same: it cannot be guessed, and one
+ * worker with an old secret must not stop the others behind its address.
+ */
+export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
+
+const MAX_FORM_BYTES = 8 * 1024
+/** RFC 6749 §5.1 asks for both. */
+const NO_STORE = { 'Cache-Control': 'no-store', Pragma: 'no-cache' }
+const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="behalf"' }
+
+const TokenAnswer = z
+  .object({
+    access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
+    token_type: z.literal('Bearer').describe('Always `Bearer`.'),
+    expires_in: z.number().int().describe('Seconds that the token lives.'),
+    scope: z.string().describe('What it allows, space-separated.'),
+  })
+  .openapi('AgentTokenAnswer')
+
+const TokenErrorAnswer = z
+  .object({
+    error: z.enum(TOKEN_ERRORS).describe('RFC 6749 §5.2. Stable: switch on it.'),
+    error_description: z.string().describe('What is wrong, in words for people.'),
+  })
+  .openapi('AgentTokenError')
+
+const tokenRoute = createRoute({
+  method: 'post',
+  path: '/agent/token',
+  operationId: 'issueAgentToken',
+  tags: ['Agents'],
+  summary: 'Get an access token for an agent',
+  description:
+    'RFC 6749 §4.4 client credentials. The secret comes by HTTP Basic or as `client_id` and `client_secret` in the form.',
+  // The empty requirement is there because the secret may be in the form.
+  security: [{ agentSecret: [] }, {}],
+  middleware: limitBody(MAX_FORM_BYTES),
+  request: {
+    body: {
+      required: true,
+      // A plain schema only describes: a validated form would hide repeated parameters (RFC 6749 §3.2).
+      content: {
+        'application/x-www-form-urlencoded': {
+          schema: {
+            type: 'object',
+            required: ['grant_type'],
+            properties: {
+              grant_type: { type: 'string', enum: ['client_credentials'], description: 'The only grant here.' },
+              scope: {
+                type: 'string',
+                description: `Space-separated, some of: ${SCOPES.join(' ')}. All that the account has when left out.`,
+              },
+              client_id: { type: 'string', description: 'The agent’s id, unless it comes by HTTP Basic.' },
+              client_secret: { type: 'string', description: 'Its secret, unless it comes by HTTP Basic.' },
+            },
+          },
+        },
+      },
+    },
+  },
+  responses: {
+    200: { description: 'An access token', content: { 'application/json': { schema: TokenAnswer } } },
+    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorAnswer } } },
+    401: {
+      description: 'invalid_client',
+      headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
+      content: { 'application/json': { schema: TokenErrorAnswer } },
+    },
+    ...problems('body_too_large', 'rate_limited', 'store_unavailable'),
+  },
+})
+
+interface AgentTokenRoutesDeps {
+  agents: AgentStore
+  tokens: AccessTokens
+  limits: Pick<RateLimits, 'agentSignIns'>
+  /** Counts wrong secrets per account and address. */
+  failures: Counter
+  address: ClientAddress
+  clock: Clock
+}
+
+/** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
+export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
+  const accounts = agentAccounts({ agents, clock })
+  const router = createRouter()
+  router.use('/agent/token', limitRate(limits.agentSignIns, address))
+
+  return router.openapi(tokenRoute, async (c) => {
+    try {
+      const request = readTokenRequest({
+        url: c.req.url,
+        contentType: c.req.header('Content-Type'),
+        authorization: c.req.header('Authorization'),
+        body: await c.req.text(),
+      })
+      const agent = await accounts.authenticate(request.clientId, request.secret)
+      if (!agent) {
+        // Only a name that exists is logged: people put secrets into the wrong field.
+        if (await agents.findAgent(request.clientId)) c.set('who', { agent: request.clientId })
+        await countRequest(c, failures, `${request.clientId} ${address(c)}`)
+        throw invalidClient()
+      }
+      c.set('who', { agent: agent.id })
+      const scopes = grantScopes(agent.scopes, request.scope)
+      const token = await tokens.issueAgentToken({ agentId: agent.id, scopes, generation: agent.generation })
+      const answer = { access_token: token, token_type: 'Bearer' as const, expires_in: ACCESS_TOKEN_SECONDS }
+      return c.json({ ...answer, scope: scopes.join(' ') }, 200, NO_STORE)
+    } catch (error) {
+      if (!(error instanceof TokenError)) throw error
+      const refusal = { error: error.code, error_description: error.message }
+      // RFC 6749 §5.2 wants the challenge when the header was used, RFC 9110 §15.5.2 with every 401.
+      if (error.code === 'invalid_client') return c.json(refusal, 401, { ...NO_STORE, ...CHALLENGE })
+      return c.json(refusal, 400, NO_STORE)
+    }
+  })
+}

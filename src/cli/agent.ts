@@ -1,0 +1,157 @@
+import {
+  type AgentAccounts,
+  type AgentCredentials,
+  type AgentSummary,
+  agentAccounts,
+  type NewSecret,
+} from '../agent/accounts.ts'
+import { SCOPES, type Scope } from '../auth/scopes.ts'
+import { agentScopesOf, databaseUrlOf } from '../config.ts'
+import { openBeside } from '../store/sqlite/beside.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+
+const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside the running service; changes hold at once.
+
+  npm run agent -- create <name> [--scope <scope>]... [--json]   a new agent; its secret is shown once
+  npm run agent -- list [--json]                                 all agents
+  npm run agent -- disable <name>                                refuse its secret and its tokens
+  npm run agent -- enable <name>                                 undo that
+  npm run agent -- rekey <name> [--overlap <minutes>] [--json]   a new secret; the old one and old tokens are refused. With
+                                                                 an overlap the old one is valid for so long, and old
+                                                                 tokens until they expire
+
+Scopes, all of them by default: ${SCOPES.join(' ')}, and those in AGENT_SCOPES
+With --json use npm run --silent, so that only JSON is printed.
+${EXIT_CODES}`
+
+const TAKES = {
+  create: { name: true, options: ['scope', 'json'] },
+  list: { name: false, options: ['json'] },
+  disable: { name: true, options: [] },
+  enable: { name: true, options: [] },
+  rekey: { name: true, options: ['overlap', 'json'] },
+} as const satisfies Record<string, { name: boolean; options: string[] }>
+
+type CommandName = keyof typeof TAKES
+
+interface Command {
+  command: CommandName
+  /** Empty for a command that takes none. */
+  name: string
+  /** As typed; absent for all. */
+  scopes: readonly string[] | undefined
+  overlapMs: number | undefined
+  json: boolean
+}
+
+const MAX_OVERLAP_MINUTES = 7 * 24 * 60
+
+/** The command `npm run agent`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
+
+function parse(argv: string[]): Command | 'help' {
+  const { values, positionals } = readArguments({
+    args: argv,
+    allowPositionals: true,
+    options: {
+      scope: { type: 'string', multiple: true },
+      overlap: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return 'help'
+  const [command, name = '', ...rest] = positionals
+  if (command === undefined) throw new UsageError('Say which command; --help shows them.')
+  if (!isCommand(command)) throw new UsageError(`There is no command ${command}; --help shows them.`)
+  const takes = TAKES[command]
+  if (takes.name !== (name !== '') || rest.length > 0) {
+    throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; --help shows how.`)
+  }
+  const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
+  if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
+  return { command, name, scopes: values.scope, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
+}
+
+function overlapMs(minutes: string | undefined): number | undefined {
+  if (minutes === undefined) return undefined
+  const count = Number(minutes)
+  if (!/^\d+$/.test(minutes) || count < 1 || count > MAX_OVERLAP_MINUTES) {
+    throw new UsageError(`--overlap takes whole minutes, 1 to ${MAX_OVERLAP_MINUTES} (a week).`)
+  }
+  return count * 60_000
+}
+
+const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
+
+async function execute(command: Command, env: Environment, out: Print): Promise<number> {
+  // Development has agents before its first start, as the demo does; in production a new store is a wrong DATABASE_URL.
+  const scopes = scopesAmong(agentScopesOf(env), command.scopes)
+  const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
+  const store = await openBeside(databaseUrlOf(env), { mayCreate })
+  try {
+    out(await carryOut({ ...command, scopes }, agentAccounts({ agents: store.agents, clock: store.clock })))
+  } finally {
+    await store.close()
+  }
+  return 0
+}
+
+function scopesAmong(all: readonly Scope[], typed: readonly string[] = all): Scope[] {
+  const unknown = typed.find((name) => !all.some((scope) => scope === name))
+  if (unknown !== undefined) throw new UsageError(`There is no scope ${unknown}; there are ${all.join(', ')}.`)
+  return all.filter((scope) => typed.includes(scope))
+}
+
+/** @returns what there is to print. */
+async function carryOut(
+  { command, name, scopes, overlapMs, json }: Command & { scopes: readonly Scope[] },
+  accounts: AgentAccounts,
+): Promise<string> {
+  switch (command) {
+    case 'create':
+      return showCredentials(await accounts.create(name, scopes), json)
+    case 'rekey':
+      return showCredentials(await accounts.rekey(name, overlapMs), json)
+    case 'list':
+      return showAgents(await accounts.list(), json)
+    case 'disable':
+      await accounts.disable(name)
+      return `${name} is disabled.`
+    case 'enable':
+      await accounts.enable(name)
+      return `${name} is enabled.`
+  }
+}
+
+function showCredentials(credentials: AgentCredentials & Partial<NewSecret>, json: boolean): string {
+  const { id, secret, scopes } = credentials
+  const oldSecretUntil = iso(credentials.oldSecretUntil ?? null)
+  if (json) return JSON.stringify({ id, secret, scopes, ...(oldSecretUntil === null ? {} : { oldSecretUntil }) })
+  return `client_id:     ${id}
+client_secret: ${secret}
+scope:         ${scopes.join(' ')}
+The secret is not shown again.${oldSecretUntil === null ? '' : ` The old one is valid until ${oldSecretUntil}.`}`
+}
+
+const iso = (at: number | null) => (at === null ? null : new Date(at).toISOString())
+
+function showAgents(agents: AgentSummary[], json: boolean): string {
+  const shown = agents.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => ({
+    id,
+    scopes,
+    createdAt: iso(createdAt),
+    disabledAt: iso(disabledAt),
+    oldSecretUntil: iso(oldSecretUntil),
+  }))
+  if (json) return JSON.stringify(shown)
+  if (shown.length === 0) return 'There are no agents yet.'
+  return shown
+    .map((agent) => {
+      const state = agent.disabledAt === null ? 'enabled' : `disabled ${agent.disabledAt}`
+      const old = agent.oldSecretUntil === null ? '' : `  old secret until ${agent.oldSecretUntil}`
+      return `${agent.id}  ${state}  created ${agent.createdAt}${old}  ${agent.scopes.join(' ')}`
+    })
+    .join('\n')
+}

@@ -1,0 +1,78 @@
+import { databaseUrlOf } from '../config.ts'
+import { entryJson } from '../sessions/audit-routes.ts'
+import type { AuditEntry, AuditStore } from '../store/audit.ts'
+import { openBeside } from '../store/sqlite/beside.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+
+const HELP = `What agents did, or tried, on behalf of users, newest first; from the store that DATABASE_URL names.
+
+  npm run audit -- session <session id> [--limit <n>] [--json]
+  npm run audit -- agent <name> [--limit <n>] [--json]
+
+Equal decisions of one minute are one entry with a count. The outcome is allowed, replayed (an Idempotency-Key that was
+answered before) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.
+${EXIT_CODES}`
+
+const DEFAULT_LIMIT = 100
+
+interface Command {
+  find: (audit: AuditStore) => Promise<AuditEntry[]>
+  json: boolean
+}
+
+/** The command `npm run audit`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
+
+function parse(args: string[]): Command | 'help' {
+  const { values, positionals } = readArguments({
+    args,
+    allowPositionals: true,
+    options: {
+      limit: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return 'help'
+  return { find: lookUp(positionals, readLimit(values.limit)), json: values.json ?? false }
+}
+
+async function execute({ find, json }: Command, env: Environment, out: Print): Promise<number> {
+  const store = await openBeside(databaseUrlOf(env))
+  try {
+    out(show(await find(store.audit), json))
+  } finally {
+    await store.close()
+  }
+  return 0
+}
+
+function readLimit(limit = String(DEFAULT_LIMIT)): number {
+  if (!/^[1-9]\d{0,5}$/.test(limit)) throw new UsageError('--limit takes a whole number from 1.')
+  return Number(limit)
+}
+
+function lookUp([of, id, ...rest]: string[], limit: number): Command['find'] {
+  if (id === undefined || rest.length > 0) throw new UsageError('Say whose: session <id> or agent <name>.')
+  switch (of) {
+    case 'session':
+      return (audit) => audit.ofSession(id, limit)
+    case 'agent':
+      return (audit) => audit.ofAgent(id, limit)
+    default:
+      throw new UsageError('Say whose: session <id> or agent <name>.')
+  }
+}
+
+function show(entries: AuditEntry[], json: boolean): string {
+  const shown = entries.map((entry) => ({ sessionId: entry.sessionId, userId: entry.userId, ...entryJson(entry) }))
+  if (json) return JSON.stringify(shown)
+  if (shown.length === 0) return 'There is nothing.'
+  return shown
+    .map(
+      ({ agentId, route, outcome, count, sessionId, userId, firstAt, lastAt }) =>
+        `${lastAt}  ${agentId}  ${route}  ${outcome}  ${count} times since ${firstAt}  ${userId}  ${sessionId}`,
+    )
+    .join('\n')
+}

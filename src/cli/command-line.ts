@@ -1,0 +1,59 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { ConfigError } from '../config.ts'
+
+/** Writes its text and a line end. */
+export type Print = (line: string) => void
+
+export type Environment = Record<string, string | undefined>
+
+/** A command that cannot be understood. */
+export class UsageError extends Error {}
+
+/** For the help of a command that has nothing of its own to say with its exit code. */
+export const EXIT_CODES = 'Exit codes: 0 done; 1 it failed; 2 a command or settings that cannot be understood.'
+
+interface Tool<Command> {
+  help: string
+  /** @throws UsageError */
+  parse: (args: string[]) => Command | 'help'
+  /** @returns the exit code, 0 or 1 */
+  execute: (command: Command, env: Environment, out: Print) => Promise<number>
+}
+
+/**
+ * Runs one command: results go to `out`, an error as one line to `err`.
+ * @returns the exit code: 1 for a command that failed, 2 when it or the settings cannot be understood
+ */
+export async function runCommand<Command>(
+  { help, parse, execute }: Tool<Command>,
+  argv: string[],
+  env: Environment,
+  out: Print,
+  err: Print,
+): Promise<number> {
+  try {
+    const command = parse(argv)
+    if (command !== 'help') return await execute(command, env, out)
+    out(help)
+    return 0
+  } catch (error) {
+    err(oneLine(error))
+    return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
+  }
+}
+
+/** `parseArgs`, with its refusals as UsageError. */
+export function readArguments<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  try {
+    return parseArgs(config)
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/** An error as one line. */
+export function oneLine(error: unknown): string {
+  const text =
+    error instanceof ConfigError ? error.problems.join('; ') : error instanceof Error ? error.message : String(error)
+  return text.replace(/\s+/g, ' ')
+}

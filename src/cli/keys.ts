@@ -1,0 +1,90 @@
+import { newSigningKey } from '../auth/keys.ts'
+import { remove, rotate, stateOf } from '../auth/rotation.ts'
+import { databaseUrlOf } from '../config.ts'
+import type { KeyStore, StoredKey } from '../store/keys.ts'
+import { openBeside } from '../store/sqlite/beside.ts'
+import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+
+const HELP = `The keys that sign access tokens, in the store that DATABASE_URL names. Works beside the running service, which follows
+within a second or two.
+
+  npm run keys -- list [--json]           all keys, oldest first
+  npm run keys -- rotate [--json]         a new key: published now, signs in 5 minutes; the old one stays until its tokens are dead
+  npm run keys -- rotate --now [--json]   for a leaked key: the new one signs at once, all others are removed, and every access
+                                          token issued so far is refused. Verifiers of your own may keep the old key 5 minutes
+  npm run keys -- remove <kid>            refuse a retired key's tokens now, or give up a rotation that has not begun to sign
+
+With --json use npm run --silent, so that only JSON is printed.
+${EXIT_CODES}`
+
+type Command = { verb: 'list' | 'rotate'; now: boolean; json: boolean } | { verb: 'remove'; kid: string }
+
+/** The command `npm run keys`. @returns the exit code */
+export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
+  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
+
+/** SHA-256 in base64url: one in 64 begins with a hyphen, and looks like options then. */
+const KID = /^[\w-]{43}$/
+
+function parse(args: string[]): Command | 'help' {
+  const { values, positionals } = readArguments({
+    args: args.flatMap((arg) => (KID.test(arg) ? ['--', arg] : [arg])),
+    allowPositionals: true,
+    options: { now: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (values.help) return 'help'
+  const [verb, kid, ...rest] = positionals
+  const { now = false, json = false } = values
+  if (verb === 'remove') {
+    if (kid === undefined || rest.length > 0) throw new UsageError('remove takes one kid; --help shows how.')
+    if (now || json) throw new UsageError('remove takes no options.')
+    return { verb, kid }
+  }
+  if (verb !== 'list' && verb !== 'rotate')
+    throw new UsageError('The commands are list, rotate and remove; see --help.')
+  if (kid !== undefined) throw new UsageError(`${verb} takes no kid; --help shows how.`)
+  if (now && verb === 'list') throw new UsageError('list does not take --now.')
+  return { verb, now, json }
+}
+
+async function execute(command: Command, env: Environment, out: Print): Promise<number> {
+  const store = await openBeside(databaseUrlOf(env))
+  try {
+    out(await carryOut(command, store.keys, store.clock.latest()))
+  } finally {
+    await store.close()
+  }
+  return 0
+}
+
+/** @returns what there is to print. */
+async function carryOut(command: Command, store: KeyStore, now: number): Promise<string> {
+  if (command.verb === 'remove') {
+    await store.changeSigningKeys((keys) => remove(keys, command.kid, now))
+    return `${command.kid} is removed.`
+  }
+  if (command.verb === 'rotate') {
+    const next = await newSigningKey(now)
+    await store.changeSigningKeys((keys) => (command.now ? [next] : rotate(keys, next, now)))
+  }
+  return show(await store.signingKeys(), now, command.json)
+}
+
+function show(keys: StoredKey[], now: number, json: boolean): string {
+  const time = (at: number | null) => (at === null ? null : new Date(at).toISOString())
+  const shown = keys.map((key) => ({
+    kid: key.kid,
+    state: stateOf(key, keys, now),
+    createdAt: time(key.createdAt),
+    signsFrom: time(key.signsFrom),
+    publishedUntil: time(key.expiresAt),
+  }))
+  if (json) return JSON.stringify(shown)
+  if (shown.length === 0) return 'There are no keys yet: the service makes the first one when it starts.'
+  return shown
+    .map(({ kid, state, signsFrom, publishedUntil }) => {
+      const until = publishedUntil === null ? '' : `, published until ${publishedUntil}`
+      return `${kid}  ${state.padEnd(7)}  signs from ${signsFrom}${until}`
+    })
+    .join('\n')
+}

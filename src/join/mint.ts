@@ -1,0 +1,160 @@
+import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import { newId, newRoomName } from '../ids.ts'
+import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
+import { jobMetadata } from '../sessions/dispatch.ts'
+import type { Sessions } from '../sessions/sessions.ts'
+import type { AgentStore } from '../store/agents.ts'
+import type { SessionStore } from '../store/sessions.ts'
+import type { UserStore } from '../store/users.ts'
+import type { JoinRequest } from './request.ts'
+import type { Rooms } from './rooms.ts'
+
+interface MintDeps {
+  users: UserStore
+  agents: AgentStore
+  sessions: Sessions
+  store: SessionStore
+  rooms: Rooms
+  mintJoinToken: MintJoinToken
+  config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
+  clock: Clock
+}
+
+export interface Minted extends JoinToken {
+  room: string
+  identity: string
+  name: string | null
+  /** Null for an agent's token: an agent is in a room, it has no session. */
+  sessionId: string | null
+}
+
+interface Dispatched {
+  name: string
+  data: string | null
+}
+
+/** Join tokens for users, each with its session, and for agents, which have none. */
+export function joinTokens({ users, agents, sessions, store, rooms, mintJoinToken, config, clock }: MintDeps) {
+  /**
+   * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
+   * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
+   * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only where LiveKit had to be asked)
+   */
+  async function forUser(userId: string, request: JoinRequest): Promise<Minted> {
+    if (request.identity !== undefined && request.identity !== userId) {
+      throw AppError.field('identity_forbidden', 'identity', 'The identity is the signed-in user’s id. Leave it out.')
+    }
+    const user = await users.findUser(userId)
+    if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
+    const agent = await registeredAgent(request.agent)
+    const session =
+      request.sessionId === undefined
+        ? await openSession(userId, request, agent)
+        : await renewSession(userId, request.sessionId, request, agent)
+    const name = request.name ?? user.name
+    const minted = await mintJoinToken({
+      identity: userId,
+      room: session.room,
+      name,
+      metadata: JSON.stringify({ ...request.metadata, sessionId: session.id }),
+      attributes: { ...request.attributes, sessionId: session.id, userId },
+      roomConfig: {
+        ...rooms.timeouts,
+        agent: session.agentName === null ? null : { name: session.agentName, metadata: jobMetadata(session) },
+      },
+    })
+    return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
+  }
+
+  async function registeredAgent({
+    name = config.defaultAgent,
+    data,
+  }: JoinRequest['agent']): Promise<Dispatched | null> {
+    if (name === undefined) return null
+    const agent = await agents.findAgent(name)
+    if (!agent || agent.disabledAt !== null) {
+      throw AppError.field('agent_not_registered', 'room_config.agents', `There is no agent account named ${name}.`)
+    }
+    return { name, data }
+  }
+
+  async function openSession(userId: string, request: JoinRequest, agent: Dispatched | null) {
+    const room = request.room ?? newRoomName()
+    if (request.room !== undefined) await rooms.enter(room, userId)
+    if (request.autoCreateRoom) await rooms.create(room)
+    const createdAt = clock.now()
+    const session = {
+      id: newId('sess', clock.latest()),
+      userId,
+      room,
+      createdAt,
+      tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
+      agentName: agent?.name ?? null,
+      agentData: agent?.data ?? null,
+    }
+    if (!(await sessions.open(session))) {
+      const limit = config.maxSessionsPerUser
+      throw new AppError(
+        'too_many_sessions',
+        `There are ${limit} sessions under way, which is the limit. End one first.`,
+      )
+    }
+    return session
+  }
+
+  async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
+    const known = await store.find(id)
+    if (!known || known.userId !== userId) {
+      throw AppError.field('session_not_found', 'session_id', 'There is no such session of yours.')
+    }
+    if (request.room !== undefined && request.room !== known.room) {
+      throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
+    }
+    await sessions.observe(id, { kind: 'clock', at: clock.steady() })
+    if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
+    // A default agent does not replace the one that the session already has.
+    const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
+    const tokenExpiresAt = clock.steady() + JOIN_TOKEN_SECONDS * 1000
+    const renewed = await sessions.renew(id, { tokenExpiresAt, agent: changed })
+    if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
+    return renewed
+  }
+
+  /**
+   * A join token for an agent of scope `rooms:join`: its own identity, a room that holds a session of ours, no session.
+   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`
+   */
+  async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
+    const { room, identity, name = null } = request
+    refuseUserFields(request)
+    if (room === undefined) throw AppError.field('room_required', 'room', 'An agent names the room that it joins.')
+    if (identity !== undefined && identity !== agentId) {
+      throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
+    }
+    if ((await store.listUnfinished(room)).length === 0) {
+      throw AppError.field('room_not_found', 'room', `There is no session under way in the room ${room}.`)
+    }
+    const minted = await mintJoinToken({ identity: agentId, room, name: name ?? agentId, kind: 'agent' })
+    return { ...minted, room, identity: agentId, name: name ?? agentId, sessionId: null }
+  }
+
+  return { forUser, forAgent }
+}
+
+/** What belongs to a user's session has no meaning for an agent, and nothing that is sent is silently dropped. */
+function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, agent }: JoinRequest): void {
+  const given = {
+    session_id: sessionId !== undefined,
+    auto_create_room: autoCreateRoom,
+    participant_metadata: Object.keys(metadata).length > 0,
+    participant_attributes: Object.keys(attributes).length > 0,
+    'room_config.agents': agent.name !== undefined || agent.data !== null,
+  }
+  for (const [field, isGiven] of Object.entries(given)) {
+    if (isGiven) throw AppError.field('validation_failed', field, `${field} is for users: an agent leaves it out.`)
+  }
+}
+
+export type JoinTokens = ReturnType<typeof joinTokens>

@@ -1,0 +1,66 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
+import type { AccessTokens } from '../auth/tokens.ts'
+import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { limitRate, type RateLimits } from '../http/rate-limit.ts'
+import { createRouter } from '../http/router.ts'
+import { newRoomName } from '../ids.ts'
+import type { RoomStore } from '../store/rooms.ts'
+import { same } from './request.ts'
+import type { Rooms } from './rooms.ts'
+import { NAME_SIZE, RoomName } from './schemas.ts'
+
+interface RoomRoutesDeps {
+  tokens: AccessTokens
+  rules: Rooms
+  rooms: Pick<RoomStore, 'claim'>
+  limits: Pick<RateLimits, 'userRequests'>
+  now: () => number
+}
+
+const CreateRoom = z
+  .object({
+    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh one that nobody can guess when left out.`),
+    room_name: RoomName.describe('The same as `room`; both only if they agree.'),
+  })
+  .openapi('CreateRoom')
+const Created = z
+  .object({
+    room: z.string().describe('Its name, for `POST /token`.'),
+    room_name: z.string().describe('The same.'),
+  })
+  .openapi('Room')
+
+/** Rooms made ahead of their first participant. */
+export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
+  const router = createRouter<UserEnv>()
+  const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)
+  router.use('/rooms', userGuard(tokens), limit, limitBody(MAX_BODY_BYTES), jsonBody)
+  const created = { content: { 'application/json': { schema: Created } } }
+  return router.openapi(
+    createRoute({
+      method: 'post',
+      path: '/rooms',
+      operationId: 'createRoom',
+      tags: ['Join tokens'],
+      summary: 'Claim a room name and create the room in LiveKit',
+      security: [{ userToken: [] }],
+      request: { body: { required: false, content: { 'application/json': { schema: CreateRoom } } } },
+      responses: {
+        200: { description: 'It was claimed before, and this user may use it; it exists in LiveKit now.', ...created },
+        201: { description: 'Claimed for this user by this call, and created in LiveKit.', ...created },
+        ...problems(...userGuardRefusals, ...jsonBodyRefusals, 'rate_limited', 'room_forbidden', 'livekit_unavailable'),
+      },
+    }),
+    async (c) => {
+      const body = c.req.valid('json')
+      const { userId } = c.var.user
+      const named = same('room', body.room_name, body.room)
+      const room = named ?? newRoomName()
+      const { isNew } = named === undefined ? await rooms.claim(room, userId, now()) : await rules.enter(room, userId)
+      await rules.create(room)
+      return c.json({ room, room_name: room }, isNew ? 201 : 200)
+    },
+  )
+}

@@ -1,0 +1,56 @@
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import type { LiveKit, RoomTimeouts } from '../livekit/livekit.ts'
+import type { RoomStore } from '../store/rooms.ts'
+
+/** Seconds that a room waits for its first participant. */
+const EMPTY_SECONDS = 300
+
+interface RoomsDeps {
+  rooms: RoomStore
+  livekit: LiveKit
+  config: Pick<Config, 'roomPolicy' | 'reconnectSeconds'>
+  now: () => number
+}
+
+export interface Rooms {
+  /** A room stays as long as a user may take to come back, so that the agent is still in it. */
+  timeouts: RoomTimeouts
+  /**
+   * The user's right to a named room: its own claim, a first claim, or any room of ours with `ROOM_POLICY=open`. Says
+   * whether this very call claimed it.
+   * @throws AppError `room_forbidden`; `livekit_unavailable` when a first claim cannot be checked.
+   */
+  enter(name: string, userId: string): Promise<{ isNew: boolean }>
+  /** Creates the room in LiveKit, where an existing one is left as it is. @throws AppError `livekit_unavailable` */
+  create(name: string): Promise<void>
+}
+
+export function roomRules({ rooms, livekit, config, now }: RoomsDeps): Rooms {
+  const timeouts = { emptySeconds: EMPTY_SECONDS, departureSeconds: config.reconnectSeconds }
+  const mayEnter = (ownerId: string, userId: string) => ownerId === userId || config.roomPolicy === 'open'
+
+  async function claimUnknown(name: string, userId: string) {
+    if ((await livekit.listRooms([name])).length === 0) return rooms.claim(name, userId, now())
+    // It may have been claimed and created while LiveKit was asked.
+    const ownerId = await rooms.findOwner(name)
+    // A room that LiveKit has and we do not know belongs to somebody else's system.
+    if (ownerId === null) throw forbidden(name)
+    return { ownerId, isNew: false }
+  }
+
+  return {
+    timeouts,
+    async enter(name, userId) {
+      const known = await rooms.findOwner(name)
+      const { ownerId, isNew } = known === null ? await claimUnknown(name, userId) : { ownerId: known, isNew: false }
+      if (!mayEnter(ownerId, userId)) throw forbidden(name)
+      return { isNew }
+    },
+    async create(name) {
+      await livekit.createRoom(name, timeouts)
+    },
+  }
+}
+
+const forbidden = (name: string) => AppError.field('room_forbidden', 'room', `The room ${name} is not yours to join.`)

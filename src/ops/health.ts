@@ -1,0 +1,48 @@
+import type { Clock } from '../clock.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import { singleFlight } from '../single-flight.ts'
+import type { SessionStore } from '../store/sessions.ts'
+
+interface HealthDeps {
+  sessions: SessionStore
+  livekit: LiveKit
+  clock: Clock
+}
+
+type Up = 'ok' | 'unavailable'
+
+export interface Health {
+  /** Set once the store is open and the first reconcile was attempted; cleared at shutdown. */
+  ready: boolean
+  store(): Promise<{ status: Up; lastWebhookAt: number | null }>
+  /** Asks LiveKit, at most once in two seconds. */
+  livekit(): Promise<Up>
+}
+
+const LIVEKIT_ANSWER_MS = 2000
+/** A room that is not there: the cheapest question that needs LiveKit and our key to be right. */
+const NO_ROOM = 'behalf-health-check'
+
+export function health({ sessions, livekit, clock }: HealthDeps): Health {
+  const once = singleFlight<Up>()
+  let last: { at: number; status: Up } | undefined
+  return {
+    ready: false,
+    store: () =>
+      sessions.lastWebhookAt().then(
+        (lastWebhookAt) => ({ status: 'ok', lastWebhookAt }),
+        () => ({ status: 'unavailable', lastWebhookAt: null }),
+      ),
+    livekit: () =>
+      once('livekit', async () => {
+        if (last && clock.steady() - last.at < LIVEKIT_ANSWER_MS) return last.status
+        const at = clock.steady()
+        const status = await livekit.listRooms([NO_ROOM]).then(
+          (): Up => 'ok',
+          (): Up => 'unavailable',
+        )
+        last = { at, status }
+        return status
+      }),
+  }
+}

@@ -1,0 +1,52 @@
+import type { Accounts } from '../auth/accounts.ts'
+import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
+import type { KeyStore, StoredKey } from '../store/keys.ts'
+import type { RoomStore } from '../store/rooms.ts'
+import type { SessionStore } from '../store/sessions.ts'
+
+interface PruneDeps {
+  accounts: Accounts
+  keys: KeyStore
+  rooms: RoomStore
+  sessions: SessionStore
+  config: Pick<Config, 'eventRetentionDays'>
+  clock: Clock
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000
+/** A webhook's signature dies after 5 minutes: two days' ids close every replay, also when the clock is set back by a day. */
+const WEBHOOK_DAYS = 2
+const IDEMPOTENCY_DAYS = 1
+/** A session that nobody joined has no history to keep. */
+const UNUSED_SESSION_DAYS = 1
+/** A room's name is its owner's this long after its last session. */
+const ROOM_CLAIM_DAYS = 30
+/** For this long the command line can still recognise a token signed by a deleted key. */
+const DEAD_KEY_DAYS = 1
+/** Rows per write, so that no write holds up the others. */
+const BATCH = 500
+
+/** Deletes what has lost its meaning, in small batches. */
+export function pruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
+  async function untilDone(prune: () => Promise<number>): Promise<void> {
+    while ((await prune()) >= BATCH);
+  }
+  return async function prune() {
+    const steady = clock.steady()
+    // Both clocks must agree that it is old: a wall clock that jumps ahead deletes nothing.
+    const at = Math.min(clock.now(), steady)
+    const ago = (days: number) => at - days * DAY_MS
+    await accounts.prune(at)
+    const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
+    await keys.changeSigningKeys((all) => all.filter(isKept))
+    const old = {
+      ended: ago(config.eventRetentionDays),
+      unused: ago(UNUSED_SESSION_DAYS),
+      webhooks: ago(WEBHOOK_DAYS),
+      keys: steady - IDEMPOTENCY_DAYS * DAY_MS,
+    }
+    await untilDone(() => sessions.prune(old, BATCH))
+    await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
+  }
+}

@@ -1,0 +1,108 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { createMiddleware } from 'hono/factory'
+import type { Clock } from '../clock.ts'
+import { limitBody } from '../http/body.ts'
+import { problems } from '../http/problem.ts'
+import { type AppEnv, createRouter } from '../http/router.ts'
+import type { Webhook, WebhookReceiver } from '../livekit/webhook.ts'
+import type { SessionStore, Which } from '../store/sessions.ts'
+import type { Background } from './background.ts'
+import { isUserOf } from './evidence.ts'
+import type { Fact } from './lifecycle.ts'
+import type { Sessions } from './sessions.ts'
+
+interface WebhookRoutesDeps {
+  receiver: WebhookReceiver
+  sessions: Sessions
+  store: SessionStore
+  background: Background
+  clock: Clock
+}
+
+interface WebhookEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { signedHash: unknown }
+}
+
+/** Bytes. LiveKit sends whole participants and rooms, of other applications too. */
+const MAX_WEBHOOK_BYTES = 1024 * 1024
+
+/** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
+export function webhookRoutes(deps: WebhookRoutesDeps) {
+  const { receiver, sessions, store, background, clock } = deps
+
+  async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
+    const at = clock.steady()
+    if (event === 'room_finished' && room?.sid) {
+      return { which: { unfinishedIn: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
+    }
+    const sessionId = participant?.attributes.sessionId
+    if (!participant?.sid || !room || sessionId === undefined) return NOTHING
+    const session = await store.find(sessionId)
+    if (session?.room !== room.name) return NOTHING
+    if (session.endedAt !== null) {
+      // LiveKit hands connected clients fresh tokens, so an ended participant can come back.
+      if (event === 'participant_joined') background.run('remove', () => sessions.removal.remove(session))
+      return NOTHING
+    }
+    if (!isUserOf(session, participant)) return NOTHING
+    const fact = participantFact(event, { sid: participant.sid, roomSid: room.sid, at }, participant.disconnectReason)
+    return fact ? { which: { session: sessionId }, fact } : NOTHING
+  }
+
+  const router = createRouter<WebhookEnv>()
+  const signed = createMiddleware<WebhookEnv>(async function signed(c, next) {
+    c.set('signedHash', await receiver.verify(c.req.header('Authorization')))
+    await next()
+  })
+  return router.openapi(
+    createRoute({
+      method: 'post',
+      path: '/livekit/webhook',
+      operationId: 'receiveWebhook',
+      tags: ['LiveKit'],
+      summary: 'LiveKit’s signed events',
+      security: [{ livekitWebhook: [] }],
+      middleware: [signed, limitBody(MAX_WEBHOOK_BYTES)] as const,
+      responses: {
+        200: {
+          description: 'Stored.',
+          content: {
+            'application/json': { schema: z.object({ received: z.literal(true).describe('Stored, now or before.') }) },
+          },
+        },
+        ...problems('invalid_token', 'malformed_json', 'body_too_large', 'store_unavailable'),
+      },
+    }),
+    async (c) => {
+      const webhook = receiver.open(await c.req.text(), c.var.signedHash)
+      const { which, fact } = await subjectOf(webhook)
+      await sessions.receive({ id: webhook.id, receivedAt: clock.now() }, which, fact)
+      return c.json({ received: true as const }, 200)
+    },
+  )
+}
+
+/** Which sessions a webhook is about, and what it says of them. */
+interface About {
+  which: Which | null
+  fact: Fact | null
+}
+
+const NOTHING: About = { which: null, fact: null }
+
+function participantFact(
+  event: string,
+  seen: { sid: string; roomSid: string; at: number },
+  reason: string,
+): Fact | null {
+  switch (event) {
+    case 'participant_joined':
+      return { kind: 'joined', ...seen }
+    case 'participant_left':
+      return { kind: 'left', ...seen, reason, aborted: false }
+    case 'participant_connection_aborted':
+      return { kind: 'left', ...seen, reason, aborted: true }
+    default:
+      return null
+  }
+}

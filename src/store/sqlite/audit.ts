@@ -1,0 +1,68 @@
+import { desc, eq, sql } from 'drizzle-orm'
+import type { AuditStore } from '../audit.ts'
+import type { Write } from './group-commit.ts'
+import { reading } from './reading.ts'
+import { auditEntries, sessions } from './schema.ts'
+import { type Db, param } from './sqlite.ts'
+
+const MINUTE_MS = 60_000
+
+/** The audit trail in SQLite: one row per session, minute and kind of decision, so that refusals cannot fill the disk. */
+export function sqliteAudit(db: Db, write: Write): AuditStore {
+  const record = db
+    .insert(auditEntries)
+    .values({
+      sessionId: param('sessionId'),
+      minute: param('minute'),
+      agentId: param('agentId'),
+      route: param('route'),
+      outcome: param('outcome'),
+      count: 1,
+      firstAt: param('at'),
+      lastAt: param('at'),
+    })
+    .onConflictDoUpdate({
+      target: [
+        auditEntries.sessionId,
+        auditEntries.minute,
+        auditEntries.agentId,
+        auditEntries.route,
+        auditEntries.outcome,
+      ],
+      set: { count: sql`${auditEntries.count} + 1`, lastAt: sql`excluded.last_at` },
+    })
+    .prepare()
+  const select = () =>
+    db
+      .select({
+        sessionId: auditEntries.sessionId,
+        userId: sessions.userId,
+        agentId: auditEntries.agentId,
+        route: auditEntries.route,
+        outcome: auditEntries.outcome,
+        count: auditEntries.count,
+        firstAt: auditEntries.firstAt,
+        lastAt: auditEntries.lastAt,
+      })
+      .from(auditEntries)
+      .innerJoin(sessions, eq(sessions.id, auditEntries.sessionId))
+  const newestFirst = [desc(auditEntries.minute), desc(auditEntries.lastAt)]
+  const ofSession = select()
+    .where(eq(auditEntries.sessionId, param('sessionId')))
+    .orderBy(...newestFirst)
+    .limit(param('limit'))
+    .prepare()
+  const ofAgent = select()
+    .where(eq(auditEntries.agentId, param('agentId')))
+    .orderBy(...newestFirst)
+    .limit(param('limit'))
+    .prepare()
+  return {
+    record: (decision) =>
+      write(() => {
+        record.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
+      }),
+    ofSession: (sessionId, limit) => reading(() => ofSession.all({ sessionId, limit })),
+    ofAgent: (agentId, limit) => reading(() => ofAgent.all({ agentId, limit })),
+  }
+}

@@ -1,0 +1,63 @@
+import { existsSync } from 'node:fs'
+import Database from 'better-sqlite3'
+import { openStore, type Store } from '../store.ts'
+import { lockStore, StoreInUse } from './lock.ts'
+import { existing, isStore, MaintenanceError } from './maintenance.ts'
+import { filePath, latestMigration } from './sqlite.ts'
+
+interface BesideOptions {
+  /** Where there is no store yet, a new one is made. */
+  mayCreate?: boolean
+}
+
+/**
+ * Opens the store for a command, beside the service or before it has ever run. The schema stays as it is while a service
+ * runs on it.
+ * @throws MaintenanceError when there is no store, or one that this version cannot open now
+ */
+export async function openBeside(url: string, { mayCreate = false }: BesideOptions = {}): Promise<Store> {
+  const named = filePath(url)
+  if (mayCreate && named !== null && !existsSync(named)) {
+    return openAlone(url, `A service is making ${named} just now: repeat the command.`)
+  }
+  const path = existing(url)
+  const version = versionOf(path)
+  const latest = latestMigration()
+  if (version > latest) {
+    throw new MaintenanceError(`${path} is of a newer version than this command: use the service's own version of it.`)
+  }
+  if (version === latest) return openStore(url)
+  return openAlone(
+    url,
+    `${path} is of an older version than this command, and a service runs on it: restart the service in this version first.`,
+  )
+}
+
+/** Opening migrates, which nobody else may see. */
+async function openAlone(url: string, refusal: string): Promise<Store> {
+  const lock = lockFor(url, refusal)
+  try {
+    return await openStore(url)
+  } finally {
+    lock.release()
+  }
+}
+
+function lockFor(url: string, refusal: string) {
+  try {
+    return lockStore(url)
+  } catch (error) {
+    throw error instanceof StoreInUse ? new MaintenanceError(refusal) : error
+  }
+}
+
+/** The last migration that the store has had. */
+function versionOf(path: string): number {
+  const raw = new Database(path, { readonly: true, fileMustExist: true })
+  try {
+    if (!isStore(raw)) throw new MaintenanceError(`${path} is no store of this service.`)
+    return Number(raw.prepare('select max(created_at) from __drizzle_migrations').pluck().get())
+  } finally {
+    raw.close()
+  }
+}

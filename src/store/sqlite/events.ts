@@ -1,0 +1,82 @@
+import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import type { EventStore, SessionEvent } from '../sessions.ts'
+import type { AppendHints } from './append-hints.ts'
+import { reading, readingInTurns } from './reading.ts'
+import { events } from './schema.ts'
+import { type Db, param } from './sqlite.ts'
+
+interface EventRow extends Omit<SessionEvent, 'data'> {
+  data: string
+}
+
+export const eventColumns = {
+  seq: events.seq,
+  type: events.type,
+  data: events.data,
+  agentId: events.agentId,
+  createdAt: events.createdAt,
+}
+
+/** Events are up to 64 KiB each: what is read and sent at once has to end somewhere. */
+const MAX_PAGE_BYTES = 256 * 1024
+/** What an event costs beside its data: many small ones take as long as a few large ones. */
+const EVENT_OVERHEAD_BYTES = 256
+
+export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
+
+/** Events in SQLite, to be read; they are written with their session. */
+export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
+  const inTurn = readingInTurns(MAX_PAGE_BYTES / 2)
+  const ofSession = eq(events.sessionId, param('sessionId'))
+  const ofPage = and(ofSession, gt(events.seq, param('after')))
+  const bytes = { bytes: sql<number>`octet_length(${events.data})` }
+  const pageSizes = db.select(bytes).from(events).where(ofPage).orderBy(asc(events.seq)).limit(param('limit')).prepare()
+  const lastSizes = db
+    .select(bytes)
+    .from(events)
+    .where(ofSession)
+    .orderBy(desc(events.seq))
+    .limit(param('limit'))
+    .prepare()
+  const page = db
+    .select(eventColumns)
+    .from(events)
+    .where(ofPage)
+    .orderBy(asc(events.seq))
+    .limit(param('limit'))
+    .prepare()
+  const last = db
+    .select(eventColumns)
+    .from(events)
+    .where(ofSession)
+    .orderBy(desc(events.seq))
+    .limit(param('limit'))
+    .prepare()
+
+  return {
+    page: (sessionId, after, limit) =>
+      inTurn(() => {
+        const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
+        return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
+      }),
+    hasMore: (sessionId, after) => reading(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
+    last: (sessionId, limit) =>
+      inTurn(() => {
+        const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))
+        return { cost, value: last.all({ sessionId, limit: count }).map(toEvent).reverse() }
+      }),
+    subscribe: hints.subscribe,
+  }
+}
+
+/** The first ones that are within the bytes of a page, one at least, and what it costs to read them. */
+function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: number } {
+  let bytes = 0
+  let count = 0
+  for (const size of sizes) {
+    if (count > 0 && bytes + size.bytes > MAX_PAGE_BYTES) break
+    bytes += size.bytes
+    count++
+  }
+  return { count, cost: bytes + count * EVENT_OVERHEAD_BYTES }
+}

@@ -1,0 +1,84 @@
+import type Database from 'better-sqlite3'
+import { AppError } from '../../errors.ts'
+
+/** Runs a synchronous write inside the next shared transaction; resolves when that transaction is on disk. */
+export type Write = <T>(work: () => T) => Promise<T>
+
+interface Waiting {
+  work: () => unknown
+  resolve: (value: unknown) => void
+  reject: (error: unknown) => void
+}
+
+/** Writes per transaction; the rest of a burst goes into the next one. */
+const MAX_GROUP = 512
+
+/**
+ * Group commit: all writes of one event-loop turn share one transaction, so that one fsync makes all of them durable.
+ * Each runs in its own savepoint: one that throws is undone alone and its error is its caller's only.
+ * `beforeCommit` writes what belongs to every transaction.
+ */
+export function groupCommit(raw: Database.Database, beforeCommit = () => {}): { write: Write; flush: () => void } {
+  const begin = raw.prepare('BEGIN IMMEDIATE')
+  const commit = raw.prepare('COMMIT')
+  const rollback = raw.prepare('ROLLBACK')
+  const savepoint = raw.prepare('SAVEPOINT one_write')
+  const release = raw.prepare('RELEASE one_write')
+  const undo = raw.prepare('ROLLBACK TO one_write')
+  let queue: Waiting[] = []
+
+  function runOne(waiting: Waiting): () => void {
+    savepoint.run()
+    try {
+      const value = waiting.work()
+      release.run()
+      return () => waiting.resolve(value)
+    } catch (error) {
+      // A full disk makes SQLite roll back the whole transaction: then there is no savepoint left to undo.
+      if (!raw.inTransaction) throw error
+      undo.run()
+      release.run()
+      return () => waiting.reject(asStoreError(error))
+    }
+  }
+
+  function runGroup(group: Waiting[]): void {
+    let outcomes: Array<() => void>
+    try {
+      begin.run()
+      outcomes = group.map(runOne)
+      beforeCommit()
+      commit.run()
+    } catch (error) {
+      if (raw.inTransaction) rollback.run()
+      const failure = asStoreError(error)
+      for (const waiting of group) waiting.reject(failure)
+      return
+    }
+    for (const settle of outcomes) settle()
+  }
+
+  function flush(): void {
+    const all = queue
+    queue = []
+    for (let i = 0; i < all.length; i += MAX_GROUP) runGroup(all.slice(i, i + MAX_GROUP))
+  }
+
+  return {
+    flush,
+    write: (work) =>
+      new Promise((resolve, reject) => {
+        if (queue.push({ work, resolve: resolve as (value: unknown) => void, reject }) === 1) setImmediate(flush)
+      }),
+  }
+}
+
+/** What SQLite refuses (full, locked, I/O, corrupt) is ours to say as 503; a broken constraint is a bug and passes through. */
+export function asStoreError(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error
+  return new AppError('store_unavailable', 'The database cannot take this right now.', {
+    cause: error,
+    retryAfterSeconds: 1,
+  })
+}

@@ -1,0 +1,36 @@
+import { existsSync } from 'node:fs'
+import Database from 'better-sqlite3'
+import { drizzle } from 'drizzle-orm/better-sqlite3'
+import { SYSTEM_TIME } from '../../clock.ts'
+import type { Store } from '../store.ts'
+import { sqliteAgents } from './agents.ts'
+import { sqliteKeys } from './keys.ts'
+import * as schema from './schema.ts'
+import { storedClock } from './stored-clock.ts'
+
+type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
+
+/**
+ * The part of an existing store that tells about tokens; null when there is none. Creates no database, migrates nothing.
+ * @throws Error when the file is there and is no store that this version can read.
+ */
+export function openReadOnly(url: string): ReadOnlyStore | null {
+  const path = url.slice('file:'.length)
+  if (path === ':memory:' || !existsSync(path)) return null
+  const raw = new Database(path, { readonly: true, fileMustExist: true })
+  try {
+    const db = drizzle(raw, { schema })
+    const refuse = () => Promise.reject(new Error('The store is open for reading only'))
+    return {
+      clock: storedClock(db, SYSTEM_TIME).clock,
+      keys: sqliteKeys(db, refuse),
+      agents: sqliteAgents(db, refuse),
+      async close() {
+        raw.close()
+      },
+    }
+  } catch (error) {
+    raw.close()
+    throw error
+  }
+}

@@ -1,0 +1,252 @@
+import { sql } from 'drizzle-orm'
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { END_REASONS, STATUSES } from '../sessions.ts'
+
+// Times are integers, milliseconds. Ids are text made by us. JSON is text.
+// Which of the clock's times a column holds (clock.ts) follows from its use: `now` where people read it, `latest` where it
+// decides what has expired, `steady` for what is known of sessions and their idempotency keys.
+
+/** One row: the clock as of the last write. The next process goes on from there. */
+export const clock = sqliteTable('clock', {
+  id: integer().primaryKey(),
+  now: integer().notNull(),
+  steady: integer().notNull(),
+  latest: integer().notNull(),
+})
+
+export const users = sqliteTable(
+  'users',
+  {
+    id: text().primaryKey(),
+    /** Lower case. Null for a guest. */
+    email: text(),
+    name: text(),
+    /** PHC string. Null for a guest. */
+    passwordHash: text('password_hash'),
+    createdAt: integer('created_at').notNull(),
+    /** Last sign-in or refresh; an idle guest is pruned by it. */
+    seenAt: integer('seen_at').notNull(),
+  },
+  (t) => [uniqueIndex('users_email').on(t.email), index('users_idle_guests').on(t.seenAt).where(sql`email is null`)],
+)
+
+export const refreshFamilies = sqliteTable(
+  'refresh_families',
+  {
+    id: text().primaryKey(),
+    userId: text('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    createdAt: integer('created_at').notNull(),
+    /** No refresh extends the family beyond this. */
+    expiresAt: integer('expires_at').notNull(),
+    revokedAt: integer('revoked_at'),
+    revokedReason: text('revoked_reason'),
+  },
+  (t) => [
+    index('refresh_families_user').on(t.userId),
+    index('refresh_families_expiry').on(t.expiresAt),
+    index('refresh_families_revoked').on(t.revokedAt).where(sql`revoked_at is not null`),
+  ],
+)
+
+export const refreshTokens = sqliteTable(
+  'refresh_tokens',
+  {
+    /** SHA-256 of the token, hex; the token itself is never stored. */
+    hash: text().primaryKey(),
+    familyId: text('family_id')
+      .notNull()
+      .references(() => refreshFamilies.id, { onDelete: 'cascade' }),
+    createdAt: integer('created_at').notNull(),
+    expiresAt: integer('expires_at').notNull(),
+    usedAt: integer('used_at'),
+  },
+  (t) => [index('refresh_tokens_family').on(t.familyId)],
+)
+
+export const signingKeys = sqliteTable('signing_keys', {
+  /** RFC 7638 thumbprint. */
+  kid: text().primaryKey(),
+  alg: text().notNull(),
+  privateJwk: text('private_jwk').notNull(),
+  createdAt: integer('created_at').notNull(),
+  /** Published from its creation, signs from here on (so that verifiers know it first). */
+  signsFrom: integer('signs_from').notNull(),
+  /** Published until here; null while no newer key has taken over. */
+  expiresAt: integer('expires_at'),
+})
+
+/** Symmetric keys that we made for ourselves, such as the refresh key. */
+export const storeSecrets = sqliteTable('store_secrets', {
+  name: text().primaryKey(),
+  value: text().notNull(),
+  createdAt: integer('created_at').notNull(),
+})
+
+export const agents = sqliteTable('agents', {
+  /** Its name: client_id, LiveKit identity and LiveKit agent_name at once. Never reused. */
+  id: text().primaryKey(),
+  /** SHA-256 of the secret, hex. */
+  secretHash: text('secret_hash').notNull(),
+  /** Space-separated, RFC 6749 §3.3. */
+  scopes: text().notNull(),
+  /** The secret before this one, as long as both are valid. */
+  oldSecretHash: text('old_secret_hash'),
+  oldSecretUntil: integer('old_secret_until'),
+  /** Rises when a new secret replaces the old one at once; tokens of an older generation are refused. */
+  generation: integer().notNull().default(1),
+  createdAt: integer('created_at').notNull(),
+  disabledAt: integer('disabled_at'),
+})
+
+export const rooms = sqliteTable(
+  'rooms',
+  {
+    name: text().primaryKey(),
+    ownerId: text('owner_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    claimedAt: integer('claimed_at').notNull(),
+    /** Last time a session was opened in it; the claim lapses 30 days after its last session. */
+    usedAt: integer('used_at').notNull(),
+  },
+  (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
+)
+
+export const sessions = sqliteTable(
+  'sessions',
+  {
+    id: text().primaryKey(),
+    userId: text('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    room: text().notNull(),
+    /** As last observed; each change is also an event `session.status`. */
+    status: text({ enum: STATUSES }).notNull(),
+    createdAt: integer('created_at').notNull(),
+    /** `exp` of the newest join token minted for it. */
+    tokenExpiresAt: integer('token_expires_at').notNull(),
+    endedAt: integer('ended_at'),
+    endReason: text('end_reason', { enum: END_REASONS }),
+    /** Who LiveKit dispatches, and the client's own data for it (JSON text). */
+    agentName: text('agent_name'),
+    agentData: text('agent_data'),
+    /** The presence whose dispatch was confirmed. */
+    dispatchedSid: text('dispatched_sid'),
+    /** When it was found there, or made. */
+    dispatchedAt: integer('dispatched_at'),
+    /** When LiveKit confirmed that nobody of this ended session is in the room. */
+    removedAt: integer('removed_at'),
+    lastSeq: integer('last_seq').notNull().default(0),
+    /** Rises with every change, so that a decision on older facts is noticed. */
+    version: integer().notNull().default(0),
+  },
+  (t) => [
+    index('sessions_user').on(t.userId, t.id),
+    index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
+    index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
+    index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
+    index('sessions_never_joined').on(t.endedAt).where(sql`removed_at is not null and last_seq = 1`),
+    index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),
+  ],
+)
+
+/** One LiveKit participant sid of a session; what is known of it, from whatever order the facts came in. */
+export const presences = sqliteTable(
+  'presences',
+  {
+    sid: text().notNull(),
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    roomSid: text('room_sid'),
+    /** First evidence of having joined; null for a tombstone (a `left` that came first). */
+    joinedAt: integer('joined_at'),
+    /** Newest evidence of being there, by our clock. */
+    seenAt: integer('seen_at'),
+    /** Start of the newest question that LiveKit answered with "there"; webhooks never set it. */
+    confirmedAt: integer('confirmed_at'),
+    leftAt: integer('left_at'),
+    leftReason: text('left_reason'),
+    /** Clean answers in a row that did not list it; closed at the second. */
+    misses: integer().notNull().default(0),
+    missedAt: integer('missed_at'),
+  },
+  (t) => [primaryKey({ columns: [t.sessionId, t.sid] })],
+)
+
+/** Room sids of a session that LiveKit has finished: no participant is in them, whatever arrives later. */
+export const finishedRooms = sqliteTable(
+  'finished_rooms',
+  {
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    roomSid: text('room_sid').notNull(),
+    finishedAt: integer('finished_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.sessionId, t.roomSid] })],
+)
+
+export const events = sqliteTable(
+  'events',
+  {
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    seq: integer().notNull(),
+    type: text().notNull(),
+    data: text().notNull(),
+    /** The agent that posted it; null for our own. */
+    agentId: text('agent_id'),
+    createdAt: integer('created_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.sessionId, t.seq] })],
+)
+
+export const idempotencyKeys = sqliteTable(
+  'idempotency_keys',
+  {
+    agentId: text('agent_id').notNull(),
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    key: text().notNull(),
+    payloadHash: text('payload_hash').notNull(),
+    seq: integer().notNull(),
+    createdAt: integer('created_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.agentId, t.sessionId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],
+)
+
+/** One row per session, minute and kind of decision. */
+export const auditEntries = sqliteTable(
+  'audit_entries',
+  {
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    /** Whole minutes since the epoch. */
+    minute: integer().notNull(),
+    agentId: text('agent_id').notNull(),
+    route: text().notNull(),
+    outcome: text().notNull(),
+    count: integer().notNull(),
+    firstAt: integer('first_at').notNull(),
+    lastAt: integer('last_at').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.sessionId, t.minute, t.agentId, t.route, t.outcome] }),
+    index('audit_entries_agent').on(t.agentId, t.minute),
+  ],
+)
+
+export const webhookEvents = sqliteTable(
+  'webhook_events',
+  {
+    id: text().primaryKey(),
+    receivedAt: integer('received_at').notNull(),
+  },
+  (t) => [index('webhook_events_age').on(t.receivedAt)],
+)

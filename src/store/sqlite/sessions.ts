@@ -1,0 +1,279 @@
+import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import type { Clock } from '../../clock.ts'
+import type {
+  Changed,
+  Decision,
+  IdempotencyKey,
+  Known,
+  Presence,
+  Session,
+  SessionFacts,
+  SessionStore,
+  Which,
+} from '../sessions.ts'
+import type { AppendHints } from './append-hints.ts'
+import { eventColumns, toEvent } from './events.ts'
+import type { Write } from './group-commit.ts'
+import { reading } from './reading.ts'
+import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
+import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
+import { type Db, param, values } from './sqlite.ts'
+
+const columns = {
+  id: sessions.id,
+  userId: sessions.userId,
+  room: sessions.room,
+  status: sessions.status,
+  createdAt: sessions.createdAt,
+  tokenExpiresAt: sessions.tokenExpiresAt,
+  endedAt: sessions.endedAt,
+  endReason: sessions.endReason,
+  agentName: sessions.agentName,
+  agentData: sessions.agentData,
+  dispatchedSid: sessions.dispatchedSid,
+  dispatchedAt: sessions.dispatchedAt,
+  removedAt: sessions.removedAt,
+  lastSeq: sessions.lastSeq,
+  version: sessions.version,
+}
+
+const presenceColumns = {
+  sid: presences.sid,
+  roomSid: presences.roomSid,
+  joinedAt: presences.joinedAt,
+  seenAt: presences.seenAt,
+  confirmedAt: presences.confirmedAt,
+  leftAt: presences.leftAt,
+  leftReason: presences.leftReason,
+  misses: presences.misses,
+  missedAt: presences.missedAt,
+}
+
+/** Sessions in SQLite: loaded and saved, without a rule. */
+export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: Clock): SessionStore {
+  const { load, loadAll, save, insertSession, find, unfinishedIn } = statements(db, hints, clock)
+  const unfinished = isNull(sessions.endedAt)
+  const ofUser = eq(sessions.userId, param('userId'))
+  const limited = param('limit')
+  const newest = db.select(columns).from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
+  const older = db
+    .select(columns)
+    .from(sessions)
+    .where(and(ofUser, lt(sessions.id, param('before'))))
+    .orderBy(desc(sessions.id))
+    .limit(limited)
+    .prepare()
+  const allUnfinished = db.select(columns).from(sessions).where(unfinished).orderBy(asc(sessions.id)).prepare()
+  const toRemove = db
+    .select(columns)
+    .from(sessions)
+    .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
+    .orderBy(asc(sessions.endedAt))
+    .prepare()
+  const insertWebhook = db
+    .insert(webhookEvents)
+    .values({ id: param('id'), receivedAt: param('receivedAt') })
+    .onConflictDoNothing()
+    .returning({ id: webhookEvents.id })
+    .prepare()
+  const newestWebhook = db
+    .select({ at: sql<number | null>`max(${webhookEvents.receivedAt})` })
+    .from(webhookEvents)
+    .prepare()
+
+  /** Saves what a decision changes; false when it was made on facts that have changed since. */
+  function carryOut<T>({ changed = [], opened }: Decision<T>): boolean {
+    if (opened) insertSession(opened)
+    return changed.every(save)
+  }
+
+  function changeIn<T>(which: Which, decide: (known: Known[]) => Decision<T>): T {
+    if ('known' in which) {
+      const decision = decide([which.known])
+      if (decision.changed && carryOut(decision)) return decision.result
+    }
+    const decision = decide(loadAll(which))
+    if (!carryOut(decision)) throw new Error('A session changed within the transaction that had loaded it')
+    return decision.result
+  }
+
+  return {
+    change: (which, decide) => write(() => changeIn(which, decide)),
+    changeOnce: (webhook, which, decide) =>
+      write(() => {
+        if (!insertWebhook.get({ ...webhook })) return null
+        return which === null ? decide([]).result : changeIn(which, decide)
+      }),
+    find: (id) => reading(() => find.get({ id }) ?? null),
+    load: (id, key) => reading(() => load(id, key)),
+    listByUser: (userId, limit, before) =>
+      reading(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
+    listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : unfinishedIn.all({ room }))),
+    listToRemove: () => reading(() => toRemove.all()),
+    lastWebhookAt: () => reading(() => newestWebhook.get()?.at ?? null),
+    prune: (old, limit) =>
+      write(() => {
+        const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`
+        const keys = sql`select rowid from idempotency_keys where created_at < ${old.keys} limit ${limit}`
+        return Math.max(
+          db.run(sql`delete from webhook_events where id in (${webhooks})`).changes,
+          db.run(sql`delete from idempotency_keys where rowid in (${keys})`).changes,
+          pruneSessions(db, unusedSessions(old.unused), limit),
+          pruneSessions(db, oldSessions(old.ended), limit),
+        )
+      }),
+  }
+}
+
+/** How a session with all that is known of it is loaded and saved. Synchronous: callers hold the transaction. */
+function statements(db: Db, hints: AppendHints, clock: Clock) {
+  const byId = eq(sessions.id, param('id'))
+  const unfinished = isNull(sessions.endedAt)
+  const find = db.select(columns).from(sessions).where(byId).prepare()
+  const unfinishedOf = db
+    .select(columns)
+    .from(sessions)
+    .where(and(eq(sessions.userId, param('userId')), unfinished))
+    .orderBy(asc(sessions.id))
+    .prepare()
+  const unfinishedIn = db
+    .select(columns)
+    .from(sessions)
+    .where(and(unfinished, eq(sessions.room, param('room'))))
+    .orderBy(asc(sessions.id))
+    .prepare()
+  const presencesOf = db
+    .select(presenceColumns)
+    .from(presences)
+    .where(eq(presences.sessionId, param('id')))
+    .prepare()
+  const finishedRoomsOf = db
+    .select({ roomSid: finishedRooms.roomSid, finishedAt: finishedRooms.finishedAt })
+    .from(finishedRooms)
+    .where(eq(finishedRooms.sessionId, param('id')))
+    .prepare()
+  const findAnswered = db
+    .select({ payloadHash: idempotencyKeys.payloadHash, event: eventColumns })
+    .from(idempotencyKeys)
+    .innerJoin(events, and(eq(events.sessionId, idempotencyKeys.sessionId), eq(events.seq, idempotencyKeys.seq)))
+    .where(
+      and(
+        eq(idempotencyKeys.agentId, param('agentId')),
+        eq(idempotencyKeys.sessionId, param('id')),
+        eq(idempotencyKeys.key, param('key')),
+      ),
+    )
+    .prepare()
+
+  const keepRoom = db
+    .insert(rooms)
+    .values({
+      name: param('room'),
+      ownerId: param('userId'),
+      claimedAt: param('createdAt'),
+      usedAt: param('createdAt'),
+    })
+    .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
+    .prepare()
+  const insert = db.insert(sessions).values(values(columns)).prepare()
+  const update = db
+    .update(sessions)
+    .set({ ...values(columns), version: sql`${sessions.version} + 1` })
+    .where(and(byId, eq(sessions.version, param('loadedVersion'))))
+    .prepare()
+  const savePresence = db
+    .insert(presences)
+    .values({ sessionId: param('sessionId'), ...values(presenceColumns) })
+    .onConflictDoUpdate({ target: [presences.sessionId, presences.sid], set: values(presenceColumns) })
+    .prepare()
+  const forgetPresence = db
+    .delete(presences)
+    .where(and(eq(presences.sessionId, param('sessionId')), eq(presences.sid, param('sid'))))
+    .prepare()
+  const saveFinishedRoom = db
+    .insert(finishedRooms)
+    .values({ sessionId: param('sessionId'), roomSid: param('roomSid'), finishedAt: param('at') })
+    .onConflictDoUpdate({
+      target: [finishedRooms.sessionId, finishedRooms.roomSid],
+      set: { finishedAt: sql`excluded.finished_at` },
+    })
+    .prepare()
+  const forgetFinishedRoom = db
+    .delete(finishedRooms)
+    .where(and(eq(finishedRooms.sessionId, param('sessionId')), eq(finishedRooms.roomSid, param('roomSid'))))
+    .prepare()
+  const insertEvent = db
+    .insert(events)
+    .values({ sessionId: param('sessionId'), ...values(eventColumns) })
+    .prepare()
+  const insertKey = db
+    .insert(idempotencyKeys)
+    .values({
+      agentId: param('agentId'),
+      sessionId: param('sessionId'),
+      key: param('key'),
+      payloadHash: param('payloadHash'),
+      seq: param('seq'),
+      createdAt: param('createdAt'),
+    })
+    .prepare()
+
+  function knownOf(session: Session, key?: IdempotencyKey | null): Known {
+    const { id } = session
+    const found = key ? findAnswered.get({ id, agentId: key.agentId, key: key.key }) : undefined
+    return {
+      session,
+      facts: {
+        tokenExpiresAt: session.tokenExpiresAt,
+        end: session.endReason,
+        presences: presencesOf.all({ id }),
+        finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
+      },
+      answered: found ? { payloadHash: found.payloadHash, event: toEvent(found.event) } : null,
+    }
+  }
+
+  function load(id: string, key?: IdempotencyKey | null): Known | null {
+    const session = find.get({ id })
+    return session ? knownOf(session, key) : null
+  }
+
+  function loadAll(which: Which): Known[] {
+    if ('unfinishedOf' in which) return unfinishedOf.all({ userId: which.unfinishedOf }).map((one) => knownOf(one))
+    if ('unfinishedIn' in which) return unfinishedIn.all({ room: which.unfinishedIn }).map((one) => knownOf(one))
+    const known = load('known' in which ? which.known.session.id : which.session, which.key)
+    return known ? [known] : []
+  }
+
+  /** False when the session has changed since it was loaded. */
+  function save({ before, session, facts, events: added, key }: Changed): boolean {
+    const sessionId = session.id
+    if (update.run({ ...session, loadedVersion: before.session.version }).changes === 0) return false
+    savePresences(sessionId, before.facts, facts)
+    for (const event of added) insertEvent.run({ ...event, sessionId, data: JSON.stringify(event.data) })
+    if (added.length > 0) hints.appended(sessionId)
+    if (key) insertKey.run({ ...key, sessionId, seq: session.lastSeq, createdAt: clock.steady() })
+    return true
+  }
+
+  function savePresences(sessionId: string, before: SessionFacts, after: SessionFacts): void {
+    if (before === after) return
+    const known = new Set<Presence>(before.presences)
+    const kept = new Set(after.presences.map(({ sid }) => sid))
+    for (const presence of after.presences) if (!known.has(presence)) savePresence.run({ ...presence, sessionId })
+    for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId, sid })
+    for (const [roomSid, at] of after.finishedRooms) {
+      if (before.finishedRooms.get(roomSid) !== at) saveFinishedRoom.run({ sessionId, roomSid, at })
+    }
+    for (const roomSid of before.finishedRooms.keys()) {
+      if (!after.finishedRooms.has(roomSid)) forgetFinishedRoom.run({ sessionId, roomSid })
+    }
+  }
+
+  function insertSession(session: Session): void {
+    keepRoom.run({ ...session })
+    insert.run({ ...session })
+  }
+
+  return { load, loadAll, save, insertSession, find, unfinishedIn }
+}

@@ -1,0 +1,185 @@
+import { and, eq, isNull, sql } from 'drizzle-orm'
+import type { Rotation, UserStore } from '../users.ts'
+import type { Write } from './group-commit.ts'
+import { reading } from './reading.ts'
+import { deleteInTurn, type Kind, partsOf } from './retention.ts'
+import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
+import { type Db, param } from './sqlite.ts'
+
+const columns = {
+  id: users.id,
+  email: users.email,
+  name: users.name,
+  passwordHash: users.passwordHash,
+  createdAt: users.createdAt,
+}
+
+/** Accounts and refresh families in SQLite. */
+export function sqliteUsers(db: Db, write: Write): UserStore {
+  const byId = eq(users.id, param('id'))
+  const find = db.select(columns).from(users).where(byId).prepare()
+  const findByEmail = db
+    .select(columns)
+    .from(users)
+    .where(eq(users.email, param('email')))
+    .prepare()
+  const insert = db
+    .insert(users)
+    .values({
+      id: param('id'),
+      email: param('email'),
+      name: param('name'),
+      passwordHash: param('passwordHash'),
+      createdAt: param('createdAt'),
+      seenAt: param('createdAt'),
+    })
+    .onConflictDoNothing({ target: users.email })
+    .returning({ id: users.id })
+    .prepare()
+  const upgrade = db
+    .update(users)
+    .set({
+      email: sql`${param('email')}`,
+      name: sql`coalesce(${param('name')}, ${users.name})`,
+      passwordHash: sql`${param('passwordHash')}`,
+    })
+    .where(and(byId, isNull(users.email)))
+    .returning({ id: users.id })
+    .prepare()
+  const setPassword = db
+    .update(users)
+    .set({ passwordHash: sql`${param('passwordHash')}` })
+    .where(byId)
+    .prepare()
+  const markSeen = db
+    .update(users)
+    .set({ seenAt: sql`${param('now')}` })
+    .where(byId)
+    .prepare()
+  const families = familyStatements(db)
+
+  function rotate(parentHash: string, childHash: string, now: number, idleMs: number, graceMs: number): Rotation {
+    const parent = families.findToken.get({ hash: parentHash })
+    if (!parent) return { outcome: 'unknown' }
+    if (parent.revokedAt !== null) return { outcome: 'revoked' }
+    if (parent.familyExpiresAt <= now) return { outcome: 'expired' }
+    const { familyId, userId } = parent
+    if (parent.usedAt !== null) {
+      const child = now - parent.usedAt <= graceMs ? families.findToken.get({ hash: childHash }) : undefined
+      if (child?.usedAt === null) return { outcome: 'repeated', userId }
+      families.revoke.run({ id: familyId, now, reason: 'reuse' })
+      return { outcome: 'reused' }
+    }
+    if (parent.expiresAt <= now) return { outcome: 'expired' }
+    const expiresAt = Math.min(now + idleMs, parent.familyExpiresAt)
+    families.use.run({ hash: parentHash, now })
+    families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
+    markSeen.run({ id: userId, now })
+    return { outcome: 'rotated', userId }
+  }
+
+  return {
+    insertUser: (user) => write(() => insert.get({ ...user }) !== undefined),
+    upgradeGuest: (user, now) =>
+      write(() => {
+        // The transaction holds the write lock, so nobody can take the e-mail between these two.
+        if (findByEmail.get({ email: user.email })) return 'email_taken'
+        if (!upgrade.get({ ...user })) return 'not_a_guest'
+        // Whoever planted or kept a sign-in of the guest must not share the account (session fixation).
+        families.revokeOf.run({ userId: user.id, now, reason: 'upgraded' })
+        return 'upgraded'
+      }),
+    findUser: (id) => reading(() => find.get({ id }) ?? null),
+    findUserByEmail: (email) => reading(() => findByEmail.get({ email }) ?? null),
+    updatePasswordHash: (id, passwordHash) => write(() => void setPassword.run({ id, passwordHash })),
+    insertFamily: ({ id, userId, expiresAt, first }, now) =>
+      write(() => {
+        families.insert.run({ id, userId, now, expiresAt })
+        families.insertToken.run({ hash: first.hash, familyId: id, now, expiresAt: first.expiresAt })
+        markSeen.run({ id: userId, now })
+      }),
+    rotate: (parentHash, childHash, now, { idleMs, graceMs }) =>
+      write(() => rotate(parentHash, childHash, now, idleMs, graceMs)),
+    revokeFamilyOf: (hash, reason, now) =>
+      write(() => {
+        const token = families.findToken.get({ hash })
+        if (token) families.revoke.run({ id: token.familyId, now, reason })
+      }),
+    pruneGuests: (seenBefore, limit) =>
+      write(() => {
+        // A guest whose session has not ended is spared: that session's presence still has to be followed.
+        const idle = sql`select id from users indexed by users_idle_guests
+          where email is null and seen_at < ${seenBefore} and not exists
+            (select 1 from sessions where sessions.user_id = users.id and sessions.ended_at is null)
+          order by seen_at limit ${limit}`
+        const families = sql`select id from refresh_families where user_id in (${idle})`
+        const kinds: Kind[] = [
+          [refreshTokens, sql`family_id in (${families})`],
+          [refreshFamilies, sql`user_id in (${idle})`],
+          ...partsOf(sql`select id from sessions where user_id in (${idle})`),
+          [sessions, sql`user_id in (${idle})`],
+          [rooms, sql`owner_id in (${idle})`],
+          [users, sql`id in (${idle})`],
+        ]
+        return deleteInTurn(db, kinds, limit)
+      }),
+    pruneFamilies: ({ expiredBefore, revokedBefore }, limit) =>
+      write(() => {
+        const dead = sql`select id from refresh_families
+          where expires_at < ${expiredBefore} or revoked_at < ${revokedBefore} limit ${limit}`
+        const kinds: Kind[] = [
+          [refreshTokens, sql`family_id in (${dead})`],
+          [refreshFamilies, sql`id in (${dead})`],
+        ]
+        return deleteInTurn(db, kinds, limit)
+      }),
+  }
+}
+
+function familyStatements(db: Db) {
+  const revoked = { revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` }
+  return {
+    insert: db
+      .insert(refreshFamilies)
+      .values({ id: param('id'), userId: param('userId'), createdAt: param('now'), expiresAt: param('expiresAt') })
+      .prepare(),
+    /** A family that is revoked already keeps its first reason. */
+    revoke: db
+      .update(refreshFamilies)
+      .set(revoked)
+      .where(and(eq(refreshFamilies.id, param('id')), isNull(refreshFamilies.revokedAt)))
+      .prepare(),
+    revokeOf: db
+      .update(refreshFamilies)
+      .set(revoked)
+      .where(and(eq(refreshFamilies.userId, param('userId')), isNull(refreshFamilies.revokedAt)))
+      .prepare(),
+    findToken: db
+      .select({
+        familyId: refreshTokens.familyId,
+        expiresAt: refreshTokens.expiresAt,
+        usedAt: refreshTokens.usedAt,
+        userId: refreshFamilies.userId,
+        familyExpiresAt: refreshFamilies.expiresAt,
+        revokedAt: refreshFamilies.revokedAt,
+      })
+      .from(refreshTokens)
+      .innerJoin(refreshFamilies, eq(refreshTokens.familyId, refreshFamilies.id))
+      .where(eq(refreshTokens.hash, param('hash')))
+      .prepare(),
+    insertToken: db
+      .insert(refreshTokens)
+      .values({
+        hash: param('hash'),
+        familyId: param('familyId'),
+        createdAt: param('now'),
+        expiresAt: param('expiresAt'),
+      })
+      .prepare(),
+    use: db
+      .update(refreshTokens)
+      .set({ usedAt: sql`${param('now')}` })
+      .where(and(eq(refreshTokens.hash, param('hash')), isNull(refreshTokens.usedAt)))
+      .prepare(),
+  }
+}
