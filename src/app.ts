@@ -4,42 +4,42 @@ import type { Logger } from 'pino'
 import { createAgentRoute } from './agent/agent-route.ts'
 import { callbackRoutes } from './agent/routes.ts'
 import { agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './agent/token-routes.ts'
-import { accounts as accountsOf } from './auth/accounts.ts'
-import { attemptLimit } from './auth/attempts.ts'
+import { createAccounts } from './auth/accounts.ts'
+import { createAttemptLimit } from './auth/attempts.ts'
 import type { UserEnv } from './auth/guards.ts'
 import type { SigningKeys } from './auth/keys.ts'
 import { authRoutes } from './auth/routes.ts'
-import { accessTokens } from './auth/tokens.ts'
+import { createAccessTokens } from './auth/tokens.ts'
 import { wellKnownRoutes } from './auth/well-known.ts'
 import type { Config, Secrets } from './config.ts'
 import { AppError } from './errors.ts'
-import { clientAddresses } from './http/address.ts'
+import { createClientAddress } from './http/address.ts'
 import { allowOrigins } from './http/cors.ts'
-import { memoryCounters } from './http/counters.ts'
+import { createCounters } from './http/counters.ts'
 import { renderProblem } from './http/problem.ts'
-import { rateLimits } from './http/rate-limit.ts'
-import { readLimit } from './http/reads.ts'
+import { createRateLimits } from './http/rate-limit.ts'
+import { createReadLimit } from './http/reads.ts'
 import { requestLog } from './http/request-log.ts'
 import { createRouter } from './http/router.ts'
 import { securityHeaders } from './http/security-headers.ts'
-import { joinTokens } from './join/mint.ts'
+import { createJoinTokens } from './join/mint.ts'
 import { roomRoutes } from './join/room-routes.ts'
-import { roomRules } from './join/rooms.ts'
+import { createRooms } from './join/rooms.ts'
 import { tokenRoutes } from './join/token-routes.ts'
-import { joinTokenMinter } from './livekit/join-token.ts'
+import { createJoinTokenMinter } from './livekit/join-token.ts'
 import type { LiveKit } from './livekit/livekit.ts'
-import { webhookReceiver } from './livekit/webhook.ts'
+import { createWebhookReceiver } from './livekit/webhook.ts'
 import { demoPage } from './ops/demo.ts'
 import { docRoutes } from './ops/docs-routes.ts'
-import { health as healthOf } from './ops/health.ts'
+import { createHealth } from './ops/health.ts'
 import { healthRoutes } from './ops/health-routes.ts'
 import { describeApi } from './ops/openapi.ts'
-import { pruner } from './ops/prune.ts'
+import { createPruner } from './ops/prune.ts'
 import { auditRoutes } from './sessions/audit-routes.ts'
-import { background as backgroundOf } from './sessions/background.ts'
-import { eventStreams } from './sessions/event-streams.ts'
-import { livenessCheck } from './sessions/liveness.ts'
-import { reconciler } from './sessions/reconciler.ts'
+import { createBackground } from './sessions/background.ts'
+import { createEventStreams } from './sessions/event-streams.ts'
+import { createLivenessCheck } from './sessions/liveness.ts'
+import { createReconciler } from './sessions/reconciler.ts'
 import { sessionRoutes } from './sessions/routes.ts'
 import { createSessions } from './sessions/sessions.ts'
 import { webhookRoutes } from './sessions/webhook-routes.ts'
@@ -63,25 +63,25 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const { clock, users, agents, rooms, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
-  const address = clientAddresses(config.trustedProxies, () => {
+  const address = createClientAddress(config.trustedProxies, () => {
     const consequence = 'if that is your proxy, all its clients share one address and one limit'
     if (config.production) log.warn(`X-Forwarded-For from a peer that TRUSTED_PROXIES does not name: ${consequence}`)
   })
-  const counters = memoryCounters()
-  const limits = rateLimits(config, counters)
-  const limitReads = readLimit<UserEnv>(limits.userReads, (c) => c.var.user.userId)
+  const counters = createCounters()
+  const limits = createRateLimits(config, counters)
+  const limitReads = createReadLimit<UserEnv>(limits.userReads, (c) => c.var.user.userId)
 
-  const background = backgroundOf(log)
+  const background = createBackground(log)
   const limitsPerUser = { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING }
   const sessions = createSessions({ store: store.sessions, livekit, background, clock, rules, limits: limitsPerUser })
-  const { reconcile } = reconciler({ sessions, store, livekit, clock, log })
+  const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
 
-  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, clock })
-  const accounts = accountsOf({ users, keys: store.keys, tokens, clock })
-  const roomPolicy = roomRules({ rooms, livekit, config, now: clock.now })
+  const tokens = createAccessTokens({ keys, publicUrl: config.publicUrl, clock })
+  const accounts = createAccounts({ users, keys: store.keys, tokens, clock })
+  const roomPolicy = createRooms({ rooms, livekit, config, now: clock.now })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs } = admission
-  const liveness = livenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
+  const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
   const agentRoute = createAgentRoute({
     limits,
     tokens,
@@ -93,19 +93,19 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     scopes: config.agentScopes,
     clock,
   })
-  const mint = joinTokens({
+  const mint = createJoinTokens({
     users,
     agents,
     sessions,
     store: store.sessions,
     rooms: roomPolicy,
-    mintJoinToken: joinTokenMinter(secrets.livekit, clock.now),
+    mintJoinToken: createJoinTokenMinter(secrets.livekit, clock.now),
     config,
     clock,
   })
-  const streams = eventStreams({ events, sessions: store.sessions, wrapUpMs: admission.wrapUpMs, log, clock })
-  const health = healthOf({ sessions: store.sessions, livekit, clock })
-  const receiver = webhookReceiver(secrets.webhook, clock.now)
+  const streams = createEventStreams({ events, sessions: store.sessions, wrapUpMs: admission.wrapUpMs, log, clock })
+  const health = createHealth({ sessions: store.sessions, livekit, clock })
+  const receiver = createWebhookReceiver(secrets.webhook, clock.now)
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const asks = 'LiveKit is asked again before anything is accepted'
@@ -129,7 +129,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const app = router
     .route('/', healthRoutes({ health, version }))
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
-    .route('/', authRoutes({ accounts, tokens, limits, limitReads, attempt: attemptLimit(counters), address, config }))
+    .route(
+      '/',
+      authRoutes({ accounts, tokens, limits, limitReads, attempt: createAttemptLimit(counters), address, config }),
+    )
     .route('/', tokenRoutes({ tokens, agents, joinTokens: mint, limits, livekitUrl: config.livekitUrl }))
     .route('/', roomRoutes({ tokens, rules: roomPolicy, rooms, limits, now: clock.now }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
@@ -150,7 +153,7 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     health,
     background,
     streams,
-    prune: pruner({ accounts, keys: store.keys, rooms, sessions: store.sessions, config, clock }),
+    prune: createPruner({ accounts, keys: store.keys, rooms, sessions: store.sessions, config, clock }),
   }
 }
 

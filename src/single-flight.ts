@@ -1,5 +1,5 @@
 /** At most one call under way per key; callers that come meanwhile share its result. */
-export function singleFlight<T>(): (key: string, work: () => Promise<T>) => Promise<T> {
+export function createSingleFlight<T>(): (key: string, work: () => Promise<T>) => Promise<T> {
   const flights = new Map<string, Promise<T>>()
   return (key, work) => {
     const known = flights.get(key)

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import type { Logger } from 'pino'
-import { agentAccounts } from './agent/accounts.ts'
+import { createAgentAccounts } from './agent/accounts.ts'
 import { createApp, type Service } from './app.ts'
 import { loadSigningKeys } from './auth/keys.ts'
 import { loadDotEnv } from './cli/dot-env.ts'
 import { type Config, ConfigError, loadConfig } from './config.ts'
 import { listen } from './http/server.ts'
-import { liveKitClient } from './livekit/client.ts'
+import { createLiveKitClient } from './livekit/client.ts'
 import { createLog } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore, StoreInUse } from './store/sqlite/lock.ts'
@@ -47,7 +47,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
     version: string
   }
   const keys = await loadSigningKeys(store.keys, store.clock)
-  const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit)
   const service = createApp({ config, secrets, store, keys, livekit, version, log })
   const closeExtension = extend?.(service)
 
@@ -72,7 +72,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
 }
 
 async function makeFirstAgent(store: Store): Promise<void> {
-  const first = await agentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
+  const first = await createAgentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
   if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { ConfigError, loadConfig } from '../src/config.ts'
-import { addressKey, clientAddresses } from '../src/http/address.ts'
+import { addressKey, createClientAddress } from '../src/http/address.ts'
 import { createRouter } from '../src/http/router.ts'
 import { refusal } from './scene.ts'
 import { makeApp } from './support.ts'
@@ -21,7 +21,7 @@ describe('an address', () => {
 
 /** What a request is counted as, that came from a peer with some X-Forwarded-For. */
 async function addressOf(proxies: string[], peer: string | undefined, forwarded?: string) {
-  const address = clientAddresses(proxies)
+  const address = createClientAddress(proxies)
   const app = createRouter()
   app.get('/', (c) => c.text(address(c)))
   const headers: Record<string, string> = forwarded === undefined ? {} : { 'X-Forwarded-For': forwarded }

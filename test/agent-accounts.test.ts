@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
-import { type AgentCredentials, agentAccounts } from '../src/agent/accounts.ts'
+import { type AgentCredentials, createAgentAccounts } from '../src/agent/accounts.ts'
 import { SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken, tokenAnswer } from './agent-client.ts'
 import { makeApp } from './support.ts'
@@ -10,7 +10,7 @@ const MINUTE_MS = 60_000
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = agentAccounts({ agents: test.store.agents, clock: test.store.clock })
+  const accounts = createAgentAccounts({ agents: test.store.agents, clock: test.store.clock })
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 
@@ -56,7 +56,7 @@ describe('agent accounts', () => {
 
   it('are made first only once', async () => {
     const { store } = await makeApp()
-    const accounts = agentAccounts({ agents: store.agents, clock: store.clock })
+    const accounts = createAgentAccounts({ agents: store.agents, clock: store.clock })
     const made = await Promise.all([accounts.createFirst('dev'), accounts.createFirst('other')])
     expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...SCOPES] }, null])
     expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])

@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { z } from 'zod'
 import { agentGuard } from '../src/auth/guards.ts'
 import type { Scope } from '../src/auth/scopes.ts'
-import { accessTokens } from '../src/auth/tokens.ts'
+import { createAccessTokens } from '../src/auth/tokens.ts'
 import { renderProblem } from '../src/http/problem.ts'
 import { createRouter } from '../src/http/router.ts'
 import type { TestApp } from './support.ts'
@@ -49,7 +49,7 @@ export async function agentToken(app: TestApp['app'], { id, secret }: { id: stri
 
 /** Says what a route behind the guard of that scope answers to a token: status and problem code. */
 export function guardedRoute({ config, keys, store }: TestApp, scope: Scope) {
-  const tokens = accessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock })
+  const tokens = createAccessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock })
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, pino({ level: 'silent' })))
   router.use(requestId())

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { describe, expect, it } from 'vitest'
-import { type AgentCredentials, agentAccounts } from '../src/agent/accounts.ts'
+import { type AgentCredentials, createAgentAccounts } from '../src/agent/accounts.ts'
 import { SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { agentToken, basic, fieldsOf, GRANT, requestToken, tokenAnswer } from './agent-client.ts'
 import { makeApp } from './support.ts'
@@ -15,7 +15,7 @@ const INVALID_CLIENT = { error: 'invalid_client', error_description: 'Client aut
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = agentAccounts({ agents: test.store.agents, clock: test.store.clock })
+  const accounts = createAgentAccounts({ agents: test.store.agents, clock: test.store.clock })
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 

@@ -1,18 +1,18 @@
 import { describe, expect, test } from 'vitest'
-import { accounts } from '../src/auth/accounts.ts'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
-import { accessTokens } from '../src/auth/tokens.ts'
+import { createAccounts } from '../src/auth/accounts.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
+import { createAccessTokens } from '../src/auth/tokens.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
 const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
 const DAY_SECONDS = 24 * 60 * 60
 
-const signedIn = async (answer: Response | Promise<Response>) => SignedInAnswer.parse(await (await answer).json())
+const signedIn = async (answer: Response | Promise<Response>) => SignedInResponse.parse(await (await answer).json())
 const verbs = ({ store, keys, config }: TestApp) =>
-  accounts({
+  createAccounts({
     users: store.users,
     keys: store.keys,
-    tokens: accessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock }),
+    tokens: createAccessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock }),
     clock: store.clock,
   })
 

@@ -1,13 +1,13 @@
 import { hash } from '@node-rs/argon2'
 import { describe, expect, test } from 'vitest'
-import { passwords } from '../src/auth/passwords.ts'
-import { MeAnswer, SignedInAnswer } from '../src/auth/schemas.ts'
+import { createPasswords } from '../src/auth/passwords.ts'
+import { MeResponse, SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
 const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
 
-const signedIn = async (answer: Response | Promise<Response>) => SignedInAnswer.parse(await (await answer).json())
+const signedIn = async (answer: Response | Promise<Response>) => SignedInResponse.parse(await (await answer).json())
 const codeOf = async (answer: Response | Promise<Response>) => Problem.parse(await (await answer).json()).code
 const me = ({ app }: TestApp, bearer?: string) =>
   app.request('/auth/me', { headers: bearer ? { Authorization: `Bearer ${bearer}` } : {} })
@@ -27,7 +27,7 @@ describe('register', () => {
     expect(body.user.id).toMatch(/^user_[0-9a-f]{44}$/)
     const self = await me(t, body.access_token)
     expect(self.headers.get('Cache-Control')).toBe('no-store')
-    expect(MeAnswer.parse(await self.json())).toEqual({ ...body.user, guest: false })
+    expect(MeResponse.parse(await self.json())).toEqual({ ...body.user, guest: false })
   })
 
   test('stores the password as argon2id only', async () => {
@@ -176,7 +176,7 @@ describe('login', () => {
   })
 
   test('works as long for an unknown user as for a wrong password (A45)', async () => {
-    const { hash, check } = passwords()
+    const { hash, check } = createPasswords()
     const stored = await hash('correct horse')
     const timeOf = async (against: string | null) => {
       const start = performance.now()
@@ -204,7 +204,7 @@ describe('login', () => {
   })
 
   test('says busy rather than queueing without end', async () => {
-    const { hash } = passwords(1, 1)
+    const { hash } = createPasswords(1, 1)
     const [running, waiting, refused] = await Promise.allSettled([hash('one'), hash('two'), hash('three')])
     expect(running).toMatchObject({ status: 'fulfilled' })
     expect(waiting).toMatchObject({ status: 'fulfilled' })

@@ -10,7 +10,7 @@ import type { AppType } from '../src/app.ts'
 import type { Problem } from '../src/http/problem.ts'
 import type { TokenRequest } from '../src/join/schemas.ts'
 import type { CloseReason } from '../src/sessions/event-stream.ts'
-import type { EventJson } from '../src/sessions/json.ts'
+import type { EventResponse } from '../src/sessions/json.ts'
 
 const client = userClient({ url: 'http://behalf.test' })
 const agent = agentClient({ url: 'http://behalf.test', id: 'tutor', secret: 'secret' })
@@ -136,7 +136,7 @@ true satisfies Same<wire.Session, Answer<Sessions[':id']['$delete']>>
 true satisfies Same<wire.SessionPage, Answer<Sessions['$get']>>
 // The service reads the limit from text, so that its own type takes anything.
 true satisfies Identical<keyof wire.SessionQuery, keyof Query<Sessions['$get']>>
-true satisfies Same<wire.SessionEvent, z.infer<typeof EventJson>>
+true satisfies Same<wire.SessionEvent, z.infer<typeof EventResponse>>
 true satisfies Same<wire.CloseReason, CloseReason>
 true satisfies Same<wire.AgentToken, Answer<Agent['token']['$post']>>
 true satisfies Same<wire.Pair, Query<Agent['context']['$get']>>

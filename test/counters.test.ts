@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { memoryCounters } from '../src/http/counters.ts'
+import { createCounters } from '../src/http/counters.ts'
 
 afterEach(() => void vi.useRealTimers())
 
@@ -12,7 +12,7 @@ describe('a counter', () => {
 
   test('lets as many through as it says, and again in the next window', async () => {
     fakeTime()
-    const counter = memoryCounters()(QUOTA)
+    const counter = createCounters()(QUOTA)
     expect(await counter.count('a')).toEqual({ allowed: true, remaining: 1, resetSeconds: 60 })
     vi.advanceTimersByTime(10_000)
     expect(await counter.count('a')).toEqual({ allowed: true, remaining: 0, resetSeconds: 50 })
@@ -25,7 +25,7 @@ describe('a counter', () => {
   })
 
   test('gives one back, or all', async () => {
-    const counter = memoryCounters()(QUOTA)
+    const counter = createCounters()(QUOTA)
     for (let i = 0; i < 3; i++) await counter.count('a')
     await counter.giveBack('a')
     expect((await counter.count('a')).allowed).toBe(false)
@@ -34,7 +34,7 @@ describe('a counter', () => {
   })
 
   test('keeps no more of a long key than of a short one', async () => {
-    const counter = memoryCounters()(QUOTA)
+    const counter = createCounters()(QUOTA)
     const before = process.memoryUsage().heapUsed
     for (let i = 0; i < 10_000; i++) await counter.count(`${i} ${randomBytes(8_000).toString('latin1')}`)
     expect(process.memoryUsage().heapUsed - before).toBeLessThan(50_000_000)
@@ -42,7 +42,7 @@ describe('a counter', () => {
 
   test('forgets a key when its window ends, and leaves no timer', async () => {
     fakeTime()
-    const counter = memoryCounters()(QUOTA)
+    const counter = createCounters()(QUOTA)
     for (let i = 0; i < 500; i++) await counter.count(`address ${i}`)
     expect(vi.getTimerCount()).toBe(1000)
     vi.advanceTimersByTime(60_000)
@@ -51,7 +51,7 @@ describe('a counter', () => {
 
   test('tells no more keys apart than it may, and still counts the rest', async () => {
     fakeTime()
-    const counter = memoryCounters(100, 16)(QUOTA)
+    const counter = createCounters(100, 16)(QUOTA)
     const outcomes = []
     for (let i = 0; i < 20_000; i++) outcomes.push(await counter.count(`address ${i}`))
     // A timer in the library and one of ours for each key: those told apart, and the shared ones.

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
-import { dispatcher } from '../src/sessions/dispatch.ts'
+import { createDispatcher } from '../src/sessions/dispatch.ts'
 import { type Scene, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { post } from './support.ts'
@@ -149,7 +149,7 @@ describe('a dispatch that no worker took', () => {
     s.clock.advance(20)
     const [stored] = await s.store.sessions.listUnfinished()
     if (!stored) throw new Error('There is no session')
-    const instances = [dispatcher(deps(s)), dispatcher(deps(s))]
+    const instances = [createDispatcher(deps(s)), createDispatcher(deps(s))]
     const renewed = await Promise.all(instances.map((instance) => instance.renew(stored)))
     expect(renewed.sort()).toEqual([false, true])
     expect(jobs()).toEqual([0])

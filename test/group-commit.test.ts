@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { groupCommit } from '../src/store/sqlite/group-commit.ts'
+import { createGroupCommit } from '../src/store/sqlite/group-commit.ts'
 import { openSqlite } from '../src/store/sqlite/sqlite.ts'
 
 let folder: string
@@ -20,7 +20,13 @@ function open() {
   const insert = raw.prepare('insert into t (id) values (?)')
   const other = new Database(path, { timeout: 0 })
   const seenByOther = other.prepare<[], number>('select id from t order by id').pluck()
-  return { raw, other, add: (id: number) => void insert.run(id), seen: () => seenByOther.all(), ...groupCommit(raw) }
+  return {
+    raw,
+    other,
+    add: (id: number) => void insert.run(id),
+    seen: () => seenByOther.all(),
+    ...createGroupCommit(raw),
+  }
 }
 
 test('one write that fails does not fail its neighbours, and leaves nothing behind', async () => {

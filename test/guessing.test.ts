@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { attemptLimit } from '../src/auth/attempts.ts'
+import { createAttemptLimit } from '../src/auth/attempts.ts'
 import { AppError } from '../src/errors.ts'
-import { memoryCounters } from '../src/http/counters.ts'
+import { createCounters } from '../src/http/counters.ts'
 import { from, rateHeaders } from './from-address.ts'
 import { refusal } from './scene.ts'
 import { makeApp } from './support.ts'
@@ -19,8 +19,8 @@ describe('guessing a password', () => {
   const BUSY = () => Promise.reject(new AppError('busy', 'busy'))
   const RIGHT = () => Promise.resolve('in')
 
-  function limited(counters = memoryCounters()) {
-    const attempt = attemptLimit(counters, {
+  function limited(counters = createCounters()) {
+    const attempt = createAttemptLimit(counters, {
       perAddress: { name: 'pair', count: 3, windowSeconds: 900 },
       perAccount: { name: 'account', count: 5, windowSeconds: 3600 },
     })
@@ -70,7 +70,7 @@ describe('guessing a password', () => {
 
   test('by more addresses than can be told apart keeps no owner out where they signed in before', async () => {
     fakeTime()
-    const { code } = limited(memoryCounters(50, 4))
+    const { code } = limited(createCounters(50, 4))
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     vi.advanceTimersByTime(1_200_000)
     for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')

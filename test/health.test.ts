@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { postWebhook, startSfu, webhookEvent } from './sfu.ts'
 import { makeApp, post, type TestApp } from './support.ts'
@@ -132,7 +132,7 @@ describe('what is not there', () => {
   ])('%s %s is 405, and says what is allowed', async (method, path, allowed) => {
     const t = await makeApp()
     // A route that is guarded says so first.
-    const { access_token } = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+    const { access_token } = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
     const { allow, ...problem } = await problemAt(t, path, method, access_token)
     expect(problem).toEqual({ status: 405, code: 'method_not_allowed', at: path })
     const methods = allow?.split(', ') ?? []

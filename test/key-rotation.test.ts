@@ -3,7 +3,7 @@ import { decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { newSigningKey } from '../src/auth/keys.ts'
 import { remove, rotate } from '../src/auth/rotation.ts'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { run } from '../src/cli/keys.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
@@ -18,7 +18,7 @@ beforeEach(() => {
 afterEach(() => place.remove())
 
 const signIn = async ({ app }: TestApp) =>
-  SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json()).access_token
+  SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json()).access_token
 const kidOf = (token: string) => decodeProtectedHeader(token).kid
 const me = async ({ app }: TestApp, token: string) =>
   (await app.request('/auth/me', { headers: { Authorization: `Bearer ${token}` } })).status

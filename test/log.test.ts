@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { createLog } from '../src/log.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
 import { FORGERIES, userClaims } from './forged.ts'
@@ -29,7 +29,7 @@ describe('each request is one line that says who, what and why', () => {
   test('of users (A46)', async () => {
     const t = await makeApp()
     const line = (path: string, body: object, bearer?: string) => lineOf(t, () => post(t.app, path, body, bearer))
-    const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/register', ADA)).json())
+    const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/register', ADA)).json())
     const ada = { user: signedIn.user.id }
     const wrong = { ...ADA, password: 'wrong horse' }
 

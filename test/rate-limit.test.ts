@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { loadConfig } from '../src/config.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
 import { from, rateHeaders } from './from-address.ts'
@@ -44,7 +44,7 @@ describe('requests', () => {
 
   test('to refresh are limited per address, and a refused one uses up no token', async () => {
     const t = await makeApp({ env: { REFRESHES_PER_ADDRESS_PER_MINUTE: '1' } })
-    const signedIn = async (answer: Response) => SignedInAnswer.parse(await answer.json())
+    const signedIn = async (answer: Response) => SignedInResponse.parse(await answer.json())
     const { refresh_token } = await signedIn(await from(t, '192.0.2.1', '/auth/guest', {}))
     const next = await signedIn(await from(t, '192.0.2.1', '/auth/refresh', { refresh_token }))
     const body = { refresh_token: next.refresh_token }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterEach, expect, test } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { expectRefused, guest, refresh, refreshed } from './refreshing.ts'
 import { makeApp, post } from './support.ts'
@@ -29,7 +29,7 @@ test('gives a new pair, for the same user (A17)', async () => {
   t.clock.advance(1)
   const answer = await refresh(t, refresh_token)
   expect(answer.headers.get('Cache-Control')).toBe('no-store')
-  const body = SignedInAnswer.parse(await answer.json())
+  const body = SignedInResponse.parse(await answer.json())
   expect(body).toMatchObject({ user, token_type: 'Bearer', expires_in: 900 })
   expect(body.refresh_token).toMatch(/^[\w-]{43}$/)
   expect(body.refresh_token).not.toBe(refresh_token)
@@ -68,8 +68,8 @@ test('revokes the whole family on reuse once the child has been used, however so
 test('leaves other families of the user alone on reuse', async () => {
   const t = await makeApp()
   const account = { email: 'ada@example.com', password: 'correct horse' }
-  const first = SignedInAnswer.parse(await (await post(t.app, '/auth/register', account)).json())
-  const second = SignedInAnswer.parse(await (await post(t.app, '/auth/login', account)).json())
+  const first = SignedInResponse.parse(await (await post(t.app, '/auth/register', account)).json())
+  const second = SignedInResponse.parse(await (await post(t.app, '/auth/login', account)).json())
   await refreshed(t, first.refresh_token)
   t.clock.advance(11)
   await expectRefused(t, first.refresh_token)

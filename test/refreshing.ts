@@ -1,12 +1,12 @@
 import { expect } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { post, type TestApp } from './support.ts'
 
 type App = Pick<TestApp, 'app'>
 
 /** Signs in as a new guest. */
-export const guest = async ({ app }: App) => SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
+export const guest = async ({ app }: App) => SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json())
 
 export const refresh = ({ app }: App, refresh_token: string) => post(app, '/auth/refresh', { refresh_token })
 
@@ -14,7 +14,7 @@ export const refresh = ({ app }: App, refresh_token: string) => post(app, '/auth
 export async function refreshed(t: App, token: string): Promise<string> {
   const answer = await refresh(t, token)
   expect(answer.status).toBe(200)
-  return SignedInAnswer.parse(await answer.json()).refresh_token
+  return SignedInResponse.parse(await answer.json()).refresh_token
 }
 
 export async function expectRefused(t: App, token: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { directSessions } from './direct-sessions.ts'
 import { type SignedIn, scene } from './scene.ts'
 import { makeApp, post, type TestApp } from './support.ts'
@@ -169,7 +169,7 @@ describe('a claim', () => {
     const s = await scene()
     await post(s.app, '/auth/register', ADA)
     const signIn = async () => {
-      const { user, access_token } = SignedInAnswer.parse(await (await post(s.app, '/auth/login', ADA)).json())
+      const { user, access_token } = SignedInResponse.parse(await (await post(s.app, '/auth/login', ADA)).json())
       return { id: user.id, bearer: access_token }
     }
     const ownerAfter = async (days: number) => {

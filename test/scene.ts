@@ -1,10 +1,10 @@
 import { expect, vi } from 'vitest'
 import { z } from 'zod'
-import { agentAccounts } from '../src/agent/accounts.ts'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { createAgentAccounts } from '../src/agent/accounts.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { Problem } from '../src/http/problem.ts'
-import { EventJson, SessionJson } from '../src/sessions/json.ts'
+import { EventResponse, SessionResponse } from '../src/sessions/json.ts'
 import { agentToken } from './agent-client.ts'
 import { postWebhook, startSfu } from './sfu.ts'
 import { makeApp, post, type TestAppOptions } from './support.ts'
@@ -29,17 +29,17 @@ export interface Minted {
 }
 
 const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
-const EventPage = z.object({ events: z.array(EventJson), after: z.number(), hasMore: z.boolean() })
+const EventPage = z.object({ events: z.array(EventResponse), after: z.number(), hasMore: z.boolean() })
 
 /** Everybody of the triangle: the app, a LiveKit to ask, and ways to make users, sessions and agents over HTTP. */
 export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
   const sfu = await startSfu()
   const t = await makeApp({ ...options, sfu })
-  const accounts = agentAccounts({ agents: t.store.agents, clock: t.store.clock })
+  const accounts = createAgentAccounts({ agents: t.store.agents, clock: t.store.clock })
   const get = (path: string, bearer: string) => t.app.request(path, { headers: { Authorization: `Bearer ${bearer}` } })
 
   async function newUser(): Promise<SignedIn> {
-    const answer = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+    const answer = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
     return { id: answer.user.id, bearer: answer.access_token, refreshToken: answer.refresh_token }
   }
 
@@ -75,7 +75,7 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
       post(t.app, '/agent/session/end', { ...pair, ...more }, bearer),
     /** GET /sessions/{id} */
     sessionOf: async ({ bearer }: SignedIn, { sessionId }: Pair) =>
-      SessionJson.parse(await (await get(`/sessions/${sessionId}`, bearer)).json()),
+      SessionResponse.parse(await (await get(`/sessions/${sessionId}`, bearer)).json()),
     /** GET /sessions/{id}/events */
     eventsOf: async ({ bearer }: SignedIn, { sessionId }: Pair) =>
       EventPage.parse(await (await get(`/sessions/${sessionId}/events`, bearer)).json()).events,

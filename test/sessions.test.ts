@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { EventJson, SessionJson } from '../src/sessions/json.ts'
+import { EventResponse, SessionResponse } from '../src/sessions/json.ts'
 import { type Scene, type SignedIn, scene } from './scene.ts'
 import { mint, refusedFields } from './token-client.ts'
 
 const SessionPage = z.strictObject({
-  sessions: z.array(z.strictObject(SessionJson.shape)),
+  sessions: z.array(z.strictObject(SessionResponse.shape)),
   before: z.string().optional(),
 })
-const EventPage = z.strictObject({ events: z.array(EventJson), after: z.number(), hasMore: z.boolean() })
+const EventPage = z.strictObject({ events: z.array(EventResponse), after: z.number(), hasMore: z.boolean() })
 
 const list = async ({ get }: Scene, { bearer }: SignedIn, query = '') =>
   SessionPage.parse(await (await get(`/sessions${query}`, bearer)).json())

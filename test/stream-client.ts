@@ -4,7 +4,7 @@ import { serve } from '@hono/node-server'
 import { createParser } from 'eventsource-parser'
 import { expect, onTestFinished, vi } from 'vitest'
 import type { z } from 'zod'
-import { EventJson } from '../src/sessions/json.ts'
+import { EventResponse } from '../src/sessions/json.ts'
 
 /** The app behind a real server on this machine until the test is over; its URL. */
 export async function listening(fetch: Parameters<typeof serve>[0]['fetch']): Promise<string> {
@@ -38,7 +38,7 @@ export async function openStream(url: string, request: StreamRequest) {
     /** Every byte so far. */
     text: '',
     ids: [] as string[],
-    events: [] as Array<z.infer<typeof EventJson>>,
+    events: [] as Array<z.infer<typeof EventResponse>>,
     comments: 0,
     /** `data` of the event `close`. */
     closed: undefined as unknown,
@@ -58,7 +58,7 @@ export async function openStream(url: string, request: StreamRequest) {
       if (event === 'close') stream.closed = JSON.parse(data)
       else {
         stream.ids.push(String(id))
-        stream.events.push(EventJson.strict().parse(JSON.parse(data)))
+        stream.events.push(EventResponse.strict().parse(JSON.parse(data)))
       }
     },
   })

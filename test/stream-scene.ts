@@ -2,12 +2,12 @@ import { requestId } from 'hono/request-id'
 import { pino } from 'pino'
 import { expect } from 'vitest'
 import type { UserEnv } from '../src/auth/guards.ts'
-import { accessTokens } from '../src/auth/tokens.ts'
+import { createAccessTokens } from '../src/auth/tokens.ts'
 import { renderProblem } from '../src/http/problem.ts'
-import { readLimit } from '../src/http/reads.ts'
+import { createReadLimit } from '../src/http/reads.ts'
 import { createRouter } from '../src/http/router.ts'
 import { STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
-import { eventStreams } from '../src/sessions/event-streams.ts'
+import { createEventStreams } from '../src/sessions/event-streams.ts'
 import { sessionRoutes } from '../src/sessions/routes.ts'
 import type { EventStore } from '../src/store/sessions.ts'
 import { reportDirectly } from './direct-sessions.ts'
@@ -45,15 +45,15 @@ export async function timedCall(
     },
   }
   const { clock } = s.store
-  const streams = eventStreams(
+  const streams = createEventStreams(
     { events: counted, sessions, wrapUpMs: s.config.wrapUpSeconds * 1000, log, clock },
     { ...STREAM_TIMING, ...timing },
   )
-  const tokens = accessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, clock })
+  const tokens = createAccessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, clock })
   const router = createRouter()
   router.onError((error, context) => renderProblem(error, context, log))
   router.use(requestId())
-  const limitReads = readLimit<UserEnv>(undefined, (context) => context.var.user.userId)
+  const limitReads = createReadLimit<UserEnv>(undefined, (context) => context.var.user.userId)
   const routes = router.route(
     '/',
     sessionRoutes({ tokens, limitReads, sessions: s.sessions, store: { sessions, events: counted }, streams }),

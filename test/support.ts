@@ -1,7 +1,7 @@
 import { createApp } from '../src/app.ts'
 import { loadSigningKeys } from '../src/auth/keys.ts'
 import { loadConfig } from '../src/config.ts'
-import { liveKitClient } from '../src/livekit/client.ts'
+import { createLiveKitClient } from '../src/livekit/client.ts'
 import { createLog } from '../src/log.ts'
 import { openStore } from '../src/store/store.ts'
 import { documented } from './documented.ts'
@@ -61,7 +61,7 @@ export async function makeApp({
   const { destination, logged } = logbook()
   const store = await openStore(config.databaseUrl, clock)
   const keys = await loadSigningKeys(store.keys, store.clock)
-  const livekit = liveKitClient(config.livekitUrl, secrets.livekit)
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit)
   const service = createApp({
     config,
     secrets,

@@ -7,10 +7,10 @@ import { SignJWT } from 'jose'
 import { AccessToken } from 'livekit-server-sdk'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
-import { agentAccounts } from '../src/agent/accounts.ts'
+import { createAgentAccounts } from '../src/agent/accounts.ts'
 import { newSigningKey } from '../src/auth/keys.ts'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
-import { accessTokens } from '../src/auth/tokens.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
+import { createAccessTokens } from '../src/auth/tokens.ts'
 import { run } from '../src/cli/token.ts'
 import { openReadOnly } from '../src/store/sqlite/read-only.ts'
 import { agentToken } from './agent-client.ts'
@@ -43,8 +43,8 @@ async function scene() {
   const env = { DATABASE_URL: `file:${join(newFolder(), 'x.db')}`, ...PAIR, ...WEBHOOK_PAIR }
   const t = await makeApp({ databaseUrl: env.DATABASE_URL, env })
   cleanups.push(() => t.store.close())
-  const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', { name: 'Ada' })).json())
-  const accounts = agentAccounts({ agents: t.store.agents, clock: t.store.clock })
+  const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/guest', { name: 'Ada' })).json())
+  const accounts = createAgentAccounts({ agents: t.store.agents, clock: t.store.clock })
   const mint = async (request: Record<string, unknown> = {}) =>
     JoinAnswer.parse(await (await post(t.app, '/token', request, signedIn.access_token)).json())
   return {
@@ -53,7 +53,7 @@ async function scene() {
     user: signedIn,
     accounts,
     mint,
-    tokens: accessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock }),
+    tokens: createAccessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock }),
     inspect: (token: string, more: Record<string, string> = {}) => inspect(token, { ...env, ...more }),
   }
 }
@@ -193,7 +193,7 @@ describe('npm run token -- inspect', () => {
       .setProtectedHeader({ alg: 'HS256', typ: 'at+jwt', kid: s.keys.current().kid })
       .sign(Buffer.from(PAIR.LIVEKIT_API_SECRET))
     const theirs = await makeApp()
-    const stranger = accessTokens({ keys: theirs.keys, publicUrl: s.config.publicUrl, clock: theirs.store.clock })
+    const stranger = createAccessTokens({ keys: theirs.keys, publicUrl: s.config.publicUrl, clock: theirs.store.clock })
     for (const token of [
       `${header}.${changed}.${signature}`,
       `${none}.${claims}.`,

@@ -1,14 +1,14 @@
 import { serve } from '@hono/node-server'
 import { TokenSource } from 'livekit-client'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { joinClaims, mint, minted } from './token-client.ts'
 
 /** The app and a signed-in guest; LiveKit cannot be reached, which minting does not mind. */
 async function setUp(env: Record<string, string> = {}) {
   const t = await makeApp({ env })
-  const signedIn = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', { name: 'Gwen' })).json())
+  const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/guest', { name: 'Gwen' })).json())
   return { t, userId: signedIn.user.id, bearer: signedIn.access_token }
 }
 
@@ -90,7 +90,7 @@ describe('the answer', () => {
 
   test('has no name when nobody gave one', async () => {
     const { app, secrets, clock } = await makeApp()
-    const { access_token } = SignedInAnswer.parse(await (await post(app, '/auth/guest', {})).json())
+    const { access_token } = SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json())
     const answer = await mint({ app }, access_token)
     expect(answer).not.toHaveProperty('participant_name')
     expect(await joinClaims({ secrets, clock }, answer.token)).not.toHaveProperty('name')
@@ -143,7 +143,7 @@ describe('the join token', () => {
   test('names no e-mail (A51)', async () => {
     const { app } = await makeApp()
     const account = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
-    const { access_token } = SignedInAnswer.parse(await (await post(app, '/auth/register', account)).json())
+    const { access_token } = SignedInResponse.parse(await (await post(app, '/auth/register', account)).json())
     const { token } = await mint({ app }, access_token)
     const [, payload = ''] = token.split('.')
     expect(Buffer.from(payload, 'base64url').toString()).not.toContain('example.com')

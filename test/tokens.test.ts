@@ -1,7 +1,7 @@
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { SignedInAnswer } from '../src/auth/schemas.ts'
-import { accessTokens } from '../src/auth/tokens.ts'
+import { SignedInResponse } from '../src/auth/schemas.ts'
+import { createAccessTokens } from '../src/auth/tokens.ts'
 import { Problem } from '../src/http/problem.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
@@ -22,7 +22,7 @@ const base64url = (value: unknown) => Buffer.from(JSON.stringify(value)).toStrin
 /** A user, and what a valid token of theirs is made of. */
 async function setUp() {
   const t = await makeApp()
-  const { user, access_token } = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+  const { user, access_token } = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
   const { kid, privateKey } = t.keys.current()
   const issuedAt = Math.floor(t.clock.now() / 1000)
   const header = { alg: 'ES256', typ: 'at+jwt', kid }
@@ -167,7 +167,7 @@ describe('a user access token', () => {
 
   test('is refused where agents are asked for, and theirs where users are (A06)', async () => {
     const { t, access_token } = await setUp()
-    const tokens = accessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock })
+    const tokens = createAccessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock })
     const agentToken = await tokens.issueAgentToken({ agentId: 'tutor', scopes: ['progress:write'], generation: 1 })
     await expectRefused(t, agentToken)
     await expect(tokens.verifyAgentToken(access_token)).rejects.toMatchObject({ code: 'invalid_token' })

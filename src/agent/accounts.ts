@@ -82,7 +82,7 @@ const hashOf = (secret: string): string => sha256(secret).toString('hex')
 /** Compared with for an unknown agent, so that it costs what a wrong secret costs. Nothing is known to hash to it. */
 const NO_HASH = '0'.repeat(64)
 
-export function agentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
+export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
   function newAgent(name: string, scopes: readonly Scope[]): { agent: Agent; credentials: AgentCredentials } {
     const secret = newSecret()
     const granted = [...new Set(scopes)]

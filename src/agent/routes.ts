@@ -1,10 +1,10 @@
 import { createRouter } from '../http/router.ts'
-import { eventJson, SessionJson, sessionJson } from '../sessions/json.ts'
+import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
-import { CONTEXT_EVENTS, Context, End, Progress, Stored } from './schemas.ts'
+import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
 
 export interface CallbackRoutesDeps {
   agentRoute: MakeAgentRoute
@@ -23,8 +23,8 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       tags: ['Agents'],
       summary: 'Report progress on behalf of the user',
       scope: 'progress:write',
-      input: Progress,
-      answer: Stored,
+      input: ProgressRequest,
+      answer: StoredResponse,
       answerDescription: 'Stored; the same answer for a repeated Idempotency-Key.',
       status: 201,
       mayWrapUp: true,
@@ -46,7 +46,7 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       summary: 'Whom the agent is talking to, and what happened so far',
       scope: 'context:read',
       input: Pair,
-      answer: Context,
+      answer: ContextResponse,
       answerDescription: 'The context.',
       status: 200,
     },
@@ -56,8 +56,8 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       const { id, email, name } = user
       return {
         user: { id, ...(email ? { email } : {}), ...(name ? { name } : {}), guest: email === null },
-        session: sessionJson(session),
-        events: last.map(eventJson),
+        session: sessionResponse(session),
+        events: last.map(eventResponse),
         cursor: last.at(-1)?.seq ?? 0,
       }
     },
@@ -71,15 +71,15 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
       tags: ['Agents'],
       summary: 'End the session and remove its participant',
       scope: 'session:end',
-      input: End,
-      answer: SessionJson,
+      input: EndRequest,
+      answer: SessionResponse,
       answerDescription: 'Ended.',
       status: 200,
       mayWrapUp: true,
     },
     async ({ agent, input: { reason, result }, write }) => {
       const note = { agentId: agent.id, ...(reason ? { detail: reason } : {}), ...(result ? { result } : {}) }
-      return sessionJson(await write((known, rules) => sessions.endAsAgent(known, note, rules)))
+      return sessionResponse(await write((known, rules) => sessions.endAsAgent(known, note, rules)))
     },
   )
 

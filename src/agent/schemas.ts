@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
-import { MeAnswer } from '../auth/schemas.ts'
+import { MeResponse } from '../auth/schemas.ts'
 import { isShallow } from '../http/json-depth.ts'
-import { EventJson, SessionJson } from '../sessions/json.ts'
+import { EventResponse, SessionResponse } from '../sessions/json.ts'
 import { Pair } from './agent-route.ts'
 
 /** How much of a session's past an agent is given. */
@@ -9,7 +9,7 @@ export const CONTEXT_EVENTS = 100
 
 const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')
 
-export const Progress = Pair.extend({
+export const ProgressRequest = Pair.extend({
   type: z
     .string()
     .max(64)
@@ -22,7 +22,7 @@ export const Progress = Pair.extend({
   }),
 }).openapi('Progress')
 
-export const End = Pair.extend({
+export const EndRequest = Pair.extend({
   reason: z
     .string()
     .min(1)
@@ -34,7 +34,7 @@ export const End = Pair.extend({
   ),
 }).openapi('EndSession')
 
-export const Stored = z
+export const StoredResponse = z
   .object({
     sessionId: z.string().describe('As sent.'),
     seq: z.number().int().describe('Of the event in the session.'),
@@ -42,11 +42,11 @@ export const Stored = z
   })
   .openapi('StoredEvent')
 
-export const Context = z
+export const ContextResponse = z
   .object({
-    user: MeAnswer,
-    session: SessionJson,
-    events: z.array(EventJson).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 256 KiB of data.`),
+    user: MeResponse,
+    session: SessionResponse,
+    events: z.array(EventResponse).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 256 KiB of data.`),
     cursor: z.number().int().describe('`seq` of the newest event, 0 without one.'),
   })
   .openapi('Context')

@@ -9,7 +9,7 @@ import { problems } from '../http/problem.ts'
 import { countRequest, limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import type { AgentStore } from '../store/agents.ts'
-import { agentAccounts } from './accounts.ts'
+import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
 
 /**
@@ -23,7 +23,7 @@ const MAX_FORM_BYTES = 8 * 1024
 const NO_STORE = { 'Cache-Control': 'no-store', Pragma: 'no-cache' }
 const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="behalf"' }
 
-const TokenAnswer = z
+const TokenResponse = z
   .object({
     access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
     token_type: z.literal('Bearer').describe('Always `Bearer`.'),
@@ -32,7 +32,7 @@ const TokenAnswer = z
   })
   .openapi('AgentTokenAnswer')
 
-const TokenErrorAnswer = z
+const TokenErrorResponse = z
   .object({
     error: z.enum(TOKEN_ERRORS).describe('RFC 6749 §5.2. Stable: switch on it.'),
     error_description: z.string().describe('What is wrong, in words for people.'),
@@ -74,12 +74,12 @@ const tokenRoute = createRoute({
     },
   },
   responses: {
-    200: { description: 'An access token', content: { 'application/json': { schema: TokenAnswer } } },
-    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorAnswer } } },
+    200: { description: 'An access token', content: { 'application/json': { schema: TokenResponse } } },
+    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorResponse } } },
     401: {
       description: 'invalid_client',
       headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
-      content: { 'application/json': { schema: TokenErrorAnswer } },
+      content: { 'application/json': { schema: TokenErrorResponse } },
     },
     ...problems('body_too_large', 'rate_limited', 'store_unavailable'),
   },
@@ -97,7 +97,7 @@ interface AgentTokenRoutesDeps {
 
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
 export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
-  const accounts = agentAccounts({ agents, clock })
+  const accounts = createAgentAccounts({ agents, clock })
   const router = createRouter()
   router.use('/agent/token', limitRate(limits.agentSignIns, address))
 

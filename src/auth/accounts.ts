@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import { newId, newSecret } from '../ids.ts'
 import type { KeyStore } from '../store/keys.ts'
 import type { User, UserStore } from '../store/users.ts'
-import { passwords as defaultPasswords, type Passwords } from './passwords.ts'
+import { createPasswords, type Passwords } from './passwords.ts'
 import {
   childRefreshToken,
   firstRefreshToken,
@@ -63,7 +63,7 @@ interface AccountsDeps {
   passwords?: Passwords
 }
 
-export function accounts({ users, keys, tokens, clock, passwords = defaultPasswords() }: AccountsDeps): Accounts {
+export function createAccounts({ users, keys, tokens, clock, passwords = createPasswords() }: AccountsDeps): Accounts {
   let refreshKey: Buffer | undefined
 
   async function loadRefreshKey(): Promise<Buffer> {

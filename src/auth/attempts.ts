@@ -29,7 +29,7 @@ interface AttemptLimits {
  * account over all addresses, which stops guessing from many. An attacker can use up the second count, but not lock the
  * owner out by it: addresses that signed in to the account before have only the first, and it ends within the hour.
  */
-export function attemptLimit(
+export function createAttemptLimit(
   counters: Counters,
   { perAddress, perAccount }: AttemptLimits = { perAddress: PER_ADDRESS, perAccount: PER_ACCOUNT },
 ) {
@@ -77,7 +77,7 @@ export function attemptLimit(
   }
 }
 
-export type AttemptLimit = ReturnType<typeof attemptLimit>
+export type AttemptLimit = ReturnType<typeof createAttemptLimit>
 
 /** A set that keeps what was added last. */
 function lastAdded(max: number) {

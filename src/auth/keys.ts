@@ -8,7 +8,7 @@ import {
   type JWK,
 } from 'jose'
 import type { Clock } from '../clock.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { KeyStore, StoredKey } from '../store/keys.ts'
 
 export const ALG = 'ES256'
@@ -49,7 +49,7 @@ const FRESH_MS = 1000
 export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, clock: Clock): Promise<SigningKeys> {
   let keys: LoadedKey[] = []
   let readAt = clock.steady()
-  const once = singleFlight<void>()
+  const once = createSingleFlight<void>()
 
   async function read(): Promise<void> {
     const at = clock.steady()

@@ -45,7 +45,7 @@ export interface Passwords {
 }
 
 /** Hashing is the cheapest way to exhaust a server, so only `parallel` run at once and only `maxWaiting` wait. */
-export function passwords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_WAITING_EACH): Passwords {
+export function createPasswords(parallel = MAX_PARALLEL, maxWaiting = parallel * MAX_WAITING_EACH): Passwords {
   const limit = pLimit(parallel)
   async function inTurn<T>(work: () => Promise<T>): Promise<T> {
     if (limit.activeCount + limit.pendingCount >= parallel + maxWaiting) {

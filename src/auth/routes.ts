@@ -13,12 +13,12 @@ import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import type { Attempt, AttemptLimit } from './attempts.ts'
 import { authenticateUser, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
-import { GuestBody, LoginBody, MeAnswer, RefreshTokenBody, RegisterBody, SignedInAnswer } from './schemas.ts'
+import { GuestRequest, LoginRequest, MeResponse, RefreshRequest, RegisterRequest, SignedInResponse } from './schemas.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
-const success = { description: 'Signed in', content: json(SignedInAnswer) }
+const success = { description: 'Signed in', content: json(SignedInResponse) }
 
 const registerRoute = createRoute({
   method: 'post',
@@ -27,7 +27,7 @@ const registerRoute = createRoute({
   tags: ['Accounts'],
   security: [{}, { userToken: [] }],
   summary: 'Makes an account; with the bearer of a guest, upgrades that guest',
-  request: requestBody(RegisterBody),
+  request: requestBody(RegisterRequest),
   responses: {
     201: success,
     ...problems(...jsonBodyRefusals, ...userGuardRefusals, 'email_taken', 'already_registered', 'rate_limited', 'busy'),
@@ -41,7 +41,7 @@ const loginRoute = createRoute({
   tags: ['Accounts'],
   security: [],
   summary: 'Signs in with e-mail and password',
-  request: requestBody(LoginBody),
+  request: requestBody(LoginRequest),
   responses: {
     200: success,
     ...problems(...jsonBodyRefusals, 'invalid_credentials', 'rate_limited', 'busy', 'store_unavailable'),
@@ -55,7 +55,7 @@ const guestRoute = createRoute({
   tags: ['Accounts'],
   security: [],
   summary: 'Makes a guest: a user without e-mail and password',
-  request: requestBody(GuestBody),
+  request: requestBody(GuestRequest),
   responses: { 201: success, ...problems(...jsonBodyRefusals, 'guests_disabled', 'rate_limited', 'store_unavailable') },
 })
 
@@ -66,7 +66,7 @@ const refreshRoute = createRoute({
   tags: ['Accounts'],
   security: [],
   summary: 'Trades a refresh token for the next one and a new access token',
-  request: requestBody(RefreshTokenBody),
+  request: requestBody(RefreshRequest),
   responses: {
     200: success,
     ...problems(...jsonBodyRefusals, 'invalid_refresh_token', 'rate_limited', 'store_unavailable'),
@@ -80,7 +80,7 @@ const logoutRoute = createRoute({
   tags: ['Accounts'],
   security: [],
   summary: 'Ends the sign-in that a refresh token belongs to',
-  request: requestBody(RefreshTokenBody),
+  request: requestBody(RefreshRequest),
   responses: { 204: { description: 'Signed out' }, ...problems(...jsonBodyRefusals, 'store_unavailable') },
 })
 
@@ -94,7 +94,7 @@ const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =
     summary: 'Who the access token belongs to',
     middleware: [userGuard(tokens), limitReads] as const,
     responses: {
-      200: { description: 'The user', content: json(MeAnswer) },
+      200: { description: 'The user', content: json(MeResponse) },
       ...problems(...userGuardRefusals, 'rate_limited'),
     },
   })
@@ -159,7 +159,7 @@ const userAnswer = ({ id, email, name }: User) => ({
   ...(name === null ? {} : { name }),
 })
 
-function signedIn(c: Context<AppEnv>, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInAnswer> {
+function signedIn(c: Context<AppEnv>, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInResponse> {
   c.set('who', { user: user.id })
   return {
     user: userAnswer(user),

@@ -45,10 +45,12 @@ const NewPassword = Password.min(MIN_PASSWORD_LENGTH)
     `${MIN_PASSWORD_LENGTH} characters to ${MAX_PASSWORD_BYTES} bytes of UTF-8, and none of the 3,000 most used passwords.`,
   )
 
-export const RegisterBody = z.object({ email: Email, password: NewPassword, name: Name.optional() }).openapi('Register')
-export const LoginBody = z.object({ email: Email, password: Password }).openapi('Login')
-export const GuestBody = z.object({ name: Name.optional() }).openapi('Guest')
-export const RefreshTokenBody = z
+export const RegisterRequest = z
+  .object({ email: Email, password: NewPassword, name: Name.optional() })
+  .openapi('Register')
+export const LoginRequest = z.object({ email: Email, password: Password }).openapi('Login')
+export const GuestRequest = z.object({ name: Name.optional() }).openapi('Guest')
+export const RefreshRequest = z
   .object({
     refresh_token: z
       .string()
@@ -58,21 +60,21 @@ export const RefreshTokenBody = z
   })
   .openapi('RefreshToken')
 
-const UserAnswer = z
+const UserResponse = z
   .object({
     id: z.string().describe('`user_…`, which is the LiveKit identity as well.'),
     email: z.string().optional().describe('In lower case, not verified. Absent for a guest.'),
     name: z.string().optional().describe('Absent when none was given.'),
   })
   .openapi('User', { description: 'A user.' })
-export const MeAnswer = UserAnswer.extend({
+export const MeResponse = UserResponse.extend({
   guest: z.boolean().describe('Signed in without e-mail and password.'),
 }).openapi('Me', { description: 'A user, and whether it is a guest.' })
 
 /** RFC 6749 §5.1, with the user beside it. */
-export const SignedInAnswer = z
+export const SignedInResponse = z
   .object({
-    user: UserAnswer,
+    user: UserResponse,
     access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
     token_type: z.literal('Bearer').describe('Always `Bearer`.'),
     expires_in: z.number().int().describe('Seconds that the access token lives.'),

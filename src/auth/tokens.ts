@@ -50,7 +50,7 @@ interface AccessTokensDeps {
   clock: Clock
 }
 
-export function accessTokens({ keys, publicUrl, clock }: AccessTokensDeps): AccessTokens {
+export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps): AccessTokens {
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
 

@@ -16,11 +16,11 @@ const PublicJwk = z.object({
   alg: z.string().describe('Always `ES256`.'),
   use: z.string().describe('Always `sig`.'),
 })
-const Jwks = z
+const JwksResponse = z
   .object({ keys: z.array(PublicJwk).describe('All that verify now, and the next one ahead of its first token.') })
   .openapi('JsonWebKeySet')
 
-const Metadata = z
+const MetadataResponse = z
   .object({
     issuer: z.string().describe('`PUBLIC_URL`, which is `iss` of every access token.'),
     token_endpoint: z.string().describe('Where agents get their tokens.'),
@@ -39,7 +39,10 @@ const jwksRoute = createRoute({
   tags: ['Trust'],
   security: [],
   summary: 'The public keys of our access tokens (RFC 7517)',
-  responses: { 200: { description: 'Public keys', content: { 'application/json': { schema: Jwks } } }, ...problems() },
+  responses: {
+    200: { description: 'Public keys', content: { 'application/json': { schema: JwksResponse } } },
+    ...problems(),
+  },
 })
 
 const metadataRoute = createRoute({
@@ -49,7 +52,10 @@ const metadataRoute = createRoute({
   tags: ['Trust'],
   security: [],
   summary: 'Where agents get their tokens, and how (RFC 8414)',
-  responses: { 200: { description: 'Metadata', content: { 'application/json': { schema: Metadata } } }, ...problems() },
+  responses: {
+    200: { description: 'Metadata', content: { 'application/json': { schema: MetadataResponse } } },
+    ...problems(),
+  },
 })
 
 interface WellKnownDeps {
@@ -64,7 +70,7 @@ export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
     .openapi(jwksRoute, async (c) => {
       await keys.refresh()
       c.header('Cache-Control', CACHE_CONTROL)
-      return c.json(Jwks.parse(keys.jwks()), 200)
+      return c.json(JwksResponse.parse(keys.jwks()), 200)
     })
     .openapi(metadataRoute, (c) => {
       c.header('Cache-Control', CACHE_CONTROL)

@@ -2,7 +2,7 @@ import {
   type AgentAccounts,
   type AgentCredentials,
   type AgentSummary,
-  agentAccounts,
+  createAgentAccounts,
   type NewSecret,
 } from '../agent/accounts.ts'
 import { SCOPES, type Scope } from '../auth/scopes.ts'
@@ -91,7 +91,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
   const store = await openBeside(databaseUrlOf(env), { mayCreate })
   try {
-    out(await carryOut({ ...command, scopes }, agentAccounts({ agents: store.agents, clock: store.clock })))
+    out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents: store.agents, clock: store.clock })))
   } finally {
     await store.close()
   }

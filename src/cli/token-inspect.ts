@@ -1,7 +1,7 @@
 import { compactVerify, decodeJwt, decodeProtectedHeader, type JWTPayload, type ProtectedHeaderParameters } from 'jose'
 import { authenticateAgent } from '../auth/guards.ts'
 import { ALG, type SigningKeys } from '../auth/keys.ts'
-import { accessTokens } from '../auth/tokens.ts'
+import { createAccessTokens } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { Secrets } from '../config.ts'
 import { AppError } from '../errors.ts'
@@ -100,7 +100,7 @@ async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps
     ...(claims.aud === audience ? [] : [`Its audience is ${claims.aud}, not ${audience}.`]),
   ]
   if (problems.length > 0 || isExpired(claims, clock.now())) return { signature: 'ours', problems }
-  const tokens = accessTokens({ keys: store.keys, publicUrl, clock })
+  const tokens = createAccessTokens({ keys: store.keys, publicUrl, clock })
   try {
     // The last word is the service's own. Which scope is asked for does not matter: it is checked after all else.
     if (kind === 'agent_access') await authenticateAgent({ set() {} }, tokens, store.agents, token, 'progress:write')

@@ -10,7 +10,7 @@ export type ClientAddress = (c: Context<AppEnv>) => string
  * the right: the first address that is no trusted proxy. What stands further left was written by the client.
  * `onDisbelieved` hears of the first such header of any other peer.
  */
-export function clientAddresses(
+export function createClientAddress(
   trustedProxies: readonly string[],
   onDisbelieved: () => void = () => {},
 ): ClientAddress {

@@ -35,7 +35,7 @@ const MAX_KEYS = 100_000
 const SHARED_KEYS = 1024
 
 /** Counters of this process. A key goes when its window ends. */
-export function memoryCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
+export function createCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
   const salt = randomBytes(16)
   return (quota) => {
     const limiter = new RateLimiterMemory({ points: quota.count, duration: quota.windowSeconds })

@@ -33,7 +33,7 @@ type RateSettings = Pick<
 >
 
 /** The limits that the settings ask for. */
-export function rateLimits(config: RateSettings, counters: Counters): RateLimits {
+export function createRateLimits(config: RateSettings, counters: Counters): RateLimits {
   const perMinute = (name: string, count: number) =>
     count === 0 ? undefined : counters({ name, count, windowSeconds: 60 })
   return {

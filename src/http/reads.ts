@@ -16,7 +16,7 @@ interface Reader {
 }
 
 /** Bounds what one key reads in a minute, if there is such a limit, and what it reads at once. Event streams have their own. */
-export function readLimit<E extends AppEnv>(perMinute: Counter | undefined, keyOf: (c: Context<E>) => string) {
+export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined, keyOf: (c: Context<E>) => string) {
   const readers = new Map<string, Reader>()
 
   /** Resolves when it may begin, to how it ends. */

@@ -36,7 +36,7 @@ interface Dispatched {
 }
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function joinTokens({ users, agents, sessions, store, rooms, mintJoinToken, config, clock }: MintDeps) {
+export function createJoinTokens({ users, agents, sessions, store, rooms, mintJoinToken, config, clock }: MintDeps) {
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
@@ -157,4 +157,4 @@ function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, age
   }
 }
 
-export type JoinTokens = ReturnType<typeof joinTokens>
+export type JoinTokens = ReturnType<typeof createJoinTokens>

@@ -19,13 +19,13 @@ interface RoomRoutesDeps {
   now: () => number
 }
 
-const CreateRoom = z
+const CreateRoomRequest = z
   .object({
     room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh one that nobody can guess when left out.`),
     room_name: RoomName.describe('The same as `room`; both only if they agree.'),
   })
   .openapi('CreateRoom')
-const Created = z
+const RoomResponse = z
   .object({
     room: z.string().describe('Its name, for `POST /token`.'),
     room_name: z.string().describe('The same.'),
@@ -37,7 +37,7 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
   const router = createRouter<UserEnv>()
   const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)
   router.use('/rooms', userGuard(tokens), limit, limitBody(MAX_BODY_BYTES), jsonBody)
-  const created = { content: { 'application/json': { schema: Created } } }
+  const created = { content: { 'application/json': { schema: RoomResponse } } }
   return router.openapi(
     createRoute({
       method: 'post',
@@ -46,7 +46,7 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       tags: ['Join tokens'],
       summary: 'Claim a room name and create the room in LiveKit',
       security: [{ userToken: [] }],
-      request: { body: { required: false, content: { 'application/json': { schema: CreateRoom } } } },
+      request: { body: { required: false, content: { 'application/json': { schema: CreateRoomRequest } } } },
       responses: {
         200: { description: 'It was claimed before, and this user may use it; it exists in LiveKit now.', ...created },
         201: { description: 'Claimed for this user by this call, and created in LiveKit.', ...created },

@@ -26,7 +26,7 @@ export interface Rooms {
   create(name: string): Promise<void>
 }
 
-export function roomRules({ rooms, livekit, config, now }: RoomsDeps): Rooms {
+export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
   const timeouts = { emptySeconds: EMPTY_SECONDS, departureSeconds: config.reconnectSeconds }
   const mayEnter = (ownerId: string, userId: string) => ownerId === userId || config.roomPolicy === 'open'
 

@@ -17,7 +17,7 @@ const AGENT = 4
 const ACTIVE = 2
 
 /** The real thing, over RoomService and AgentDispatchService (Twirp). */
-export function liveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
+export function createLiveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
   const options = { requestTimeout: TIMEOUT_SECONDS, failover: false }
   const rooms = new RoomServiceClient(url, key, secret, options)
   const dispatches = new AgentDispatchClient(url, key, secret, options)

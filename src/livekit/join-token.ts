@@ -35,7 +35,7 @@ export type MintJoinToken = (request: JoinTokenRequest) => Promise<JoinToken>
  * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`; the SDK's AccessToken has no clock to give and
  * does not tell the expiry it chose.
  */
-export function joinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
+export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
   const signingKey = hmacKey(secret, 'sign')
   return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
     const issuedAt = Math.floor(now() / 1000)

@@ -36,7 +36,7 @@ export interface WebhookReceiver {
 }
 
 /** LiveKit's signature is over the body's hash, so a stranger is refused before any of the body is read. */
-export function webhookReceiver({ key, secret }: KeyPair, now: () => number): WebhookReceiver {
+export function createWebhookReceiver({ key, secret }: KeyPair, now: () => number): WebhookReceiver {
   const verifyingKey = hmacKey(secret, 'verify')
 
   function open(body: string, signedHash: unknown): Webhook {

@@ -9,7 +9,7 @@ interface HealthRoutesDeps {
 }
 
 const Up = z.enum(['ok', 'unavailable'])
-const Report = z
+const HealthResponse = z
   .object({
     status: z.enum(['ok', 'degraded']).describe('`ok` when store and LiveKit both work.'),
     version: z.string().describe('Of this service.'),
@@ -23,8 +23,8 @@ const Report = z
       .describe('UTC. Null while LiveKit has sent none for a day; then the reconciler alone keeps sessions true.'),
   })
   .openapi('Health')
-const Live = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })
-const Ready = z.object({
+const LiveResponse = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })
+const ReadyResponse = z.object({
   status: z
     .enum(['ready', 'not_ready'])
     .describe('`not_ready` until the first reconcile was attempted, while the store fails, and during shutdown.'),
@@ -43,8 +43,8 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         security: [],
         summary: 'Store and LiveKit, as they are now',
         responses: {
-          200: { description: 'Everything works.', content: json(Report) },
-          503: { description: 'Something does not.', content: json(Report) },
+          200: { description: 'Everything works.', content: json(HealthResponse) },
+          503: { description: 'Something does not.', content: json(HealthResponse) },
           ...problems(),
         },
       }),
@@ -70,7 +70,7 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         tags: ['Operation'],
         security: [],
         summary: 'The process answers',
-        responses: { 200: { description: 'It does.', content: json(Live) }, ...problems() },
+        responses: { 200: { description: 'It does.', content: json(LiveResponse) }, ...problems() },
       }),
       (c) => c.json({ status: 'ok' as const }, 200),
     )
@@ -83,8 +83,8 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         security: [],
         summary: 'Send traffic here: store open, first reconcile attempted',
         responses: {
-          200: { description: 'Yes.', content: json(Ready) },
-          503: { description: 'Not yet, or not any more.', content: json(Ready) },
+          200: { description: 'Yes.', content: json(ReadyResponse) },
+          503: { description: 'Not yet, or not any more.', content: json(ReadyResponse) },
           ...problems(),
         },
       }),

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { SessionStore } from '../store/sessions.ts'
 
 interface HealthDeps {
@@ -23,8 +23,8 @@ const LIVEKIT_ANSWER_MS = 2000
 /** A room that is not there: the cheapest question that needs LiveKit and our key to be right. */
 const NO_ROOM = 'behalf-health-check'
 
-export function health({ sessions, livekit, clock }: HealthDeps): Health {
-  const once = singleFlight<Up>()
+export function createHealth({ sessions, livekit, clock }: HealthDeps): Health {
+  const once = createSingleFlight<Up>()
   let last: { at: number; status: Up } | undefined
   return {
     ready: false,

@@ -28,7 +28,7 @@ const DEAD_KEY_DAYS = 1
 const BATCH = 500
 
 /** Deletes what has lost its meaning, in small batches. */
-export function pruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
+export function createPruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }

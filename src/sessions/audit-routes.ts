@@ -32,7 +32,7 @@ const Entry = z
     lastAt: z.iso.datetime().describe('UTC, the last of them.'),
   })
   .openapi('AuditEntry')
-const Trail = z.object({ entries: z.array(Entry).describe('Newest first.') }).openapi('AuditTrail')
+const AuditTrailResponse = z.object({ entries: z.array(Entry).describe('Newest first.') }).openapi('AuditTrail')
 
 /** An entry as people read it. */
 export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: AuditEntry): z.infer<typeof Entry> => ({
@@ -63,7 +63,7 @@ export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutes
         }),
       },
       responses: {
-        200: { description: 'The newest entries.', content: { 'application/json': { schema: Trail } } },
+        200: { description: 'The newest entries.', content: { 'application/json': { schema: AuditTrailResponse } } },
         ...problems(...userGuardRefusals, 'validation_failed', 'session_not_found', 'rate_limited'),
       },
     }),

@@ -8,7 +8,7 @@ export interface Background {
 }
 
 /** Failures are logged and left to the reconciler, which repeats whatever is still to do. */
-export function background(log: Logger): Background {
+export function createBackground(log: Logger): Background {
   const running = new Set<Promise<unknown>>()
   return {
     run(name, work) {

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
@@ -27,9 +27,9 @@ export interface Dispatcher {
 /** How long a worker may take to accept a job. */
 const ACCEPTED_WITHIN_MS = 10_000
 
-export function dispatcher({ store, livekit, clock }: DispatcherDeps): Dispatcher {
-  const ensuring = singleFlight<void>()
-  const renewing = singleFlight<boolean>()
+export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dispatcher {
+  const ensuring = createSingleFlight<void>()
+  const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
     (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && sessionIdOf(d.metadata) === id)

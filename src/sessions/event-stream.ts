@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
-import { eventJson } from './json.ts'
+import { eventResponse } from './json.ts'
 
 /** Why the server closes a stream: `data.reason` of its last event, `close`. */
 export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'
@@ -53,14 +53,14 @@ const PAGE_EVENTS = 16
 const GREETING = 'retry: 1000\n\n'
 const HEARTBEAT = ': \n\n'
 
-const eventText = (event: SessionEvent) => `id: ${event.seq}\ndata: ${JSON.stringify(eventJson(event))}\n\n`
+const eventText = (event: SessionEvent) => `id: ${event.seq}\ndata: ${JSON.stringify(eventResponse(event))}\n\n`
 const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify({ reason })}\n\n`
 
 /**
  * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps nothing but a cursor: the store is read, a page
  * at a time, when the reader wants more. The reader decides the pace; a hint of the store only ends the wait.
  */
-export function eventStream(
+export function createEventStream(
   { events, sessions, wrapUpMs, log, clock }: EventStreamDeps,
   { sessionId, after, expiresAt, cut }: EventStreamRequest,
   timing: StreamTiming,

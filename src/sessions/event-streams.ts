@@ -1,9 +1,9 @@
 import { AppError } from '../errors.ts'
 import {
+  createEventStream,
   type EventStream,
   type EventStreamDeps,
   type EventStreamRequest,
-  eventStream,
   STREAM_TIMING,
 } from './event-stream.ts'
 
@@ -19,7 +19,7 @@ export interface EventStreams {
 }
 
 /** `timing` is for tests. */
-export function eventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): EventStreams {
+export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): EventStreams {
   const open = new Map<string, Set<EventStream>>()
   let isStopping = false
 
@@ -32,7 +32,7 @@ export function eventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): Eve
           retryAfterSeconds: 5,
         })
       }
-      const stream = eventStream(deps, request, timing)
+      const stream = createEventStream(deps, request, timing)
       open.set(userId, ofUser.add(stream))
       stream.gone.then(() => {
         ofUser.delete(stream)

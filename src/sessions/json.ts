@@ -4,7 +4,7 @@ import { END_REASONS, type Session, type SessionEvent, STATUSES } from '../store
 const iso = (at: number) => new Date(at).toISOString()
 
 /** A session as its user and its agents see it. */
-export const SessionJson = z
+export const SessionResponse = z
   .object({
     id: z.string().describe('`sess_…`'),
     userId: z.string().describe('Whose it is.'),
@@ -32,7 +32,7 @@ export const SessionJson = z
   })
   .openapi('Session', { description: 'One user in one room, from the first join token to the end.' })
 
-export function sessionJson({ id, userId, room, status, ...session }: Session): z.infer<typeof SessionJson> {
+export function sessionResponse({ id, userId, room, status, ...session }: Session): z.infer<typeof SessionResponse> {
   const ended =
     session.endedAt !== null && session.endReason !== null
       ? { endedAt: iso(session.endedAt), endReason: session.endReason }
@@ -41,7 +41,7 @@ export function sessionJson({ id, userId, room, status, ...session }: Session): 
 }
 
 /** An event as its user and its agents see it. */
-export const EventJson = z
+export const EventResponse = z
   .object({
     seq: z.number().int().describe('Counts the events of the session, from 1.'),
     type: z.string().describe('`session.status` is ours, any other is an agent’s.'),
@@ -53,6 +53,6 @@ export const EventJson = z
   })
   .openapi('SessionEvent')
 
-export function eventJson({ seq, type, data, agentId, createdAt }: SessionEvent): z.infer<typeof EventJson> {
+export function eventResponse({ seq, type, data, agentId, createdAt }: SessionEvent): z.infer<typeof EventResponse> {
   return { seq, type, data, ...(agentId === null ? {} : { agentId }), createdAt: iso(createdAt) }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { Known, SessionFacts, SessionStore } from '../store/sessions.ts'
 import { answerFor } from './evidence.ts'
 import { type Answer, apply, isConfirmed, openPresences, type Rules } from './lifecycle.ts'
@@ -45,8 +45,15 @@ const QUESTION_BUDGET_MS = 2000
 /** Questions under way at once, over all sessions. */
 const MAX_QUESTIONS = 128
 
-export function livenessCheck({ sessions, store, livekit, rules, livenessMs, clock }: LivenessDeps): LivenessCheck {
-  const oncePerSession = singleFlight<Asked>()
+export function createLivenessCheck({
+  sessions,
+  store,
+  livekit,
+  rules,
+  livenessMs,
+  clock,
+}: LivenessDeps): LivenessCheck {
+  const oncePerSession = createSingleFlight<Asked>()
   const negatives = new Map<string, Asked>()
   let questions = 0
 

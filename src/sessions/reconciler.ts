@@ -2,12 +2,12 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant } from '../livekit/livekit.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { answerFor, isUserOf } from './evidence.ts'
 import type { Sessions } from './sessions.ts'
-import { turns } from './turns.ts'
+import { createTurns } from './turns.ts'
 
 export interface ReconcilerDeps {
   sessions: Sessions
@@ -26,11 +26,11 @@ export interface Reconciler {
 const CONCURRENCY = 8
 
 /** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
-export function reconciler(deps: ReconcilerDeps): Reconciler {
+export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const { sessions, store, livekit, clock, log } = deps
   const { dispatcher, removal } = sessions
-  const once = singleFlight<boolean>()
-  const takeTurns = turns()
+  const once = createSingleFlight<boolean>()
+  const takeTurns = createTurns()
 
   async function reconcile(): Promise<boolean> {
     const all = await store.sessions.listUnfinished()

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
-import { singleFlight } from '../single-flight.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
@@ -27,9 +27,9 @@ export interface Removal {
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
-export function removal({ store, livekit, clock }: RemovalDeps): Removal {
-  const removing = singleFlight<void>()
-  const attempting = singleFlight<boolean>()
+export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
+  const removing = createSingleFlight<void>()
+  const attempting = createSingleFlight<boolean>()
   const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
 
   async function removeOnce(session: Session): Promise<boolean> {

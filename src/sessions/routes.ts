@@ -7,7 +7,7 @@ import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { EventStore, Session, SessionStore } from '../store/sessions.ts'
 import type { EventStreams } from './event-streams.ts'
-import { EventJson, eventJson, SessionJson, sessionJson } from './json.ts'
+import { EventResponse, eventResponse, SessionResponse, sessionResponse } from './json.ts'
 import type { Sessions } from './sessions.ts'
 
 export interface SessionRoutesDeps {
@@ -21,16 +21,16 @@ export interface SessionRoutesDeps {
 const Params = z.object({ id: z.string().min(1).max(128).describe('Of an own session.') })
 const page = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
 
-const SessionPage = z
+const SessionPageResponse = z
   .object({
-    sessions: z.array(SessionJson).describe('Newest first.'),
+    sessions: z.array(SessionResponse).describe('Newest first.'),
     before: z.string().optional().describe('To be sent as `before` for the next page. Absent on the last one.'),
   })
   .openapi('SessionPage')
 
-const EventPage = z
+const EventPageResponse = z
   .object({
-    events: z.array(EventJson).describe('Oldest first, up to 256 KiB of data.'),
+    events: z.array(EventResponse).describe('Oldest first, up to 256 KiB of data.'),
     after: z.number().int().describe('To be sent as `after` for what comes next.'),
     hasMore: z.boolean().describe('Whether there is more already.'),
   })
@@ -95,14 +95,14 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
             before: z.string().max(128).optional().describe('Only sessions older than the one of this id.'),
           }),
         },
-        responses: { 200: { description: 'A page.', content: json(SessionPage) }, ...problems(...refusals) },
+        responses: { 200: { description: 'A page.', content: json(SessionPageResponse) }, ...problems(...refusals) },
       }),
       async (c) => {
         const { limit, before } = c.req.valid('query')
         const found = await store.sessions.listByUser(c.var.user.userId, limit + 1, before)
         const shown = found.slice(0, limit)
         const last = found.length > limit ? shown.at(-1) : undefined
-        return c.json({ sessions: shown.map(sessionJson), ...(last ? { before: last.id } : {}) }, 200)
+        return c.json({ sessions: shown.map(sessionResponse), ...(last ? { before: last.id } : {}) }, 200)
       },
     )
     .openapi(
@@ -115,11 +115,11 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'The session.', content: json(SessionJson) },
+          200: { description: 'The session.', content: json(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
-      async (c) => c.json(sessionJson(await own(c.req.valid('param').id, c.var.user.userId)), 200),
+      async (c) => c.json(sessionResponse(await own(c.req.valid('param').id, c.var.user.userId)), 200),
     )
     .openapi(
       createRoute({
@@ -131,7 +131,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'Ended, by this call or before.', content: json(SessionJson) },
+          200: { description: 'Ended, by this call or before.', content: json(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
@@ -139,7 +139,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         const { id } = await own(c.req.valid('param').id, c.var.user.userId)
         const ended = await sessions.end(id, 'user')
         if (!ended) throw notFound()
-        return c.json(sessionJson(ended), 200)
+        return c.json(sessionResponse(ended), 200)
       },
     )
     .openapi(
@@ -161,7 +161,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         responses: {
           200: {
             description: 'A page; or what happened and what happens, as it does, when Accept names text/event-stream.',
-            content: { ...json(EventPage), 'text/event-stream': { schema: EventStreamText } },
+            content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
         },
@@ -183,7 +183,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         const shown = await store.events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after
         const hasMore = shown.length > 0 && (await store.events.hasMore(id, cursor))
-        return c.json({ events: shown.map(eventJson), after: cursor, hasMore }, 200)
+        return c.json({ events: shown.map(eventResponse), after: cursor, hasMore }, 200)
       },
     )
 }

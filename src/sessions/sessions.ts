@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import type { Changed, EndReason, Known, Session, SessionEvent, SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
-import { type Dispatcher, dispatcher } from './dispatch.ts'
+import { createDispatcher, type Dispatcher } from './dispatch.ts'
 import {
   beyondLimit,
   differs,
@@ -21,7 +21,7 @@ import {
   reported,
   type SessionLimits,
 } from './lifecycle.ts'
-import { type Removal, removal } from './removal.ts'
+import { createRemoval, type Removal } from './removal.ts'
 
 export interface SessionsDeps {
   store: SessionStore
@@ -70,8 +70,8 @@ export interface Sessions {
 }
 
 export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
-  const agents = dispatcher({ store, livekit, clock })
-  const participants = removal({ store, livekit, clock })
+  const agents = createDispatcher({ store, livekit, clock })
+  const participants = createRemoval({ store, livekit, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
     observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)

@@ -10,7 +10,7 @@ const REMEMBERED = 50
  * Whom a pass removes: users in turn, of each the sessions that were tried longest ago. Who comes back after every removal
  * takes up no more of a pass than this, and nobody else's place.
  */
-export function turns() {
+export function createTurns() {
   /** The last pass that tried this session, or any of this user. */
   const tried = new Map<string, number>()
   let pass = 0

@@ -8,7 +8,7 @@ import { sqliteAgents } from './sqlite/agents.ts'
 import { appendHints } from './sqlite/append-hints.ts'
 import { sqliteAudit } from './sqlite/audit.ts'
 import { sqliteEvents } from './sqlite/events.ts'
-import { groupCommit } from './sqlite/group-commit.ts'
+import { createGroupCommit } from './sqlite/group-commit.ts'
 import { sqliteKeys } from './sqlite/keys.ts'
 import { sqliteRooms } from './sqlite/rooms.ts'
 import { sqliteSessions } from './sqlite/sessions.ts'
@@ -38,7 +38,7 @@ export interface Store {
 export async function openStore(url: string, time = SYSTEM_TIME): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
-  const { write, flush } = groupCommit(raw, save)
+  const { write, flush } = createGroupCommit(raw, save)
   const hints = appendHints()
   return {
     clock,

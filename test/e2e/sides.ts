@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { decodeJwt } from 'jose'
 import { AccessToken } from 'livekit-server-sdk'
 import { z } from 'zod'
-import { webhookReceiver } from '../../src/livekit/webhook.ts'
+import { createWebhookReceiver } from '../../src/livekit/webhook.ts'
 import type { JoinOptions, Participant } from '../scenarios/stack.ts'
 import { startSfu } from '../sfu.ts'
 import { joinSfu } from '../sfu-client.ts'
@@ -111,7 +111,7 @@ function adminToken(room: string): Promise<string> {
 }
 
 async function webhookServer() {
-  const receiver = webhookReceiver(DEV_KEY, Date.now)
+  const receiver = createWebhookReceiver(DEV_KEY, Date.now)
   const all: Received[] = []
   const server = createServer(async (request, response) => {
     const body = await text(request)

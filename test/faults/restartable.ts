@@ -2,8 +2,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { agentAccounts } from '../../src/agent/accounts.ts'
-import { SignedInAnswer } from '../../src/auth/schemas.ts'
+import { createAgentAccounts } from '../../src/agent/accounts.ts'
+import { SignedInResponse } from '../../src/auth/schemas.ts'
 import { SCOPES } from '../../src/auth/scopes.ts'
 import { agentToken } from '../agent-client.ts'
 import { startSfu } from '../sfu.ts'
@@ -21,7 +21,7 @@ export async function restartable() {
   const clock = testClock()
   const start = () => makeApp({ databaseUrl, sfu, clock, env: ENV })
   let t: TestApp = await start()
-  const agent = await agentAccounts({ agents: t.store.agents, clock: t.store.clock }).create('tutor', SCOPES)
+  const agent = await createAgentAccounts({ agents: t.store.agents, clock: t.store.clock }).create('tutor', SCOPES)
 
   async function stop(): Promise<void> {
     await t.background.idle()
@@ -29,7 +29,7 @@ export async function restartable() {
   }
 
   async function newUser() {
-    const answer = SignedInAnswer.parse(await (await post(t.app, '/auth/guest', {})).json())
+    const answer = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
     return { id: answer.user.id, bearer: answer.access_token }
   }
 

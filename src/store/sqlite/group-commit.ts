@@ -18,7 +18,10 @@ const MAX_GROUP = 512
  * Each runs in its own savepoint: one that throws is undone alone and its error is its caller's only.
  * `beforeCommit` writes what belongs to every transaction.
  */
-export function groupCommit(raw: Database.Database, beforeCommit = () => {}): { write: Write; flush: () => void } {
+export function createGroupCommit(
+  raw: Database.Database,
+  beforeCommit = () => {},
+): { write: Write; flush: () => void } {
   const begin = raw.prepare('BEGIN IMMEDIATE')
   const commit = raw.prepare('COMMIT')
   const rollback = raw.prepare('ROLLBACK')
