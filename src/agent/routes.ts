@@ -1,3 +1,4 @@
+import type { Counters } from '../http/counters.ts'
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
@@ -5,16 +6,18 @@ import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
 import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
+import { type AgentTokenRoutesDeps, agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './token-routes.ts'
 
-export interface CallbackRoutesDeps {
+export interface AgentRoutesDeps extends Omit<AgentTokenRoutesDeps, 'failures'> {
   agentRoute: MakeAgentRoute
+  counters: Counters
   users: UserStore
   sessions: Sessions
   events: EventStore
 }
 
-/** What an agent may do on behalf of the user who is in the room. */
-export function callbackRoutes({ agentRoute, users, sessions, events }: CallbackRoutesDeps) {
+/** What an agent may do: get a token, and act on behalf of the user who is in the room. */
+export function agentRoutes({ agentRoute, counters, users, sessions, events, ...deps }: AgentRoutesDeps) {
   const progress = agentRoute(
     {
       method: 'post',
@@ -84,6 +87,7 @@ export function callbackRoutes({ agentRoute, users, sessions, events }: Callback
   )
 
   return createRouter()
+    .route('/', agentTokenRoutes({ ...deps, failures: counters(FAILED_AGENT_SIGN_INS) }))
     .openapi(...progress)
     .openapi(...context)
     .openapi(...end)

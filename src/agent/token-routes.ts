@@ -85,7 +85,7 @@ const tokenRoute = createRoute({
   },
 })
 
-interface AgentTokenRoutesDeps {
+export interface AgentTokenRoutesDeps {
   agents: AgentStore
   tokens: AccessTokens
   limits: Pick<RateLimits, 'agentSignIns'>

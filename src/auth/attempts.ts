@@ -77,8 +77,6 @@ export function createAttemptLimit(
   }
 }
 
-export type AttemptLimit = ReturnType<typeof createAttemptLimit>
-
 /** A set that keeps what was added last. */
 function lastAdded(max: number) {
   const keys = new Set<string>()

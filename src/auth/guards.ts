@@ -1,6 +1,8 @@
 import { createMiddleware } from 'hono/factory'
 import { AppError } from '../errors.ts'
 import { bearerRefusals, bearerToken } from '../http/bearer.ts'
+import type { RateLimits } from '../http/rate-limit.ts'
+import { createReadLimit } from '../http/reads.ts'
 import type { AppEnv, Who } from '../http/router.ts'
 import type { Agent, AgentStore } from '../store/agents.ts'
 import type { Scope } from './scopes.ts'
@@ -18,6 +20,10 @@ export interface AgentEnv extends AppEnv {
 export const userGuardRefusals = [...bearerRefusals, 'invalid_token', 'store_unavailable'] as const
 /** What `agentGuard` and `authenticateAgent` refuse with. */
 export const agentGuardRefusals = [...userGuardRefusals, 'insufficient_scope', 'agent_disabled'] as const
+
+/** Bounds what one user reads. */
+export const createUserReadLimit = ({ userReads }: Pick<RateLimits, 'userReads'>) =>
+  createReadLimit<UserEnv>(userReads, (c) => c.var.user.userId)
 
 /** The part of a request that keeps who is asking, for the log. */
 interface NotesWho {

@@ -6,15 +6,18 @@ import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
+import type { Counters } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
-import type { Attempt, AttemptLimit } from './attempts.ts'
+import { type Attempt, createAttemptLimit } from './attempts.ts'
 import { authenticateUser, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
+import type { SigningKeys } from './keys.ts'
 import { GuestRequest, LoginRequest, MeResponse, RefreshRequest, RegisterRequest, SignedInResponse } from './schemas.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
+import { wellKnownRoutes } from './well-known.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
@@ -104,13 +107,16 @@ interface AuthRoutesDeps {
   tokens: AccessTokens
   limits: RateLimits
   limitReads: MiddlewareHandler<UserEnv>
-  attempt: AttemptLimit
+  counters: Counters
   address: ClientAddress
-  config: Pick<Config, 'guests'>
+  keys: SigningKeys
+  config: Pick<Config, 'guests' | 'publicUrl' | 'agentScopes'>
 }
 
-/** Accounts over HTTP: sign-in, guests, refresh. */
-export function authRoutes({ accounts, tokens, limits, limitReads, attempt, address, config }: AuthRoutesDeps) {
+/** Accounts over HTTP (sign-in, guests, refresh), and what others need in order to trust our tokens. */
+export function authRoutes(deps: AuthRoutesDeps) {
+  const { accounts, tokens, limits, limitReads, counters, address, keys, config } = deps
+  const attempt = createAttemptLimit(counters)
   const label = accountLabels()
   const router = createRouter()
   router.use('/auth/register', limitRate(limits.signIns, address))
@@ -151,6 +157,7 @@ export function authRoutes({ accounts, tokens, limits, limitReads, attempt, addr
       const user = await accounts.me(c.var.user)
       return c.json({ ...userAnswer(user), guest: user.email === null }, 200)
     })
+    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
 }
 
 const userAnswer = ({ id, email, name }: User) => ({

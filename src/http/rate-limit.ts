@@ -2,11 +2,13 @@ import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import type { Counter, Counters, Quota, Standing } from './counters.ts'
+import { type Counter, type Counters, createCounters, type Quota, type Standing } from './counters.ts'
 import type { AppEnv } from './router.ts'
 
 /** The limits that have a setting; one that is off is undefined. */
 export interface RateLimits {
+  /** For limits that are not a setting. */
+  counters: Counters
   guests: Counter
   /** Per address: registering and signing in. */
   signIns: Counter | undefined
@@ -33,10 +35,12 @@ type RateSettings = Pick<
 >
 
 /** The limits that the settings ask for. */
-export function createRateLimits(config: RateSettings, counters: Counters): RateLimits {
+export function createRateLimits(config: RateSettings): RateLimits {
+  const counters = createCounters()
   const perMinute = (name: string, count: number) =>
     count === 0 ? undefined : counters({ name, count, windowSeconds: 60 })
   return {
+    counters,
     guests: counters({ name: 'guests', count: config.guestsPerAddressPerHour, windowSeconds: 60 * 60 }),
     signIns: perMinute('sign-ins', config.signInsPerAddressPerMinute),
     agentSignIns: perMinute('agent-sign-ins', config.signInsPerAddressPerMinute),

@@ -1,10 +1,11 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { createMiddleware } from 'hono/factory'
 import type { Clock } from '../clock.ts'
+import type { KeyPair } from '../config.ts'
 import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
-import type { Webhook, WebhookReceiver } from '../livekit/webhook.ts'
+import { createWebhookReceiver, type Webhook } from '../livekit/webhook.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
 import { isUserOf } from './evidence.ts'
@@ -12,7 +13,8 @@ import type { Fact } from './lifecycle.ts'
 import type { Sessions } from './sessions.ts'
 
 interface WebhookRoutesDeps {
-  receiver: WebhookReceiver
+  /** That LiveKit signs with. */
+  keys: KeyPair
   sessions: Sessions
   store: SessionStore
   background: Background
@@ -28,7 +30,8 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { receiver, sessions, store, background, clock } = deps
+  const { keys, sessions, store, background, clock } = deps
+  const receiver = createWebhookReceiver(keys, clock.now)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()

@@ -1,0 +1,38 @@
+import { methodNotAllowed } from 'hono/method-not-allowed'
+import { requestId } from 'hono/request-id'
+import type { Logger } from 'pino'
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import { createClientAddress } from './address.ts'
+import { allowOrigins } from './cors.ts'
+import { renderProblem } from './problem.ts'
+import { requestLog } from './request-log.ts'
+import { createRouter } from './router.ts'
+import { securityHeaders } from './security-headers.ts'
+
+interface ServiceRouterDeps {
+  config: Config
+  log: Logger
+}
+
+/** What holds for every route: an id, a line in the log, headers, origins, and one way to render what went wrong. */
+export function createServiceRouter({ config, log }: ServiceRouterDeps) {
+  const address = createClientAddress(config.trustedProxies, () => {
+    const consequence = 'if that is your proxy, all its clients share one address and one limit'
+    if (config.production) log.warn(`X-Forwarded-For from a peer that TRUSTED_PROXIES does not name: ${consequence}`)
+  })
+  const router = createRouter()
+  router.onError((error, c) => renderProblem(error, c, log))
+  router.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
+  router.use(requestId(), requestLog(log, address), securityHeaders(config), allowOrigins(config.corsOrigins))
+  router.use(
+    methodNotAllowed({
+      app: router,
+      onMethodNotAllowed: (c, methods) => {
+        c.header('Allow', methods.join(', '))
+        return renderProblem(new AppError('method_not_allowed', `Use ${methods.join(' or ')} here.`), c, log)
+      },
+    }),
+  )
+  return { router, address }
+}

@@ -1,0 +1,42 @@
+import type { AccessTokens } from '../auth/tokens.ts'
+import type { Clock } from '../clock.ts'
+import type { Config, KeyPair } from '../config.ts'
+import type { RateLimits } from '../http/rate-limit.ts'
+import { createRouter } from '../http/router.ts'
+import { createJoinTokenMinter } from '../livekit/join-token.ts'
+import type { LiveKit } from '../livekit/livekit.ts'
+import type { Sessions } from '../sessions/sessions.ts'
+import type { Store } from '../store/store.ts'
+import { createJoinTokens } from './mint.ts'
+import { roomRoutes } from './room-routes.ts'
+import { createRooms } from './rooms.ts'
+import { tokenRoutes } from './token-routes.ts'
+
+interface JoinRoutesDeps {
+  tokens: AccessTokens
+  sessions: Sessions
+  store: Store
+  livekit: LiveKit
+  livekitKeys: KeyPair
+  limits: RateLimits
+  config: Config
+  clock: Clock
+}
+
+/** `/token` and `/rooms`: what a client may ask for, and what is minted. */
+export function joinRoutes({ tokens, sessions, store, livekit, livekitKeys, limits, config, clock }: JoinRoutesDeps) {
+  const rooms = createRooms({ rooms: store.rooms, livekit, config, now: clock.now })
+  const joinTokens = createJoinTokens({
+    users: store.users,
+    agents: store.agents,
+    sessions,
+    store: store.sessions,
+    rooms,
+    mintJoinToken: createJoinTokenMinter(livekitKeys, clock.now),
+    config,
+    clock,
+  })
+  return createRouter()
+    .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitUrl }))
+    .route('/', roomRoutes({ tokens, rules: rooms, rooms: store.rooms, limits, now: clock.now }))
+}

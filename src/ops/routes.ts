@@ -1,0 +1,23 @@
+import type { Config } from '../config.ts'
+import { createRouter } from '../http/router.ts'
+import { demoPage } from './demo.ts'
+import { docRoutes } from './docs-routes.ts'
+import type { Health } from './health.ts'
+import { healthRoutes } from './health-routes.ts'
+import { type ApiDocument, describeApi } from './openapi.ts'
+
+interface OpsRoutesDeps {
+  health: Health
+  version: string
+  config: Config
+  /** All routes, for their description. */
+  router: () => Parameters<typeof describeApi>[0]
+}
+
+/** What operators and developers ask: health, the API's description, the demo page. */
+export function opsRoutes({ health, version, config, router }: OpsRoutesDeps) {
+  const describe = (): ApiDocument => describeApi(router(), { publicUrl: config.publicUrl, version })
+  const own = createRouter()
+  if (config.demo) own.use('/demo/*', demoPage(config.livekitUrl))
+  return own.route('/', healthRoutes({ health, version })).route('/', docRoutes(describe))
+}
