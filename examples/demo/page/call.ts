@@ -44,14 +44,16 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
   }
 
   /** Out of the room and off the microphone; the session is as it was. */
-  function hangUp(connection: 'off' | 'ending' = 'off'): void {
+  /** Resolves when LiveKit has been told. */
+  async function hangUp(connection: 'off' | 'ending' = 'off'): Promise<void> {
     leaving.abort()
     clearTimeout(agentTimer)
     microphone?.close()
     microphone = undefined
-    void room?.disconnect()
+    const left = room?.disconnect()
     room = undefined
     change({ connection, agent: 'none' })
+    await left
   }
 
   function onAgent(isHere: boolean): void {
@@ -98,7 +100,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
         onSound: (isSoundBlocked) => change({ isSoundBlocked }),
         onLost(reason) {
           if (signal.aborted || state.connection === 'connecting') return
-          hangUp()
+          void hangUp()
           if (state.session?.status !== 'ended') notify(wordsForDisconnect(reason))
         },
       })
@@ -110,7 +112,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
       page.callTitle.focus()
     } catch (error) {
       if (signal.aborted) return
-      hangUp()
+      void hangUp()
       // It ended while nobody looked: the next start begins a new one.
       if (error instanceof ProblemError && error.code === 'session_ended') await restore()
       else fail(error, livekitUrl)
@@ -151,20 +153,20 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
   function ended(session: NonNullable<CallState['session']>): void {
     const isNews = state.session?.status !== 'ended'
     change({ session })
-    hangUp()
+    void hangUp()
     if (isNews) page.callTitle.focus()
   }
 
   async function end(): Promise<void> {
     const id = state.session?.id
-    // Before the service removes us: then LiveKit would cut the connection, and livekit-client call that an error.
-    hangUp('ending')
     try {
+      // Before the service removes the user: then LiveKit would cut the connection, and livekit-client call that an error.
+      await hangUp('ending')
       if (id !== undefined) ended(await client.sessions.end(id))
     } catch (error) {
       fail(error)
     } finally {
-      hangUp()
+      void hangUp()
     }
   }
 
@@ -185,7 +187,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
 
   /** As if nobody had called: for the next user of this tab. */
   function forget(): void {
-    hangUp()
+    void hangUp()
     following?.stop.abort()
     following = undefined
     keptSession.set(null)
