@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 
 /** So many in so long; `name` is what the RateLimit headers call it. */
 export interface Quota {
@@ -31,61 +30,56 @@ export type Counters = (quota: Quota) => Counter
 
 /** Keys that one counter tells apart; about 300 bytes each. */
 const MAX_KEYS = 100_000
-/** What is left for newcomers beyond that: memory stays bounded, and a flood neither frees nor blocks everybody. */
+/** What further keys share: memory stays bounded, and a flood of keys neither frees nor blocks everybody. */
 const SHARED_KEYS = 1024
 
-/** Counters of this process. A key goes when its window ends. */
+interface Window {
+  count: number
+  /** Of `performance.now`: setting the wall clock starts no window anew. */
+  endsAt: number
+}
+
+/** Counters of this process, in fixed windows that begin with the first count of a key. */
 export function createCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
   const salt = randomBytes(16)
   return (quota) => {
-    const limiter = new RateLimiterMemory({ points: quota.count, duration: quota.windowSeconds })
-    let keys = 0
+    const windowMs = quota.windowSeconds * 1000
+    /** All are equally long, so they stand in the order in which they end. */
+    const windows = new Map<string, Window>()
 
-    // Hashed, so that a client's own words take no more room than others, and salted, so that nobody can choose its place.
-    async function place(key: string): Promise<string> {
+    function windowOf(key: string): Window {
+      const now = performance.now()
+      for (const [place, { endsAt }] of windows) {
+        if (endsAt > now) break
+        windows.delete(place)
+      }
+      // Hashed, so that a client's own words take no more room than others, and salted, so that no client can choose its place.
       const hash = createHash('sha256').update(salt).update(key).digest()
       const own = hash.toString('base64url')
-      if (keys < maxKeys || (await limiter.get(own)) !== null) return own
-      return `shared ${hash.readUInt16BE() % sharedKeys}`
-    }
-
-    function noteKey({ isFirstInDuration }: RateLimiterRes): void {
-      if (!isFirstInDuration) return
-      keys += 1
-      setTimeout(() => {
-        keys -= 1
-      }, quota.windowSeconds * 1000).unref()
+      const place = windows.has(own) || windows.size < maxKeys ? own : `shared ${hash.readUInt16BE() % sharedKeys}`
+      const window = windows.get(place) ?? { count: 0, endsAt: now + windowMs }
+      windows.set(place, window)
+      return window
     }
 
     return {
       quota,
       async count(key) {
-        const { result, allowed } = await consume(limiter, await place(key))
-        noteKey(result)
+        const window = windowOf(key)
+        window.count += 1
         return {
-          allowed,
-          remaining: result.remainingPoints,
-          resetSeconds: Math.max(1, Math.ceil(result.msBeforeNext / 1000)),
+          allowed: window.count <= quota.count,
+          remaining: Math.max(0, quota.count - window.count),
+          resetSeconds: Math.max(1, Math.ceil((window.endsAt - performance.now()) / 1000)),
         }
       },
       async giveBack(key) {
-        noteKey(await limiter.reward(await place(key)))
+        const window = windowOf(key)
+        window.count = Math.max(0, window.count - 1)
       },
       async reset(key) {
-        const at = await place(key)
-        const counted = await limiter.get(at)
-        if (counted) await limiter.reward(at, counted.consumedPoints)
+        windowOf(key).count = 0
       },
     }
-  }
-}
-
-/** The library rejects with its answer, not with an Error. */
-async function consume(limiter: RateLimiterMemory, key: string) {
-  try {
-    return { result: await limiter.consume(key), allowed: true }
-  } catch (refused) {
-    if (!(refused instanceof RateLimiterRes)) throw refused
-    return { result: refused, allowed: false }
   }
 }
