@@ -94,7 +94,7 @@ export interface AgentCall<I> {
   context: Context<AgentEnv>
 }
 
-export interface AgentRouteDeps {
+interface AgentRouteDeps {
   limits: Pick<RateLimits, 'agentRequests'>
   tokens: AccessTokens
   agents: AgentStore

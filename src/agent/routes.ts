@@ -8,7 +8,7 @@ import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts
 import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
 import { type AgentTokenRoutesDeps, agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './token-routes.ts'
 
-export interface AgentRoutesDeps extends Omit<AgentTokenRoutesDeps, 'failures'> {
+interface AgentRoutesDeps extends Omit<AgentTokenRoutesDeps, 'failures'> {
   agentRoute: MakeAgentRoute
   counters: Counters
   users: UserStore

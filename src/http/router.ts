@@ -24,7 +24,7 @@ export function createRouter<E extends AppEnv = AppEnv>(): OpenAPIHono<E> {
 }
 
 /** What a schema did not accept, field by field; the offending values are not repeated. */
-export function validationFailed({ issues }: { issues: ReadonlyArray<z.core.$ZodIssue> }): AppError {
+function validationFailed({ issues }: { issues: ReadonlyArray<z.core.$ZodIssue> }): AppError {
   const errors = issues.slice(0, MAX_FIELD_ERRORS).map((issue) => ({
     field: issue.path.join('.') || '(body)',
     message: issue.message,

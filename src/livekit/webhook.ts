@@ -25,7 +25,7 @@ const STANDARD = 0
 /** As LiveKit itself allows for the tokens of others. */
 const CLOCK_SKEW_SECONDS = 60
 
-export interface WebhookReceiver {
+interface WebhookReceiver {
   /**
    * Verifies the header, the bare token (LiveKit docs, Webhooks): HS256, the right key, not expired.
    * @returns the SHA-256 (base64) that it signs for. @throws AppError `invalid_token`

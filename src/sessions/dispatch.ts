@@ -4,7 +4,7 @@ import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
-export interface DispatcherDeps {
+interface DispatcherDeps {
   store: SessionStore
   livekit: LiveKit
   clock: Clock

@@ -37,7 +37,7 @@ export interface Rules {
 }
 
 /** LiveKit accepts a join token up to a minute past its `exp`. */
-export const JOIN_TOKEN_LEEWAY_MS = 60_000
+const JOIN_TOKEN_LEEWAY_MS = 60_000
 /** Closed presences that are kept: with one join token a client can open and drop connections without end. */
 const MAX_CLOSED = 50
 /** An inferred absence closes a presence only when it is seen twice. */

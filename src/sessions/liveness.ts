@@ -11,7 +11,7 @@ import type { Sessions } from './sessions.ts'
 /** Three outcomes, never two: not knowing is neither live nor absent. */
 export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
 
-export interface LivenessDeps {
+interface LivenessDeps {
   sessions: Sessions
   store: SessionStore
   livekit: LiveKit
@@ -22,7 +22,7 @@ export interface LivenessDeps {
 }
 
 /** The answer, and what is known of the session with it. */
-export interface Looked {
+interface Looked {
   liveness: Liveness
   known: Known
 }

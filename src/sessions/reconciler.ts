@@ -9,7 +9,7 @@ import { answerFor, isUserOf } from './evidence.ts'
 import type { Sessions } from './sessions.ts'
 import { createTurns } from './turns.ts'
 
-export interface ReconcilerDeps {
+interface ReconcilerDeps {
   sessions: Sessions
   store: { sessions: SessionStore; rooms: RoomStore }
   livekit: LiveKit
@@ -17,7 +17,7 @@ export interface ReconcilerDeps {
   log: Logger
 }
 
-export interface Reconciler {
+interface Reconciler {
   /** Compares every room of ours that holds a session or anybody with LiveKit, once. False when LiveKit could not say everything. */
   reconcile(): Promise<boolean>
 }

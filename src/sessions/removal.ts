@@ -5,7 +5,7 @@ import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
-export interface RemovalDeps {
+interface RemovalDeps {
   store: SessionStore
   livekit: LiveKit
   clock: Clock

@@ -10,7 +10,7 @@ import type { EventStreams } from './event-streams.ts'
 import { EventResponse, eventResponse, SessionResponse, sessionResponse } from './json.ts'
 import type { Sessions } from './sessions.ts'
 
-export interface SessionRoutesDeps {
+interface SessionRoutesDeps {
   tokens: AccessTokens
   limitReads: MiddlewareHandler<UserEnv>
   sessions: Sessions

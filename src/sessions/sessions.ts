@@ -33,10 +33,7 @@ export interface SessionsDeps {
 }
 
 /** A session as it is minted. */
-export type NewSession = Pick<
-  Session,
-  'id' | 'userId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
->
+type NewSession = Pick<Session, 'id' | 'userId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'>
 
 /** What a callback asks for, in milliseconds; it is checked again in the transaction that writes. */
 export interface AdmissionRules {

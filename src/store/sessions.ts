@@ -121,7 +121,7 @@ export type Which =
   | { unfinishedIn: string }
 
 /** What is old enough to be deleted. */
-export interface Old {
+interface Old {
   /** Sessions that ended before then and that LiveKit confirmed to be out of their room, with all that is known of them. */
   ended: number
   /** The same for those that nobody joined. */
