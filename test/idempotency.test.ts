@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import { directSessions } from './direct-sessions.ts'
 import { refusal, scene } from './scene.ts'
 import { post } from './support.ts'
 
@@ -30,6 +31,23 @@ test('ten that come at once with one key are one event', async () => {
   const bodies = await Promise.all(answers.map(async (answer) => [answer.status, await answer.text()]))
   expect(new Set(bodies.map(String)).size).toBe(1)
   expect(bodies[0]?.[0]).toBe(201)
+  expect(await reported()).toHaveLength(1)
+})
+
+test('one that waited for LiveKit while another of its key was stored gets that one’s answer', async () => {
+  const { s, agent, pair, leg, reported } = await ready()
+  const release = s.sfu.hold()
+  const waiting = s.progress(agent.bearer, pair, KEY)
+  await vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(1))
+  // The reconciler confirms the user meanwhile, so that the second one need not ask.
+  const seen = { kind: 'answer', present: [leg.participant.sid], joining: [] } as const
+  await directSessions(s.store).observe(pair.sessionId, { ...seen, askedAt: s.store.clock.steady() })
+  const second = await s.progress(agent.bearer, pair, KEY)
+  expect(second.status).toBe(201)
+  s.clock.advance(1)
+  release()
+  const first = await waiting
+  expect([first.status, await first.json()]).toEqual([201, await second.json()])
   expect(await reported()).toHaveLength(1)
 })
 

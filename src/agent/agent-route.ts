@@ -207,10 +207,7 @@ export function createAgentRoute({
 
       async function confirm(loaded: Known): Promise<Known> {
         const looked = await liveness(loaded)
-        if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) {
-          // A question to LiveKit is shared by requests with other keys.
-          return { ...looked.known, answered: loaded.answered }
-        }
+        if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) return looked.known
         const refusal = notLive(looked.liveness)
         await decided(refusal.code)
         throw refusal

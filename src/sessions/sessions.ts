@@ -1,6 +1,15 @@
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
-import type { Changed, EndReason, Known, Session, SessionEvent, SessionStore, Which } from '../store/sessions.ts'
+import type {
+  Changed,
+  EndReason,
+  IdempotencyKey,
+  Known,
+  Session,
+  SessionEvent,
+  SessionStore,
+  Which,
+} from '../store/sessions.ts'
 import type { Background } from './background.ts'
 import { createDispatcher, type Dispatcher } from './dispatch.ts'
 import {
@@ -153,18 +162,23 @@ export function createSessions({ store, livekit, background, clock, rules, limit
       return outcome.session
     },
     report: (known, report, asked) =>
-      store.change<SessionEvent | Refusal | 'key_reused'>({ known, key: report.key }, ([now]) => {
-        if (!now) return { result: 'ended' }
-        // Two requests with one key may both have found no answer yet: the second one sees the first one's here.
-        const replay = replayOf(now, report.key)
-        if (replay) return { result: replay }
-        const refusal = refusalOf(now, admissible(asked))
-        if (refusal) return { result: refusal }
-        const changed = reported(now, report, clock.now())
-        return { changed: [changed], result: changed.events[0] as SessionEvent }
-      }),
+      // Another request with the same key may have been stored since `known` was loaded.
+      store.change<SessionEvent | Refusal | 'key_reused'>(
+        report.key ? fresh(known, report.key) : { known },
+        ([now]) => {
+          if (!now) return { result: 'ended' }
+          const replay = replayOf(now, report.key)
+          if (replay) return { result: replay }
+          const refusal = refusalOf(now, admissible(asked))
+          if (refusal) return { result: refusal }
+          const changed = reported(now, report, clock.now())
+          return { changed: [changed], result: changed.events[0] as SessionEvent }
+        },
+      ),
   }
 }
+
+const fresh = ({ session }: Known, key: IdempotencyKey): Which => ({ session: session.id, key })
 
 const opening = (session: NewSession): Session => ({
   ...session,

@@ -116,7 +116,7 @@ export interface Decision<T> {
 export type Which =
   | { session: string; key?: IdempotencyKey | null }
   /** As loaded before; loaded again only if it has changed since. */
-  | { known: Known; key?: IdempotencyKey | null }
+  | { known: Known }
   | { unfinishedOf: string }
   | { unfinishedIn: string }
 

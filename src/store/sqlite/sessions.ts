@@ -241,7 +241,7 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
   function loadAll(which: Which): Known[] {
     if ('unfinishedOf' in which) return unfinishedOf.all({ userId: which.unfinishedOf }).map((one) => knownOf(one))
     if ('unfinishedIn' in which) return unfinishedIn.all({ room: which.unfinishedIn }).map((one) => knownOf(one))
-    const known = load('known' in which ? which.known.session.id : which.session, which.key)
+    const known = 'known' in which ? load(which.known.session.id) : load(which.session, which.key)
     return known ? [known] : []
   }
 
