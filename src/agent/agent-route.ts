@@ -122,8 +122,8 @@ const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as co
 const RETRY_SECONDS = 2
 
 /**
- * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs the
- * cheapest checks first and fails closed; the README gives the order.
+ * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
+ * the cheapest checks first and fails closed; the README gives the order.
  */
 export function createAgentRoute({
   limits,
