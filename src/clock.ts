@@ -13,8 +13,8 @@ export interface Clock {
    */
   latest(): number
   /**
-   * `steady` that many milliseconds ago, but not before the start of the process or the last step: a query started since
-   * is no older than that by any clock, even if the machine slept.
+   * `steady` that many milliseconds ago, but not before the process started or the last step: a query started since is
+   * no older than that by any clock, even if the machine slept.
    */
   freshSince(milliseconds: number): number
   /**

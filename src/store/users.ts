@@ -57,6 +57,6 @@ export interface UserStore {
 
   /** Deletes guests last seen before `seenBefore`, with all their data: at most `limit` rows. Returns how many. */
   pruneGuests(seenBefore: number, limit: number): Promise<number>
-  /** Deletes refresh families that expired or were revoked before these times, at most `limit` rows. Returns how many. */
+  /** Deletes refresh families expired or revoked before these times, at most `limit` rows. Returns how many. */
   pruneFamilies(dead: { expiredBefore: number; revokedBefore: number }, limit: number): Promise<number>
 }
