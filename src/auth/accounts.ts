@@ -37,7 +37,7 @@ export interface Registration {
 /** Registration, sign-in, refresh and logout. */
 export interface Accounts {
   /**
-   * With a guest's token, upgrades that guest, keeping its id, and ends its earlier sign-ins: otherwise anyone who holds
+   * With a guest's token, upgrades that guest, keeping its id, and ends its earlier sign-ins: otherwise anyone holding
    * one would share the account.
    * @throws AppError `email_taken`, `already_registered`, `invalid_token`, `busy`
    */

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 
-/** So many in so long; `name` is what the RateLimit headers call it. */
+/** At most `count` per window; `name` appears in the RateLimit headers. */
 export interface Quota {
   name: string
   count: number
@@ -10,7 +10,7 @@ export interface Quota {
 
 /** How a key stands in its window. */
 export interface Standing {
-  /** False when this one was too many. */
+  /** False when this one exceeded the quota. */
   allowed: boolean
   remaining: number
   resetSeconds: number
@@ -21,27 +21,27 @@ export interface Counter {
   readonly quota: Quota
   /** Counts one more. */
   count(key: string): Promise<Standing>
-  /** Takes one back that turned out not to count. */
+  /** Undoes one count. */
   giveBack(key: string): Promise<void>
-  /** Forgets what was counted so far. */
+  /** Resets the key's count. */
   reset(key: string): Promise<void>
 }
 
 export type Counters = (quota: Quota) => Counter
 
-/** Keys that one counter tells apart; about 300 bytes each. */
+/** Distinct keys per counter; about 300 bytes each. */
 const MAX_KEYS = 100_000
-/** What is left for newcomers beyond that: memory stays bounded, and a flood neither frees nor blocks everybody. */
+/** Buckets that further keys share: memory stays bounded, and a flood neither lifts the limit nor blocks everyone. */
 const SHARED_KEYS = 1024
 
-/** Counters of this process. A key goes when its window ends. */
+/** In-memory counters. A key is dropped when its window ends. */
 export function createCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
   const salt = randomBytes(16)
   return (quota) => {
     const limiter = new RateLimiterMemory({ points: quota.count, duration: quota.windowSeconds })
     let keys = 0
 
-    // Hashed, so that a client's own words take no more room than others, and salted, so that nobody can choose its place.
+    // Hashed, so that long keys take no more memory; salted, so that a client cannot choose its bucket.
     async function place(key: string): Promise<string> {
       const hash = createHash('sha256').update(salt).update(key).digest()
       const own = hash.toString('base64url')

@@ -14,7 +14,7 @@ export interface Participant {
 export interface Room {
   sid: string
   name: string
-  /** All but agents, including joining ones; LiveKit counts at most every 5 s (roomUpdateInterval in its rtc/room.go). */
+  /** All but agents, joining ones included; LiveKit counts at most every 5 s (roomUpdateInterval, rtc/room.go). */
   participants: number
 }
 
@@ -37,7 +37,7 @@ export interface RoomTimeouts {
 }
 
 /**
- * What the service needs from a LiveKit server. LiveKit's own "not found" is `null`, an empty list or `false`; any other
+ * What the service asks of a LiveKit server. LiveKit's own "not found" is `null`, an empty list or `false`; any other
  * failure (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable`, never mistaken for absence.
  */
 export interface LiveKit {
