@@ -112,7 +112,7 @@ async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps
   return { signature: 'ours', problems }
 }
 
-/** Whether a configured LiveKit key pair signed it: the webhook pair for webhooks, the main pair for everything else. */
+/** Whether a configured LiveKit key pair signed it: the webhook pair for webhooks, the main pair for all else. */
 async function livekitVerdict(token: string, { kind, claims }: Decoded, secrets: Secrets): Promise<Verdict> {
   const { key, secret } = kind === 'livekit_webhook' ? secrets.webhook : secrets.livekit
   const isOurKey = claims.iss === key

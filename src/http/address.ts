@@ -6,9 +6,9 @@ import type { AppEnv } from './router.ts'
 export type ClientAddress = (c: Context<AppEnv>) => string
 
 /**
- * The client is the connection's peer. If that is a trusted proxy, it is the rightmost address in `X-Forwarded-For` that
- * is not a trusted proxy: the client can write anything further left. `onDisbelieved` is called the first time that any
- * other peer sends the header.
+ * The client is the connection's peer. If that is a trusted proxy, it is the rightmost address in `X-Forwarded-For`
+ * that is not a trusted proxy: the client can write anything further left. `onDisbelieved` is called the first time
+ * that any other peer sends the header.
  */
 export function createClientAddress(
   trustedProxies: readonly string[],

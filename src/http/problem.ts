@@ -38,7 +38,7 @@ type ProblemResponses<C extends ErrorCode> = {
 }
 
 /**
- * The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500.
+ * A route's `responses` entries for the codes it can answer, grouped by status; any route can fail with a bare 500.
  * The order is always the table's, so routes may combine their guards' refusals in any order.
  */
 export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemResponses<C | 'internal_error'> {

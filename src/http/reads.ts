@@ -15,7 +15,7 @@ interface Reader {
   waiting: Array<() => void>
 }
 
-/** Limits one key's reads per minute, if there is such a limit, and its concurrent reads. Event streams have their own. */
+/** Limits one key's reads per minute, if configured, and its concurrent reads. Event streams have their own limit. */
 export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined, keyOf: (c: Context<E>) => string) {
   const readers = new Map<string, Reader>()
 

@@ -19,7 +19,7 @@ export interface ServerLimits {
   stallTimeout: number
   /** The same once the whole answer is written and only the client has yet to read it. */
   unreadTimeout: number
-  /** Bytes written to all connections that clients have not read. Beyond it, the longest-waiting answers are cut off. */
+  /** Bytes written to all connections and not read by clients. Beyond it, the longest-waiting answers are cut off. */
   maxUnreadBytes: number
   /** Pipelined requests of one connection, answered in turn: today's clients do not pipeline. */
   maxPipelined: number
@@ -68,8 +68,8 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
 }
 
 /**
- * Node hands over all pipelined requests of one read at once. Here the next one waits until the previous answer has left
- * the process, so that a connection never holds two; too many waiting requests close it.
+ * Node hands over all pipelined requests of one read at once. Here the next one waits until the previous answer has
+ * left the process, so that a connection never holds two; too many waiting requests close it.
  */
 function oneAtATime(handle: RequestListener, max: number, stallTimeout: number): RequestListener {
   const queues = new WeakMap<Socket, Array<() => void>>()
@@ -127,7 +127,7 @@ function unreadBudget(maxBytes: number): Hold {
 const bytesOf = (chunk: unknown) =>
   typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
 
-/** The response of any route: bytes that its connection does not accept at once count against the budget until it does. */
+/** A response whose bytes count against the budget until its connection accepts them, whatever the route. */
 function accountedResponse(hold: Hold, unreadTimeout: number) {
   return class AccountedResponse extends ServerResponse {
     override write(...args: unknown[]): boolean {

@@ -19,7 +19,7 @@ export interface JoinRequest {
 
 /**
  * Merges both dialects into one request, and refuses everything that a client may not choose.
- * @throws AppError naming the field: `validation_failed` when the dialects contradict each other, `attribute_forbidden`,
+ * @throws AppError naming the field: `validation_failed` if the dialects contradict each other, `attribute_forbidden`,
  * `metadata_invalid`, `metadata_forbidden`, `metadata_too_large`, `room_config_forbidden`.
  */
 export function joinRequest(body: ParsedRequest): JoinRequest {

@@ -111,7 +111,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     } catch (error) {
       if (signal.aborted) return
       hangUp()
-      // It ended while nobody looked: the next start begins a new one.
+      // It ended unnoticed: the next start begins a new session.
       if (error instanceof ProblemError && error.code === 'session_ended') await restore()
       else fail(error, livekitUrl)
     }
@@ -183,7 +183,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     }
   }
 
-  /** As if nobody had called: for the next user of this tab. */
+  /** Resets the state for the next user of this tab. */
   function forget(): void {
     hangUp()
     following?.stop.abort()
