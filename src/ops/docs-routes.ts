@@ -86,7 +86,7 @@ export function docRoutes(describe: () => ApiDocument) {
   return router
     .openapi(documentRoute, (c) => {
       json ??= JSON.stringify(OpenApi.parse(describe()))
-      // Serialized once, since it is long and always the same.
+      // As text, serialized once, since it is long and never changes; the header sets the JSON type.
       return c.body(json, 200, { 'Cache-Control': CACHE_CONTROL, 'Content-Type': 'application/json' }) as never
     })
     .openapi(pageRoute, (c) => c.html(PAGE, 200, PAGE_HEADERS))

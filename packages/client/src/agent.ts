@@ -90,14 +90,14 @@ export function agentClient({
     return call('GET', '/agent/context', { query: { userId, sessionId }, signal })
   }
 
-  /** Ends the session and removes the user from the room. `session_ended`: it ended before, or by an earlier attempt. */
+  /** Ends the session and removes the user from the room. `session_ended`: it ended before, perhaps by a first try. */
   function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<Session> {
     return call('POST', '/agent/session/end', { json: { ...body, userId, sessionId }, signal })
   }
 
   /**
-   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other methods
-   * send them as JSON; the route has to answer with JSON or 204. A refusal without a code is `refused`.
+   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other
+   * methods send them as JSON; the route must answer with JSON or 204. A refusal without a code is `refused`.
    * @example const { orderId } = await agent.request<Order>('/agent/orders', { userId, sessionId, item: 'tea' })
    */
   function request<Answer>(
