@@ -55,7 +55,7 @@ function watch(room: Room): Promise<DisconnectReason> {
   return new Promise((resolve) => room.once(RoomEvent.Disconnected, resolve))
 }
 
-/** A wrong URL is retried inside the SDK for long; a person at a terminal wants to hear of it. */
+/** The SDK retries a wrong URL for a long time; a person at a terminal wants to know sooner. */
 async function connect(room: Room, url: string, token: string): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_, reject) => {

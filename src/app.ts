@@ -34,7 +34,7 @@ interface AppDeps {
   log: Logger
 }
 
-/** Sessions of one user that wait to be joined: clients mint on mount and again on hang-up. */
+/** Pending sessions per user: clients mint a join token on mount and again on hang-up. */
 const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */

@@ -1,25 +1,25 @@
 /**
- * The service's times. The wall clock can step, forward or back, while the service runs or while it is stopped, so it
- * decides nothing but dates: what people and other systems (JWT, LiveKit) read. All times are whole milliseconds.
+ * The service's times. The wall clock can step forward or back, whether the service runs or not, so it serves only for
+ * dates that people and other systems (JWT, LiveKit) read. All times are whole milliseconds.
  */
 export interface Clock {
   /** The wall clock: milliseconds since the epoch. */
   now(): number
-  /** Orders and ages what is known of sessions. Goes forward at the pace of real time, also over restarts, and never steps. */
+  /** Orders and ages what is known of sessions. Advances at real time's pace, also across restarts, and never steps. */
   steady(): number
   /**
-   * Decides what has expired. The latest time that it can be: never behind `now` or `steady`, never back. It follows a
-   * step forward, which may be real (a machine that slept), and keeps that lead when the step is undone.
+   * Decides what has expired. The latest time it can be: never behind `now` or `steady`, and it never goes back. It
+   * follows a step forward, which may be real (the machine slept), and keeps that lead when the step is undone.
    */
   latest(): number
   /**
-   * `steady` that many milliseconds ago, but not before the start of the process or the last step: what was asked then or
-   * later is no older than that by any clock, a machine that slept included.
+   * `steady` that many milliseconds ago, but not before the process started or the last step: a query started since is
+   * no older than that by any clock, even if the machine slept.
    */
   freshSince(milliseconds: number): number
   /**
-   * Calls back once for each step that is noticed, with its size in milliseconds: negative when the clock went back. One back
-   * while no process ran is told at once.
+   * Calls back once per detected step, with its size in milliseconds: negative when the clock went back. Reports a step
+   * back that happened while no process ran at once.
    */
   onStep(listener: (milliseconds: number) => void): void
 }
@@ -32,7 +32,7 @@ export interface TimeSource {
   elapsed(): number
 }
 
-/** The three times as a store last knew them. */
+/** The three times as last stored. */
 export interface LastTimes {
   now: number
   steady: number
@@ -41,24 +41,24 @@ export interface LastTimes {
 
 export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => performance.now() }
 
-/** A smaller difference between the two sources is no step: reading both takes time, and a wall clock is slewed. */
+/** A smaller difference between the two sources is not a step: reading both takes time, and a wall clock is slewed. */
 const STEP_MS = 500
 const SLEW = 0.001
 
-/** A clock that goes on after the last times that are stored, whatever the wall clock says now. */
+/** A clock that continues from the last stored times, whatever the wall clock says now. */
 export function createClock({ wall, elapsed }: TimeSource, last?: LastTimes): Clock {
-  /** `steady` less `elapsed`. */
+  /** `steady` minus `elapsed`. */
   let origin = Math.max(wall(), last ? last.steady + 1 : 0) - elapsed()
   let steady = origin + elapsed()
-  /** `now` less `steady`, and the greatest that it ever was. */
+  /** `now` minus `steady`, and the largest value it has had. */
   let difference = wall() - steady
   let lead = Math.max(difference, last ? last.latest - steady : difference)
   let continuousSince = Math.floor(steady)
   const listeners: Array<(milliseconds: number) => void> = []
 
-  /** Every reading looks at both sources, so that no use of the time comes before a step is noticed. */
+  /** Every reading checks both sources, so that a step is detected before the time is used. */
   function read(): number {
-    // The wall clock first: what passes between the two readings must not look like a step forward.
+    // The wall clock first: time that passes between the two readings must not look like a step forward.
     const now = wall()
     const passed = origin + elapsed() - steady
     steady += passed
@@ -66,7 +66,7 @@ export function createClock({ wall, elapsed }: TimeSource, last?: LastTimes): Cl
     difference += step
     lead = Math.max(lead, difference)
     if (Math.abs(step) < STEP_MS + passed * SLEW) return now
-    // One millisecond on, so that all that follows is later than all that came before.
+    // Advance by one millisecond, so that everything after the step is later than everything before it.
     origin += 1
     steady += 1
     difference -= 1

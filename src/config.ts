@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { SCOPES, type Scope } from './auth/scopes.ts'
 import { proxyList } from './http/address.ts'
 
-/** LiveKit's well-known development pair: anybody can mint tokens with it. */
+/** LiveKit's well-known development pair: anyone can mint tokens with it. */
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
 
 export interface KeyPair {
@@ -10,7 +10,7 @@ export interface KeyPair {
   secret: string
 }
 
-/** Settings that may be logged. Secrets travel apart, in `Secrets`. */
+/** Settings that may be logged. Secrets are separate, in `Secrets`. */
 export type Config = Readonly<ReturnType<typeof loadConfig>['config']>
 
 export interface Secrets {
@@ -62,7 +62,7 @@ const scopes = () =>
 const MAX_RATE = 100_000_000
 
 const Environment = z.object({
-  // A misspelt production would be served with development's defaults.
+  // A misspelt `production` would run with development's defaults.
   NODE_ENV: z
     .enum(['development', 'test', 'production'], 'must be production, development or test')
     .default('development'),
@@ -106,7 +106,7 @@ type Variables = Record<string, string | undefined>
 
 const problemOf = ({ path, message }: z.core.$ZodIssue) => `${path.join('.')}: ${message}`
 
-/** An empty setting is one that is not set. */
+/** An empty setting counts as not set. */
 const settingsIn = (env: Variables) =>
   Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
 
@@ -135,11 +135,11 @@ export function loadConfig(env: Variables) {
   const set = settingsIn(env)
   const { issues = [] } = Environment.safeParse(set).error ?? {}
   const problems = issues.map(problemOf)
-  // What cannot be read is left out, so that one start shows what is missing or contradictory as well.
+  // Unreadable settings are left out, so that one start also shows what is missing or contradictory.
   const unreadable = new Set(issues.map(({ path }) => path[0]))
   const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))
   const production = e.NODE_ENV === 'production'
-  /** What production would have refused; to be shown loudly. */
+  /** What production would have refused; show it prominently. */
   const warnings: string[] = []
 
   const livekit = livekitPair(e, production, problems, warnings)
@@ -158,7 +158,7 @@ export function loadConfig(env: Variables) {
       production,
       host: e.HOST,
       port: e.PORT,
-      /** Issuer and audience of our tokens; no trailing slash. */
+      /** Issuer and audience of the service's tokens; no trailing slash. */
       publicUrl,
       databaseUrl: e.DATABASE_URL,
       livekitUrl: e.LIVEKIT_URL ?? 'ws://127.0.0.1:7880',
@@ -175,13 +175,13 @@ export function loadConfig(env: Variables) {
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
       /** Open connections of one peer that is no trusted proxy. */
       connectionsPerAddress: e.CONNECTIONS_PER_ADDRESS ?? (production ? 256 : 0),
-      /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
+      /** Addresses and CIDR ranges whose X-Forwarded-For is trusted. */
       trustedProxies: e.TRUSTED_PROXIES,
       /** Serves the demo page at /demo. */
       demo: e.DEMO ? e.DEMO === 'on' : !production,
       roomPolicy: e.ROOM_POLICY,
       defaultAgent: e.DEFAULT_AGENT,
-      /** Our own, and a team's. */
+      /** The service's own scopes, and a team's. */
       agentScopes: [...SCOPES, ...e.AGENT_SCOPES] as readonly Scope[],
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
       livenessSeconds: e.LIVENESS_SECONDS,

@@ -8,14 +8,14 @@ interface FieldError {
 interface ErrorDetails {
   /** One entry per offending field of the request. */
   errors?: FieldError[]
-  /** When it makes sense to ask again, in whole seconds. */
+  /** When a retry makes sense, in whole seconds. */
   retryAfterSeconds?: number
   /** The scope that the caller's token lacks. */
   scope?: string
   cause?: unknown
 }
 
-/** A refusal in domain words; `http/problem.ts` gives it a status. `message` is shown to the caller: no tokens, no secrets. */
+/** A refusal in domain terms; `http/problem.ts` maps it to a status. Callers see `message`: no tokens, no secrets. */
 export class AppError extends Error {
   readonly code: ErrorCode
   readonly details: ErrorDetails

@@ -8,7 +8,7 @@ export function newId(prefix: 'user' | 'sess' | 'fam', now: number): string {
   return `${prefix}_${now.toString(16).padStart(12, '0')}${randomBytes(16).toString('hex')}`
 }
 
-/** A room name that nobody can guess: it says nothing about when or for whom. */
+/** An unguessable room name: it does not reveal when or for whom it was generated. */
 export const newRoomName = (): string => `room_${randomBytes(16).toString('hex')}`
 
 /** 32 random bytes, base64url: an agent's secret, or the first refresh token of a family. */

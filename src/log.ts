@@ -1,7 +1,7 @@
 import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino'
 import type { Config } from './config.ts'
 
-/** Names under which secrets and personal data would stand. None of them is ever logged: this is for the day one is. */
+/** Field names of secrets and personal data. The service logs none of them; this catches one that slips through. */
 const REDACTED = new Set([
   'authorization',
   'password',
@@ -17,7 +17,7 @@ const REDACTED = new Set([
 ])
 const MAX_DEPTH = 3
 
-/** The log of the service: one JSON object per line, with the time in UTC. */
+/** The service's log: one JSON object per line, with the time in UTC. */
 export const createLog = (level: Config['logLevel'], destination?: DestinationStream): Logger =>
   pino(
     {
@@ -42,7 +42,7 @@ function redact(object: Record<string, unknown>, depth = MAX_DEPTH): Record<stri
 const isPlainObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
-/** Database errors repeat the values of the statement, e-mails and hashes among them, after this word. */
+/** Database errors repeat the statement's values, including e-mails and hashes, after this word. */
 const VALUES = /\bparams: [\s\S]*?(?=\n\s+at |$)/g
 
 function serializeError(error: unknown): unknown {

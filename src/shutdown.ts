@@ -5,9 +5,9 @@ import type { Logger } from 'pino'
 interface ShutdownTiming {
   /** How long load balancers may keep sending after /health/ready has said no. */
   notice: number
-  /** How long requests under way may take before their connections are cut. */
+  /** How long running requests may take before their connections are cut. */
   drain: number
-  /** From the signal on; whatever still hangs then is left to the next start, which recovers as after a crash. */
+  /** Counted from the signal; the process then exits, and the next start recovers as after a crash. */
   hardExit: number
 }
 
@@ -16,9 +16,9 @@ export const SHUTDOWN_TIMING: ShutdownTiming = { notice: 3_000, drain: 10_000, h
 interface ShutdownDeps {
   health: { ready: boolean }
   server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections'>
-  /** Tells every reader of an event stream; resolves when all are gone. */
+  /** Notifies every event stream's reader; resolves when all streams have closed. */
   closeStreams: () => Promise<void>
-  /** Stops the timers; resolves when what they started has ended. */
+  /** Stops the timers; resolves when the work they started has ended. */
   stopTimers: () => Promise<void>
   background: { idle(): Promise<void> }
   /** Settles the last writes, checkpoints and closes. */
@@ -26,10 +26,10 @@ interface ShutdownDeps {
   log: Pick<Logger, 'warn'>
 }
 
-/** Kept-alive connections are closed soon after their last answer. */
+/** Keep-alive connections are closed soon after their last response. */
 const IDLE_LOOK_MS = 100
 
-/** Takes no new work, finishes what is under way, closes the store. Resolves also when not everything finished. */
+/** Accepts no new work, finishes what is running, closes the store. Resolves even if not everything finished. */
 export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Promise<void> {
   const { health, server, closeStreams, stopTimers, background, closeStore, log } = deps
   health.ready = false
@@ -37,7 +37,7 @@ export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Prom
   const settled = closed(server).then(() => background.idle())
   const finished = await within(timing.drain, Promise.all([closeStreams(), stopTimers(), settled]))
   if (!finished) {
-    log.warn('not everything finished in time: what is left is cut off')
+    log.warn('not everything finished in time; closing the remaining connections')
     server.closeAllConnections()
   }
   await closeStore()
@@ -92,7 +92,7 @@ export function onStopSignal(stop: () => Promise<void>, hardExitMs: number, log:
   process.on('SIGINT', handle)
 }
 
-/** Crash-only: after what nobody expected no state in memory can be trusted, and the start path is the recovery path. */
+/** Crash-only: after an unexpected error no in-memory state can be trusted, and the start path is the recovery path. */
 export function exitOnUncaught(log: Logger): void {
   const exit = (kind: string) => (err: unknown) => {
     log.fatal({ err }, kind)

@@ -1,4 +1,4 @@
-/** At most one call under way per key; callers that come meanwhile share its result. */
+/** At most one call at a time per key; callers that arrive meanwhile share its result. */
 export function createSingleFlight<T>(): (key: string, work: () => Promise<T>) => Promise<T> {
   const flights = new Map<string, Promise<T>>()
   return (key, work) => {

@@ -18,7 +18,7 @@ const FIRST_AGENT = 'dev-agent'
 export type { Service } from './app.ts'
 
 export interface StartOptions {
-  /** Adds a team's own routes, behind the same guard. What it returns is called when the service has stopped. */
+  /** Adds a team's own routes, behind the same guard. The function it returns runs after the service has stopped. */
   // biome-ignore lint/suspicious/noConfusingVoidType: most extensions return nothing
   extend?: (service: Service) => void | (() => unknown)
 }
@@ -76,7 +76,7 @@ async function makeFirstAgent(store: Store): Promise<void> {
   if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
 }
 
-/** Returns how to stop them; resolves when what they started has ended. */
+/** Returns a function that stops the timers and resolves when the work they started has ended. */
 function startTimers(service: Service, store: Store, config: Config, log: Logger): () => Promise<void> {
   let timer: NodeJS.Timeout
   let isStopping = false
@@ -92,7 +92,7 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
   }
   next()
   const prune = () => {
-    pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it is repeated'))
+    pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
   }
   prune()
   const hourly = setInterval(prune, PRUNE_MS)

@@ -36,7 +36,7 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Whether a LiveKit server answers there, and takes our key: `other` is whatever else listens on that port. */
+/** Whether a LiveKit server answers there and accepts this key; `other`: something else listens on that port. */
 export async function askLiveKit(url: string, key: string, secret: string): Promise<'ours' | 'other' | 'nothing'> {
   const host = url.replace(/^ws/, 'http')
   try {

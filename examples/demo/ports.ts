@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 
 const HOST = '127.0.0.1'
 
-/** The port if it can be listened on, undefined if somebody else does. 0 asks for any free one. */
+/** The port if it is free, undefined if it is taken. 0 asks for any free one. */
 export async function freePort(port: number, kind: 'tcp' | 'udp' = 'tcp'): Promise<number | undefined> {
   try {
     return kind === 'tcp' ? await tryTcp(port) : await tryUdp(port)

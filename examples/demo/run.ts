@@ -71,7 +71,7 @@ async function stop(code: number, why: string): Promise<void> {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
-    // The second time somebody is in a hurry.
+    // A second signal means that the user does not want to wait.
     if (isStopping) void Promise.all(started.map((child) => child.stop('SIGKILL', 0))).then(() => process.exit(130))
     else void stop(0, 'Stopping everything …')
   })
@@ -92,7 +92,7 @@ async function agentSecret(): Promise<string> {
   return (JSON.parse(printed) as { secret: string }).secret
 }
 
-/** @returns whether there is a LiveKit server, ours or one that ran before. */
+/** @returns whether there is a LiveKit server, started here or already running. */
 async function startLiveKit(): Promise<boolean> {
   const isLocal = !given.LIVEKIT_URL
   const running = await askLiveKit(livekitUrl, keys.LIVEKIT_API_KEY, keys.LIVEKIT_API_SECRET)

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import { newSecret } from '../ids.ts'
 import type { Agent, AgentStore } from '../store/agents.ts'
 
-/** What agent accounts do not allow; told to the operator. */
+/** An operation that agent accounts do not allow. The message is for the operator. */
 export class AgentError extends Error {
   readonly code: 'agent_name_invalid' | 'agent_exists' | 'agent_not_found'
   constructor(code: AgentError['code'], message: string) {
@@ -17,7 +17,7 @@ export class AgentError extends Error {
 const NAME = /^[a-z][a-z0-9_-]{1,62}$/
 
 /**
- * An agent's name is its client_id, LiveKit identity and LiveKit agent_name. It may not look like a user's id, nor like
+ * An agent's name is its client_id, LiveKit identity and LiveKit agent_name. It must not look like a user id, nor like
  * the identity `agent-<job>` that LiveKit gives to dispatched workers.
  */
 function checkAgentName(name: string): string {
@@ -30,7 +30,7 @@ function checkAgentName(name: string): string {
   return name
 }
 
-/** What an agent signs in with. The secret exists only here: the store keeps its SHA-256. */
+/** What an agent signs in with. Only this object holds the secret: the store keeps its SHA-256. */
 export interface AgentCredentials {
   id: string
   /** 32 random bytes, base64url. */
@@ -38,35 +38,35 @@ export interface AgentCredentials {
   scopes: Scope[]
 }
 
-/** An account as it may be shown: no secret, no hash. */
+/** An account without its secrets and their hashes, safe to show. */
 export interface AgentSummary extends Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'> {
-  /** Until when a second secret, the one before, is valid; null when there is one only. */
+  /** When the previous secret stops being valid; null when only one secret is valid. */
   oldSecretUntil: number | null
 }
 
-/** What a change of secrets with an overlap gives. */
+/** The result of a secret rotation. */
 export interface NewSecret extends AgentCredentials {
-  /** Until when the secret before is valid too; null for not any more. */
+  /** When the previous secret stops being valid; null when it already has. */
   oldSecretUntil: number | null
 }
 
 export interface AgentAccounts {
-  /** @throws AgentError `agent_name_invalid`, or `agent_exists`: a name is never used twice, also not after disabling. */
+  /** @throws AgentError `agent_name_invalid`, or `agent_exists`: names are never reused, even after disabling. */
   create(name: string, scopes: readonly Scope[]): Promise<AgentCredentials>
-  /** With all scopes, for development; null when there is an agent already. @throws AgentError `agent_name_invalid` */
+  /** For development: grants all scopes. Null when an agent already exists. @throws AgentError `agent_name_invalid` */
   createFirst(name: string): Promise<AgentCredentials | null>
   /** Oldest first. */
   list(): Promise<AgentSummary[]>
-  /** Its secret and its access tokens are refused from the next request on. @throws AgentError `agent_not_found` */
+  /** The next request with its secret or an access token is refused. @throws AgentError `agent_not_found` */
   disable(id: string): Promise<void>
-  /** Undoes `disable`, but for access tokens from before it. @throws AgentError `agent_not_found` */
+  /** Undoes `disable`, but access tokens issued before it stay refused. @throws AgentError `agent_not_found` */
   enable(id: string): Promise<void>
   /**
-   * A new secret. Without an overlap all older secrets and access tokens are refused at once. With one, in milliseconds,
-   * the secret before stays valid for so long, and access tokens until they expire. @throws AgentError `agent_not_found`
+   * Issues a new secret. Without an overlap, all older secrets and access tokens are refused at once. With one, the
+   * previous secret stays valid that long and access tokens until they expire. @throws AgentError `agent_not_found`
    */
   rekey(id: string, overlapMs?: number): Promise<NewSecret>
-  /** Null alike for an unknown agent, a wrong secret and a disabled agent. */
+  /** Returns null for an unknown agent, a wrong secret and a disabled agent alike. */
   authenticate(id: string, secret: string): Promise<Agent | null>
 }
 
@@ -75,11 +75,11 @@ interface AgentAccountsDeps {
   clock: Clock
 }
 
-/** SHA-256 is enough for 256 random bits: there is nothing to guess that a slow hash would protect. */
+/** SHA-256 is enough for 256 random bits: a slow hash only helps secrets that can be guessed. */
 const sha256 = (secret: string): Buffer => createHash('sha256').update(secret).digest()
 const hashOf = (secret: string): string => sha256(secret).toString('hex')
 
-/** Compared with for an unknown agent, so that it costs what a wrong secret costs. Nothing is known to hash to it. */
+/** Stands in for an unknown agent's hash, so that the comparison takes as long. No known input hashes to it. */
 const NO_HASH = '0'.repeat(64)
 
 export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {

@@ -18,7 +18,7 @@ import type { Agent, AgentStore } from '../store/agents.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 
-/** The pair that every callback names. */
+/** The user and session that every callback names. */
 export const Pair = z.object({
   userId: z.string().min(1).max(128).openapi({
     description: 'On whose behalf: `userId` of the job’s metadata.',
@@ -50,19 +50,19 @@ export interface AgentRoute<
 > {
   method: M
   path: P
-  /** What the agent's token must allow. */
+  /** The scope that the agent's token must have. */
   scope: Scope
-  /** The body, or the query of a GET: `Pair`, extended by what the route needs. */
+  /** The body, or a GET's query: `Pair`, extended with what the route needs. */
   input: I
-  /** The body of the answer. */
+  /** The response body. */
   answer: A
-  /** In words, for the API's description. */
+  /** For the OpenAPI document. */
   answerDescription?: string
-  /** Of the answer. */
+  /** The response's status code. */
   status: S
-  /** Whether it may still come within `WRAP_UP_SECONDS` of the user having left. */
+  /** Whether the route still accepts calls within `WRAP_UP_SECONDS` of the user leaving. */
   mayWrapUp?: boolean
-  /** Honours `Idempotency-Key`; makes the answer again from the event that the first request stored. */
+  /** Makes the route honour `Idempotency-Key`: rebuilds the response from the event that the first request stored. */
   replay?: (session: Session, event: SessionEvent) => z.input<A>
   operationId?: string
   summary?: string
@@ -78,17 +78,17 @@ type ResponsesOf<S extends 200 | 201, A extends z.ZodType> = {
   [K in S]: { description: string; content: JsonOf<A> }
 } & ReturnType<typeof problems<(typeof REFUSALS)[number]>>
 
-/** A call that the guard has let through: the agent is trusted, the pair belongs together, the user is in the room. */
+/** A call that passed the guard: the agent is authenticated, the session is the user's, the user is in the room. */
 export interface AgentCall<I> {
   agent: Agent
   session: Session
   /** The parsed body or query. */
   input: I
-  /** Of the request, if the route honours one. */
+  /** The request's `Idempotency-Key`, if the route honours one. */
   key: IdempotencyKey | null
   /**
-   * Writes only while the user is still there: `attempt` is told by the store when that has changed. A confirmation that has
-   * grown too old meanwhile is asked for once more. @throws AppError as the guard does
+   * Writes only while the user is still in the room: the store rechecks that inside `attempt`. If the confirmation has
+   * grown too old meanwhile, LiveKit is asked once more. @throws AppError as the guard does
    */
   write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T>
   context: Context<AgentEnv>
@@ -102,7 +102,7 @@ interface AgentRouteDeps {
   audit: AuditStore
   liveness: LivenessCheck
   admission: AdmissionRules
-  /** All that there are. */
+  /** All scopes that exist. */
   scopes: readonly Scope[]
   clock: Clock
 }
@@ -118,12 +118,12 @@ const REFUSALS = [
 ] as const
 const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
 
-/** Seconds until asking again makes sense. */
+/** Seconds until a retry makes sense. */
 const RETRY_SECONDS = 2
 
 /**
- * The one way to declare a guarded route, for our own and for a team's: `app.openapi(...agentRoute({…}, handler))`. Checks
- * the cheapest first and fails closed; the order is the README's.
+ * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
+ * the cheapest checks first and fails closed; the README gives the order.
  */
 export function createAgentRoute({
   limits,
@@ -193,7 +193,7 @@ export function createAgentRoute({
       let known = await sessions.load(sessionId, key)
       if (!known || known.session.userId !== userId) throw mismatch()
       const { session } = known
-      // The route's pattern, so that the parameters of a path do not make entries without end.
+      // The route's pattern, so that path parameters do not multiply the entries.
       const name = `${c.req.method} ${routePath(c, -1)}`
       const decided = (outcome: string) =>
         audit.record({ sessionId, agentId: agent.id, route: name, outcome, at: clock.now() })
@@ -226,7 +226,7 @@ export function createAgentRoute({
       const confirmed = known
       const call = { agent, session: known.session, input: parsed, key, write, context: c }
       try {
-        // Begun together, so that the entry and the handler's own write share one commit.
+        // Started together, so that the audit entry and the handler's own write share one commit.
         const [, result] = await Promise.all([decided('allowed'), handler(call)])
         if (!(result instanceof Response)) return c.json(result as object, status)
         if (result.status >= 400) await decided(String(result.status))
@@ -246,7 +246,7 @@ export type MakeAgentRoute = ReturnType<typeof createAgentRoute>
 const isRefusal = (outcome: unknown): outcome is Refusal =>
   outcome === 'stale' || outcome === 'not_live' || outcome === 'ended'
 
-/** What the audit trail calls a refusal by the handler itself. */
+/** The audit outcome for a refusal by the handler itself. */
 function codeOf(error: unknown): string {
   if (error instanceof AppError) return error.code
   return error instanceof HTTPException && error.status < 500 ? String(error.status) : '500'

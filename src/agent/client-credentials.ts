@@ -4,7 +4,7 @@ import type { Scope } from '../auth/scopes.ts'
 export const TOKEN_ERRORS = ['invalid_request', 'invalid_client', 'unsupported_grant_type', 'invalid_scope'] as const
 export type TokenErrorCode = (typeof TOKEN_ERRORS)[number]
 
-/** A refusal in the words of RFC 6749 §5.2. `message` becomes `error_description`: plain ASCII, nothing of the request. */
+/** An RFC 6749 §5.2 error. `message` becomes `error_description`: plain ASCII that never repeats the request. */
 export class TokenError extends Error {
   readonly code: TokenErrorCode
 
@@ -15,7 +15,7 @@ export class TokenError extends Error {
   }
 }
 
-/** The parts of a POST that RFC 6749 §4.4.2 speaks of. */
+/** The parts of a POST that RFC 6749 §4.4.2 uses. */
 interface TokenHttpRequest {
   url: string
   contentType: string | undefined
@@ -29,7 +29,7 @@ interface ClientCredentials {
 }
 
 export interface TokenRequest extends ClientCredentials {
-  /** Undefined when none was asked for. */
+  /** Undefined when the client requested no scope. */
   scope: string | undefined
 }
 
@@ -39,10 +39,10 @@ const CREDENTIALS = ['client_id', 'client_secret']
 
 /**
  * Reads a client credentials request (RFC 6749 §4.4.2); unknown parameters are ignored.
- * @throws TokenError for everything but unknown credentials and scopes, which only the account can tell.
+ * @throws TokenError for everything except wrong credentials and scopes, which only the account can check.
  */
 export function readTokenRequest({ url, contentType, authorization, body }: TokenHttpRequest): TokenRequest {
-  // RFC 6749 §2.3.1: never in the URI, which ends up in logs. Said, not ignored, so that somebody notices.
+  // RFC 6749 §2.3.1: never in the URI, which ends up in logs. Refused rather than ignored, so that the caller notices.
   const query = new URL(url).searchParams
   if (CREDENTIALS.some((name) => query.has(name))) {
     throw new TokenError('invalid_request', 'Client credentials are not accepted in the URL.')
@@ -59,7 +59,7 @@ export function readTokenRequest({ url, contentType, authorization, body }: Toke
   return { ...readCredentials(form, authorization), scope: form.get('scope') }
 }
 
-/** RFC 6749 §3.2: a parameter comes once at most, and one without a value counts as left out. */
+/** RFC 6749 §3.2: a parameter must not be repeated, and one without a value counts as omitted. */
 function readForm(body: string): Map<string, string> {
   const seen = new Set<string>()
   const form = new Map<string, string>()
@@ -71,7 +71,7 @@ function readForm(body: string): Map<string, string> {
   return form
 }
 
-/** RFC 6749 §2.3.1: by HTTP Basic or in the form; a client must not use more than one method (§2.3). */
+/** RFC 6749 §2.3.1: HTTP Basic or the form; a client must not use both (§2.3). */
 function readCredentials(form: Map<string, string>, authorization: string | undefined): ClientCredentials {
   const clientId = form.get('client_id')
   const secret = form.get('client_secret')
@@ -90,7 +90,7 @@ function readCredentials(form: Map<string, string>, authorization: string | unde
   return basic
 }
 
-/** RFC 6749 §2.3.1: id and secret are form-urlencoded each, before they are joined by a colon and put in base64. */
+/** RFC 6749 §2.3.1: id and secret are each form-urlencoded, then joined by a colon and base64-encoded. */
 function readBasic(authorization: string): ClientCredentials | undefined {
   const encoded = BASIC.exec(authorization)?.[1]
   if (encoded === undefined) return undefined
@@ -110,12 +110,12 @@ function formUrlDecode(value: string): string | undefined {
   }
 }
 
-/** One answer for missing, malformed, unknown and wrong credentials and for a disabled agent: it tells nobody which. */
+/** One answer for missing, malformed, unknown and wrong credentials and a disabled agent: it does not reveal which. */
 export const invalidClient = () => new TokenError('invalid_client', 'Client authentication failed.')
 
 /**
- * The scopes of a token: what was asked for, or all that the account has (RFC 6749 §3.3).
- * @throws TokenError `invalid_scope` when the account lacks one of them
+ * The scopes of a token: those requested, or all of the account's when the request names none (RFC 6749 §3.3).
+ * @throws TokenError `invalid_scope` when the account lacks a requested scope
  */
 export function grantScopes(held: readonly Scope[], asked: string | undefined): Scope[] {
   if (asked === undefined) return [...held]

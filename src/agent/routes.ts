@@ -16,7 +16,7 @@ interface AgentRoutesDeps extends Omit<AgentTokenRoutesDeps, 'failures'> {
   events: EventStore
 }
 
-/** What an agent may do: get a token, and act on behalf of the user who is in the room. */
+/** The agent's routes: get a token, and act on behalf of the user who is in the room. */
 export function agentRoutes({ agentRoute, counters, users, sessions, events, ...deps }: AgentRoutesDeps) {
   const progress = agentRoute(
     {

@@ -4,7 +4,7 @@ import { isShallow } from '../http/json-depth.ts'
 import { EventResponse, SessionResponse } from '../sessions/json.ts'
 import { Pair } from './agent-route.ts'
 
-/** How much of a session's past an agent is given. */
+/** How many past events of a session an agent gets. */
 export const CONTEXT_EVENTS = 100
 
 const JsonObject = z.record(z.string(), z.unknown()).refine(isShallow, 'is nested too deeply')

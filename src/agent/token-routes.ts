@@ -13,13 +13,13 @@ import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
 
 /**
- * Wrong secrets for one account from one address. A right secret is taken all the same: it cannot be guessed, and one
- * worker with an old secret must not stop the others behind its address.
+ * Limits wrong secrets for one account from one address. A right secret is accepted even so: it cannot be guessed, and
+ * one worker with an old secret must not lock out the others behind its address.
  */
 export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
 
 const MAX_FORM_BYTES = 8 * 1024
-/** RFC 6749 §5.1 asks for both. */
+/** RFC 6749 §5.1 requires both. */
 const NO_STORE = { 'Cache-Control': 'no-store', Pragma: 'no-cache' }
 const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="behalf"' }
 
@@ -47,13 +47,13 @@ const tokenRoute = createRoute({
   summary: 'Get an access token for an agent',
   description:
     'RFC 6749 §4.4 client credentials. The secret comes by HTTP Basic or as `client_id` and `client_secret` in the form.',
-  // The empty requirement is there because the secret may be in the form.
+  // The empty requirement allows for a secret in the form.
   security: [{ agentSecret: [] }, {}],
   middleware: limitBody(MAX_FORM_BYTES),
   request: {
     body: {
       required: true,
-      // A plain schema only describes: a validated form would hide repeated parameters (RFC 6749 §3.2).
+      // A plain schema documents without validating: a parsed form would hide repeated parameters (RFC 6749 §3.2).
       content: {
         'application/x-www-form-urlencoded': {
           schema: {
@@ -95,7 +95,7 @@ export interface AgentTokenRoutesDeps {
   clock: Clock
 }
 
-/** The OAuth token endpoint for agents. It answers in RFC 6749's own shapes, not as problem+json. */
+/** The OAuth token endpoint for agents. It answers in RFC 6749's own format, not as problem+json. */
 export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
   const accounts = createAgentAccounts({ agents, clock })
   const router = createRouter()
@@ -111,7 +111,7 @@ export function agentTokenRoutes({ agents, tokens, limits, failures, address, cl
       })
       const agent = await accounts.authenticate(request.clientId, request.secret)
       if (!agent) {
-        // Only a name that exists is logged: people put secrets into the wrong field.
+        // Only an existing name is logged: people paste secrets into the wrong field.
         if (await agents.findAgent(request.clientId)) c.set('who', { agent: request.clientId })
         await countRequest(c, failures, `${request.clientId} ${address(c)}`)
         throw invalidClient()
@@ -124,7 +124,7 @@ export function agentTokenRoutes({ agents, tokens, limits, failures, address, cl
     } catch (error) {
       if (!(error instanceof TokenError)) throw error
       const refusal = { error: error.code, error_description: error.message }
-      // RFC 6749 §5.2 wants the challenge when the header was used, RFC 9110 §15.5.2 with every 401.
+      // RFC 6749 §5.2 requires the challenge when the header was used, RFC 9110 §15.5.2 with every 401.
       if (error.code === 'invalid_client') return c.json(refusal, 401, { ...NO_STORE, ...CHALLENGE })
       return c.json(refusal, 400, NO_STORE)
     }

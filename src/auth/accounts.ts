@@ -14,11 +14,11 @@ import {
 } from './refresh.ts'
 import type { AccessTokens, UserToken } from './tokens.ts'
 
-/** A guest that has not signed in or refreshed for this long has no living token left. */
+/** After this long without a sign-in or refresh, none of a guest's tokens is still valid. */
 const GUEST_IDLE_MS = REFRESH_IDLE_MS
-/** A revoked family is kept this long, for whoever wants to know why. */
+/** A revoked family is kept this long, so that operators can see why it was revoked. */
 const REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
-/** Rows per write, so that no write holds up the others. */
+/** Rows per write, so that no write delays the others for long. */
 const PRUNE_BATCH = 500
 
 export interface SignedIn {
@@ -34,24 +34,24 @@ export interface Registration {
   name?: string | undefined
 }
 
-/** What people do with their accounts. */
+/** Registration, sign-in, refresh and logout. */
 export interface Accounts {
   /**
-   * With a guest's token that guest is upgraded, keeping its id; its sign-ins so far end, since whoever holds one would
-   * otherwise share the account.
+   * With a guest's token, upgrades that guest, keeping its id, and ends its earlier sign-ins: otherwise anyone holding
+   * one would share the account.
    * @throws AppError `email_taken`, `already_registered`, `invalid_token`, `busy`
    */
   register(registration: Registration, guest?: UserToken): Promise<SignedIn>
   /** @throws AppError `invalid_credentials`, the same for an unknown e-mail and a wrong password; `busy` */
   login(email: string, password: string): Promise<SignedIn>
   guest(name?: string): Promise<SignedIn>
-  /** @throws AppError `invalid_refresh_token`; reuse outside the grace has ended the whole sign-in by then */
+  /** @throws AppError `invalid_refresh_token`; reuse outside the grace period also revokes the whole family */
   refresh(refreshToken: string): Promise<SignedIn>
   /** Ends the sign-in that the token belongs to; an unknown token is fine (RFC 7009 §2.2). */
   logout(refreshToken: string): Promise<void>
-  /** @throws AppError `invalid_token` when the user does not exist any more */
+  /** @throws AppError `invalid_token` when the user no longer exists */
   me(token: UserToken): Promise<User>
-  /** Deletes guests that are idle and refresh families that are dead at that time, in small batches. */
+  /** Deletes guests idle and refresh families dead at that time, in small batches. */
   prune(at: number): Promise<void>
 }
 

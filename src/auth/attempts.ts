@@ -3,19 +3,19 @@ import { AppError } from '../errors.ts'
 import type { Counters, Quota, Standing } from '../http/counters.ts'
 import { rateLimited } from '../http/rate-limit.ts'
 
-/** Failures that one address may have with one account. */
+/** Failures allowed for one account from one address. */
 const PER_ADDRESS: Quota = { name: 'failed-sign-ins', count: 10, windowSeconds: 15 * 60 }
-/** Failures of an account from all addresses together that it was not signed in from: 1,200 guesses a day. */
+/** Failures allowed for one account from all addresses that never signed in to it: 1,200 guesses a day. */
 const PER_ACCOUNT: Quota = { name: 'failed-sign-ins-account', count: 50, windowSeconds: 60 * 60 }
-/** Sign-ins whose address is remembered, the newest of the whole service. */
+/** How many pairs of account and address are remembered, the most recent of the whole service. */
 const MAX_KNOWN = 100_000
 
 export interface Attempt {
-  /** What the account is called, whether there is one or not. */
+  /** The account's name, whether it exists or not. */
   account: string
-  /** Of the client. */
+  /** The client's address. */
   address: string
-  /** Is told of every limit that counted this attempt. */
+  /** Called for every limit that counted this attempt. */
   tell: (quota: Quota, standing: Standing) => void
 }
 
@@ -25,31 +25,31 @@ interface AttemptLimits {
 }
 
 /**
- * Lets people try to sign in, and stops guessing. A failure counts for the pair of account and address, and for the
- * account over all addresses, which stops guessing from many. An attacker can use up the second count, but not lock the
- * owner out by it: addresses that signed in to the account before have only the first, and it ends within the hour.
+ * Limits password guessing. A failure counts for the pair of account and address, and for the account over all
+ * addresses, which stops distributed guessing. An attacker who uses up the second count cannot lock the owner out:
+ * addresses that signed in to the account before have only the first, and the second ends within the hour.
  */
 export function createAttemptLimit(
   counters: Counters,
   { perAddress, perAccount }: AttemptLimits = { perAddress: PER_ADDRESS, perAccount: PER_ACCOUNT },
 ) {
   const pairs = counters(perAddress)
-  // Their own, so that no flood from elsewhere can fill what owners depend on.
+  // Separate, so that a flood from elsewhere cannot fill the counters that owners depend on.
   const knownPairs = counters(perAddress)
   const accounts = counters(perAccount)
   const known = lastAdded(MAX_KNOWN)
 
   /** @throws AppError `rate_limited`, and whatever `signIn` throws; only `invalid_credentials` is a failure */
   return async function attempt<T>({ account, address, tell }: Attempt, signIn: () => Promise<T>): Promise<T> {
-    // A hash: e-mails have no business in memory that outlives the request, and keys are short that way.
+    // Hashed: e-mails should not stay in memory beyond the request, and the keys stay short.
     const accountKey = createHash('sha256').update(account).digest('base64url')
     const pairKey = `${accountKey} ${address}`
     const isKnown = known.has(pairKey)
     const pair = isKnown ? knownPairs : pairs
     const forgive = () => (isKnown ? undefined : accounts.giveBack(accountKey))
 
-    // Counted before, so that many at once are not more than many in turn; the account first, so that what it refuses
-    // leaves nothing behind.
+    // Counted up front, so that parallel attempts gain nothing over sequential ones; the account first, so that an
+    // attempt it refuses leaves no pair behind.
     if (!isKnown) await countOne(accounts, accountKey)
     await countOne(pair, pairKey).catch(async (error: unknown) => {
       await forgive()
@@ -77,7 +77,7 @@ export function createAttemptLimit(
   }
 }
 
-/** A set that keeps what was added last. */
+/** A set that keeps only the `max` most recently added keys. */
 function lastAdded(max: number) {
   const keys = new Set<string>()
   return {

@@ -16,16 +16,16 @@ export interface AgentEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { agent: Agent }
 }
 
-/** What `userGuard` and `authenticateUser` refuse with; our signing keys are in the store. */
+/** What `userGuard` and `authenticateUser` refuse with. Verifying reads the signing keys from the store. */
 export const userGuardRefusals = [...bearerRefusals, 'invalid_token', 'store_unavailable'] as const
 /** What `agentGuard` and `authenticateAgent` refuse with. */
 export const agentGuardRefusals = [...userGuardRefusals, 'insufficient_scope', 'agent_disabled'] as const
 
-/** Bounds what one user reads. */
+/** Limits one user's reads. */
 export const createUserReadLimit = ({ userReads }: Pick<RateLimits, 'userReads'>) =>
   createReadLimit<UserEnv>(userReads, (c) => c.var.user.userId)
 
-/** The part of a request that keeps who is asking, for the log. */
+/** The part of a request's context that records the caller for the log. */
 interface NotesWho {
   set(key: 'who', who: Who): void
 }
@@ -37,7 +37,7 @@ export const userGuard = (tokens: AccessTokens) =>
     await next()
   })
 
-/** Lets only an agent's access token of that scope through, as `c.var.agent`; the account is read at every request. */
+/** Lets only an agent's access token with that scope through, as `c.var.agent`; reads the account on every request. */
 export const agentGuard = (tokens: AccessTokens, agents: AgentStore, scope: Scope) =>
   createMiddleware<AgentEnv>(async function agentGuard(c, next) {
     c.set('agent', await authenticateAgent(c, tokens, agents, bearerToken(c), scope))
@@ -60,7 +60,7 @@ export async function authenticateAgent(
   scope: Scope,
 ): Promise<Agent> {
   const claims = await tokens.verifyAgentToken(token)
-  // Before the checks, so that the log names whom they refuse.
+  // Before the checks, so that the log names the agent they refuse.
   c.set('who', { agent: claims.agentId })
   const agent = await agents.findAgent(claims.agentId)
   if (!agent || agent.generation !== claims.generation) {

@@ -13,14 +13,14 @@ import type { KeyStore, StoredKey } from '../store/keys.ts'
 
 export const ALG = 'ES256'
 
-/** Seconds that others may keep our published keys, and so how long a new one is published before it signs. */
+/** Seconds that others may cache the published keys, and so how long a new key is published before it signs. */
 export const JWKS_MAX_AGE_SECONDS = 300
 
-/** As of the last `refresh`. Times are milliseconds. */
+/** The signing keys as of the last `refresh`. Times are milliseconds. */
 export interface SigningKeys {
   /**
-   * Reads the store again when the last time is a second ago, or does not know that `kid`: what the command line
-   * changes holds from then on. @throws AppError `store_unavailable`
+   * Rereads the store if the last read is a second old or did not return that `kid`: this is how the command line's
+   * changes take effect. @throws AppError `store_unavailable`
    */
   refresh(kid?: string): Promise<void>
   /** The newest key that may already sign. */
@@ -37,7 +37,7 @@ interface LoadedKey extends StoredKey {
   publicJwk: JWK
 }
 
-/** Loads the service's signing keys from the store, making the first one if there is none. */
+/** Loads the service's signing keys from the store, generating the first one if there is none. */
 export async function loadSigningKeys(store: KeyStore, clock: Clock): Promise<SigningKeys> {
   if ((await store.signingKeys()).length === 0) await store.addFirstSigningKey(await newSigningKey(clock.latest()))
   return readSigningKeys(store, clock)
@@ -45,7 +45,7 @@ export async function loadSigningKeys(store: KeyStore, clock: Clock): Promise<Si
 
 const FRESH_MS = 1000
 
-/** The keys that the store has, without making one. */
+/** Loads the store's keys without generating one. */
 export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, clock: Clock): Promise<SigningKeys> {
   let keys: LoadedKey[] = []
   let readAt = clock.steady()
@@ -69,7 +69,7 @@ export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, cloc
     current() {
       const at = clock.latest()
       const newestFirst = published(at).sort((a, b) => b.signsFrom - a.signsFrom)
-      // The clock of whoever made the only key may be a little ahead of ours.
+      // The process that generated the only key may have had a clock slightly ahead of this one.
       const key = newestFirst.find(({ signsFrom }) => signsFrom <= at) ?? newestFirst.at(-1)
       if (!key) throw new Error('There is no signing key that may sign now')
       return key

@@ -7,15 +7,15 @@ import { AppError } from '../errors.ts'
 /** OWASP's argon2id setting: 19 MiB, two passes, one lane; about 70 ms. argon2id is the library's default algorithm. */
 const COST = { memoryCost: 19456, timeCost: 2, parallelism: 1 }
 const PHC_PREFIX = `$argon2id$v=19$m=${COST.memoryCost},t=${COST.timeCost},p=${COST.parallelism}$`
-/** The hash of no password: checking against it costs what a real check costs. */
+/** A hash that no password matches: checking against it takes as long as a real check. */
 const DUMMY = `${PHC_PREFIX}${'A'.repeat(22)}$${'A'.repeat(43)}`
 
 /** Hashing runs on libuv's four threads; one stays free for signing tokens and for files. */
 const MAX_PARALLEL = Math.max(1, Math.min(availableParallelism(), 3))
-/** Per running hash; about two seconds of waiting, after which a client is better told to come back. */
+/** Per running hash: about two seconds of waiting, after which it is better to tell the client to come back. */
 const MAX_WAITING_EACH = 32
 
-/** UTF-8 bytes; argon2 takes it all, nothing is cut off. */
+/** UTF-8 bytes; argon2 hashes all of them, without truncation. */
 export const MAX_PASSWORD_BYTES = 1024
 /** Characters (OWASP ASVS 6.2.1), so also at least as many bytes. */
 export const MIN_PASSWORD_LENGTH = 8
@@ -27,7 +27,7 @@ const COMMON = new Set(
     .split(/\s+/),
 )
 
-/** Whether guessing starts with this password (OWASP ASVS 6.2.4); capitals make no difference. */
+/** Whether this is one of the most used passwords (OWASP ASVS 6.2.4), ignoring case. */
 export const isCommonPassword = (password: string): boolean => COMMON.has(password.toLowerCase())
 
 export interface Passwords {
@@ -37,8 +37,8 @@ export interface Passwords {
    */
   hash(password: string): Promise<string>
   /**
-   * Works equally long with no stored hash, and then never matches. `rehashed` is a replacement for a stored hash that
-   * was made with other parameters.
+   * Without a stored hash it takes equally long and never matches. `rehashed` replaces a stored hash that was made with
+   * other parameters.
    * @throws AppError `busy` when too many wait already
    */
   check(password: string, stored: string | null): Promise<{ matches: boolean; rehashed?: string }>

@@ -2,7 +2,7 @@ import type { StoredKey } from '../store/keys.ts'
 import { JWKS_MAX_AGE_SECONDS } from './keys.ts'
 import { ACCESS_TOKEN_SECONDS } from './tokens.ts'
 
-/** What the signing keys do not allow; told to the operator. */
+/** A rotation that the signing keys do not allow. The message is for the operator. */
 class KeyError extends Error {
   readonly code: 'rotation_under_way' | 'key_not_found' | 'key_in_use'
   constructor(code: KeyError['code'], message: string) {
@@ -12,13 +12,13 @@ class KeyError extends Error {
   }
 }
 
-/** The service sees a new key at most a second after it was stored: with some room, everybody's copy is that old then. */
+/** The service sees a new key within a second; with some margin, by then every cached copy has it. */
 const LEAD_MS = (JWKS_MAX_AGE_SECONDS + 10) * 1000
-/** A token's life, and a minute of leeway that others may give it. */
+/** A token's lifetime, plus a minute of leeway that other verifiers may allow. */
 const OUTLIVE_MS = (ACCESS_TOKEN_SECONDS + 60) * 1000
 
 /**
- * Adds `next`, which signs once everybody who keeps our published keys has it; the others go when their last token is dead.
+ * Adds `next`, which signs once every cache of the published keys has it; the others expire with their last token.
  * @throws KeyError `rotation_under_way` while an earlier one has not begun to sign
  */
 export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredKey[] {
@@ -34,7 +34,7 @@ export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredK
 }
 
 /**
- * Without that key: its tokens are refused. Without one that has not signed yet, the one before it stays.
+ * Removes that key, so that its tokens are refused. If it has not signed yet, the previous one stays.
  * @throws KeyError `key_not_found`, or `key_in_use` for the key that signs
  */
 export function remove(keys: StoredKey[], kid: string, now: number): StoredKey[] {
@@ -55,7 +55,7 @@ export function stateOf(key: StoredKey, keys: StoredKey[], now: number): KeyStat
   return key.signsFrom > now ? 'next' : 'retired'
 }
 
-/** The newest that may sign. */
+/** The newest key that may sign. */
 function signing(keys: StoredKey[], now: number): StoredKey | undefined {
   const usable = keys.filter(({ signsFrom, expiresAt }) => signsFrom <= now && (expiresAt === null || expiresAt > now))
   return usable.sort((a, b) => b.signsFrom - a.signsFrom)[0]

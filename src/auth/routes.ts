@@ -113,7 +113,7 @@ interface AuthRoutesDeps {
   config: Pick<Config, 'guests' | 'publicUrl' | 'agentScopes'>
 }
 
-/** Accounts over HTTP (sign-in, guests, refresh), and what others need in order to trust our tokens. */
+/** Accounts over HTTP (sign-in, guests, refresh), and what others need in order to verify the service's tokens. */
 export function authRoutes(deps: AuthRoutesDeps) {
   const { accounts, tokens, limits, limitReads, counters, address, keys, config } = deps
   const attempt = createAttemptLimit(counters)
@@ -123,7 +123,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
   router.use('/auth/login', limitRate(limits.signIns, address))
   router.use('/auth/refresh', limitRate(limits.refreshes, address))
   router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody, async function noStore(c, next) {
-    // RFC 6749 §5.1: answers with tokens are never cached.
+    // RFC 6749 §5.1: responses with tokens must not be cached.
     c.header('Cache-Control', 'no-store')
     await next()
   })
@@ -177,7 +177,7 @@ function signedIn(c: Context<AppEnv>, { user, accessToken, refreshToken }: Signe
   }
 }
 
-/** Names for accounts in the log: the same e-mail, the same name while the process lives, and no way back. */
+/** Pseudonyms for accounts in the log: stable per e-mail while the process lives, and not reversible. */
 function accountLabels() {
   const key = randomBytes(32)
   return (email: string) => createHmac('sha256', key).update(email).digest('base64url').slice(0, 12)

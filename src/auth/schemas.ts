@@ -2,13 +2,13 @@ import { z } from '@hono/zod-openapi'
 import { hasNoControlCharacters } from '../http/text.ts'
 import { isCommonPassword, MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
-/** RFC 5321 §4.5.3.1.3, less the angle brackets. */
+/** RFC 5321 §4.5.3.1.3, minus the angle brackets. */
 const MAX_EMAIL_LENGTH = 254
 const MAX_NAME_LENGTH = 128
-/** Ours have 43 characters. */
+/** The service's refresh tokens have 43 characters. */
 const MAX_REFRESH_TOKEN_LENGTH = 512
 
-// Checked before it is lower-cased: some letters outside ASCII turn into ASCII ones.
+// Checked before lower-casing: some letters outside ASCII turn into ASCII ones.
 const Email = z
   .string()
   .trim()

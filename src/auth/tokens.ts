@@ -10,9 +10,9 @@ export const ACCESS_TOKEN_SECONDS = 15 * 60
 const CLOCK_SKEW_SECONDS = 5
 /** RFC 9068 §4: a token of any other type is refused. */
 const TYP = 'at+jwt'
-/** A claim of our own: `iat` by the clock that decides what has expired, so that a wall clock set back revives no token. */
+/** A private claim: `iat` by the clock that decides expiry, so that setting the wall clock back revives no token. */
 const STEADY_IAT = 'steady_iat'
-/** RFC 9068 §2.2 wants a client_id; our own sign-in has just this one first-party client. */
+/** RFC 9068 §2.2 requires a client_id; the service's own sign-in has only this first-party client. */
 const FIRST_PARTY_CLIENT = 'behalf'
 
 export interface UserToken {
@@ -39,7 +39,7 @@ export interface AccessTokens {
   issueAgentToken(agent: AgentToken): Promise<string>
   /** @throws AppError `invalid_token` */
   verifyAgentToken(token: string): Promise<AgentToken>
-  /** Which verifier a route for both kinds should use: read without verification, proves nothing. */
+  /** Which verifier a route for both kinds should use. Decodes without verification, so it proves nothing. */
   isForAgents(token: string): boolean
 }
 
@@ -84,7 +84,7 @@ export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps)
       if (typeof exp !== 'number' || typeof iat !== 'number' || typeof steadyIat !== 'number') throw notValid()
       const age = (clock.latest() - steadyIat) / 1000
       if (age >= ACCESS_TOKEN_SECONDS + CLOCK_SKEW_SECONDS) throw expired()
-      // No such token was ever issued, so whatever signed it was not this service.
+      // The service never issues such a token, so something else signed it.
       if (age < -CLOCK_SKEW_SECONDS || exp - iat !== ACCESS_TOKEN_SECONDS) throw notValid()
       return payload
     } catch (error) {
@@ -126,7 +126,7 @@ export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps)
   }
 }
 
-/** RFC 7515 §7.1: base64url without padding, which the library would let pass. */
+/** RFC 7515 §7.1: base64url without padding, which the library would accept. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const expired = () => new AppError('invalid_token', 'The access token has expired.')
 const notValid = () => new AppError('invalid_token', 'The access token is not valid here.')

@@ -6,7 +6,7 @@ import type { Scope } from './scopes.ts'
 
 const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
-/** Parsing drops every other member, so that no private one can ever get out. */
+/** Parsing drops every other member, so that no private one can leak. */
 const PublicJwk = z.object({
   kty: z.string().describe('Always `EC`.'),
   crv: z.string().describe('Always `P-256`.'),
@@ -64,7 +64,7 @@ interface WellKnownDeps {
   scopes: readonly Scope[]
 }
 
-/** What others need in order to trust our tokens. */
+/** What others need in order to verify the service's tokens. */
 export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {

@@ -104,7 +104,7 @@ function scopesAmong(all: readonly Scope[], typed: readonly string[] = all): Sco
   return all.filter((scope) => typed.includes(scope))
 }
 
-/** @returns what there is to print. */
+/** @returns the text to print. */
 async function carryOut(
   { command, name, scopes, overlapMs, json }: Command & { scopes: readonly Scope[] },
   accounts: AgentAccounts,

@@ -57,7 +57,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   return 0
 }
 
-/** @returns what there is to print. */
+/** @returns the text to print. */
 async function carryOut(command: Command, store: KeyStore, now: number): Promise<string> {
   if (command.verb === 'remove') {
     await store.changeSigningKeys((keys) => remove(keys, command.kid, now))

@@ -8,7 +8,7 @@ import { AppError } from '../errors.ts'
 import type { AgentStore } from '../store/agents.ts'
 
 interface InspectDeps {
-  /** Our own keys and agents; a sentence says why there are none. */
+  /** The service's keys and agents, or a sentence that says why there are none. */
   store: { keys: SigningKeys; agents: AgentStore } | string
   publicUrl: string
   secrets: Secrets
@@ -85,7 +85,7 @@ async function verdictOf(token: string, decoded: Decoded, deps: InspectDeps): Pr
   }
 }
 
-/** Whether one of our own keys signed it, and whether the service takes it. */
+/** Whether one of the service's keys signed it, and whether the service accepts it. */
 async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps: InspectDeps): Promise<Verdict> {
   const { store, publicUrl, clock } = deps
   if (typeof store === 'string') return { signature: 'unknown', problems: [store] }
@@ -112,7 +112,7 @@ async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps
   return { signature: 'ours', problems }
 }
 
-/** Whether a LiveKit key pair of ours signed it: the webhook pair for webhooks, the main pair for everything else. */
+/** Whether a configured LiveKit key pair signed it: the webhook pair for webhooks, the main pair for all else. */
 async function livekitVerdict(token: string, { kind, claims }: Decoded, secrets: Secrets): Promise<Verdict> {
   const { key, secret } = kind === 'livekit_webhook' ? secrets.webhook : secrets.livekit
   const isOurKey = claims.iss === key

@@ -22,7 +22,7 @@ export function reportText(report: Report, now: number): string {
 const list = (label: string, items: string[]) =>
   items.map((item, index) => `${(index === 0 ? label : '').padEnd(10)} ${printable(item)}`)
 
-/** Claims are whatever the signer wrote: they must not steer a terminal or look like a line of ours. Keeps JSON valid. */
+/** The signer chose the claims: they must not steer a terminal or look like a line of the report. Keeps JSON valid. */
 export const printable = (text: string): string =>
   text.replace(/\p{C}/gu, (character) =>
     Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),

@@ -58,7 +58,7 @@ function readOptions(args: string[]) {
   }
 }
 
-/** Our own keys and agents, or why there are none. */
+/** The service's keys and agents, or why there are none. */
 async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {

@@ -2,13 +2,13 @@ import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Context } from 'hono'
 import type { AppEnv } from './router.ts'
 
-/** What stands for the client of a request in limits and in the log. */
+/** The key that identifies a request's client in limits and in the log. */
 export type ClientAddress = (c: Context<AppEnv>) => string
 
 /**
- * The client is the peer of the connection. Only when that is a trusted proxy does `X-Forwarded-For` count, read from
- * the right: the first address that is no trusted proxy. What stands further left was written by the client.
- * `onDisbelieved` hears of the first such header of any other peer.
+ * The client is the connection's peer. If that is a trusted proxy, it is the rightmost address in `X-Forwarded-For`
+ * that is not a trusted proxy: the client can write anything further left. `onDisbelieved` is called the first time
+ * that any other peer sends the header.
  */
 export function createClientAddress(
   trustedProxies: readonly string[],
@@ -36,7 +36,7 @@ export function createClientAddress(
   }
 }
 
-/** Whether an address is one of these proxies, in whatever form a socket names it. */
+/** Whether an address is one of these proxies, in any form that a socket reports. */
 export function trustedPeers(trustedProxies: readonly string[]): (address: string) => boolean {
   const trusted = proxyList(trustedProxies)
   return (text) => {
@@ -47,7 +47,7 @@ export function trustedPeers(trustedProxies: readonly string[]): (address: strin
 
 /**
  * Addresses and CIDR ranges to look peers up in.
- * @throws Error for an entry that is neither, or a range that takes in everybody
+ * @throws Error for an entry that is neither, or a range that covers every address
  */
 export function proxyList(entries: readonly string[]): BlockList {
   const list = new BlockList()
@@ -62,7 +62,7 @@ export function proxyList(entries: readonly string[]): BlockList {
   return list
 }
 
-/** Without the port, brackets and zone that some proxies and sockets add; IPv4 in IPv6 becomes IPv4. */
+/** Strips the port, brackets and zone that some proxies and sockets add; IPv4-mapped IPv6 becomes IPv4. */
 function plainAddress(text: string): string | undefined {
   const [, bracketed] = /^\[([^\]]*)\](?::\d+)?$/.exec(text) ?? []
   const [, withoutPort] = /^(\d+(?:\.\d+){3}):\d+$/.exec(text) ?? []
@@ -71,7 +71,7 @@ function plainAddress(text: string): string | undefined {
   return isIP(mapped) === 0 ? undefined : mapped
 }
 
-/** The IPv4 address, or the /64 of the IPv6 address, since one client has all of a /64. */
+/** The IPv4 address, or the IPv6 address's /64, since one client usually controls a whole /64. */
 export function addressKey(text: string): string {
   const address = plainAddress(text) ?? text
   if (!isIPv6(address)) return address

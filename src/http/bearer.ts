@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { AppError } from '../errors.ts'
 
-/** What both functions below refuse with. */
+/** The codes that both functions below refuse with. */
 export const bearerRefusals = ['missing_token', 'invalid_request'] as const
 
 const BEARER = /^Bearer ([A-Za-z0-9\-._~+/]+=*)$/i
@@ -16,7 +16,7 @@ export function bearerToken(c: Context): string {
   return token
 }
 
-/** The same where a token is optional: `undefined` without the header, still refused when malformed. */
+/** The same for an optional token: `undefined` without the header; a malformed one is still refused. */
 export function optionalBearerToken(c: Context): string | undefined {
   const header = c.req.header('Authorization')
   if (header === undefined) return undefined

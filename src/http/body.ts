@@ -3,7 +3,7 @@ import { createMiddleware } from 'hono/factory'
 import { AppError } from '../errors.ts'
 import type { AppEnv } from './router.ts'
 
-/** Bytes. Far above any body of ours, far below what would hurt. */
+/** Bytes. Far above any body that the API expects, far below what would hurt. */
 export const MAX_BODY_BYTES = 64 * 1024
 
 /** Refusals of a route behind `limitBody` and `jsonBody` that has a schema for its body. */
@@ -25,7 +25,7 @@ export const limitBody = (maxSize: number) =>
     },
   })
 
-/** A body must be JSON (415); an absent one counts as `{}`, so that a schema can say what is missing. */
+/** A body must be JSON (415); an absent one counts as `{}`, so that the schema can report what is missing. */
 export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next) {
   if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
   if ((await c.req.text()) === '') {

@@ -10,7 +10,7 @@ interface BuiltFiles {
   headers: Readonly<Record<string, string>>
 }
 
-/** Serves the files of a page. They are no part of the API, so they are not in its document either. */
+/** Serves a page's files. They are not part of the API, so the OpenAPI document omits them. */
 export function builtFiles({ folder, files, headers }: BuiltFiles): MiddlewareHandler {
   return async function builtFile(c, next) {
     const file = files[c.req.path]

@@ -4,7 +4,7 @@ import type { Config } from '../config.ts'
 const PREFLIGHT_SECONDS = 600
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]'])
 
-/** Browsers of the allowed origins only. No cookies are ever used, so no credentials either. */
+/** Allows browsers only from these origins. The service uses no cookies, so it allows no credentials. */
 export const allowOrigins = (origins: Config['corsOrigins']) =>
   cors({
     origin: (origin) => (isAllowed(origin, origins) ? origin : null),

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 
-/** So many in so long; `name` is what the RateLimit headers call it. */
+/** At most `count` per window; `name` appears in the RateLimit headers. */
 export interface Quota {
   name: string
   count: number
@@ -9,7 +9,7 @@ export interface Quota {
 
 /** How a key stands in its window. */
 export interface Standing {
-  /** False when this one was too many. */
+  /** False when this one exceeded the quota. */
   allowed: boolean
   remaining: number
   resetSeconds: number
@@ -20,17 +20,17 @@ export interface Counter {
   readonly quota: Quota
   /** Counts one more. */
   count(key: string): Promise<Standing>
-  /** Takes one back that turned out not to count. */
+  /** Undoes one count. */
   giveBack(key: string): Promise<void>
-  /** Forgets what was counted so far. */
+  /** Resets the key's count. */
   reset(key: string): Promise<void>
 }
 
 export type Counters = (quota: Quota) => Counter
 
-/** Keys that one counter tells apart; about 300 bytes each. */
+/** Distinct keys per counter; about 300 bytes each. */
 const MAX_KEYS = 100_000
-/** What further keys share: memory stays bounded, and a flood of keys neither frees nor blocks everybody. */
+/** Buckets that further keys share: memory stays bounded, and a flood neither lifts the limit nor blocks everyone. */
 const SHARED_KEYS = 1024
 
 interface Window {

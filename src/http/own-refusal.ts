@@ -4,20 +4,20 @@ import { HTTPException } from 'hono/http-exception'
 import { AppError } from '../errors.ts'
 import type { AppEnv } from './router.ts'
 
-/** What Hono and zod-openapi throw for a body that they cannot read, by status and message: there is no other mark. */
+/** What Hono and zod-openapi throw for an unreadable body. Only status and message identify it. */
 const UNREADABLE_BODY: Readonly<Record<string, () => AppError>> = {
   '400 Malformed JSON in request body': () => new AppError('malformed_json', 'The body is not valid JSON.'),
   '415 Unsupported Media Type': () =>
     new AppError('unsupported_media_type', 'The body has a content type that is not taken here.'),
 }
 
-/** The refusal of a body by the framework, in our words. */
+/** The framework's refusal of a body, as one of the service's problems. */
 export const asUnreadableBody = (error: unknown): AppError | undefined =>
   error instanceof HTTPException ? UNREADABLE_BODY[`${error.status} ${error.message}`]?.() : undefined
 
 /**
- * The answer to an HTTPException, by which a team's own routes refuse: its response if it has one, a problem otherwise.
- * Nothing for what is no refusal, such as a status from 500 on.
+ * The answer to an HTTPException, by which a team's own routes refuse: its response if it has one, otherwise a problem.
+ * Returns undefined for 5xx: those are not refusals.
  */
 export function ownRefusal(error: unknown, c: Context<AppEnv>): Response | undefined {
   if (!(error instanceof HTTPException) || error.status >= 500) return undefined
@@ -30,12 +30,12 @@ function responseOf(error: HTTPException, c: Context<AppEnv>): Response | undefi
     const response = error.getResponse()
     return c.newResponse(response.body, response)
   } catch {
-    // Such as one whose body was sent before.
+    // For example, its body was already sent.
     return undefined
   }
 }
 
-/** RFC 9457 §4.2.1: a type that says no more than the status, and no `code`, because the codes are this service's. */
+/** RFC 9457 §4.2.1: `about:blank` adds nothing to the status. No `code`, because the codes are the service's. */
 function problemOf({ status, message }: HTTPException, c: Context<AppEnv>): Response {
   const problem = {
     type: 'about:blank',

@@ -6,7 +6,7 @@ import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
 import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemKind } from './problem-codes.ts'
 import type { AppEnv } from './router.ts'
 
-/** RFC 9457 problem details, with our stable `code` and the request's id. */
+/** RFC 9457 problem details, with a stable `code` and the request's id. */
 export const Problem = z
   .object({
     type: z.string().describe('`urn:behalf:problem:` and the code.'),
@@ -38,8 +38,8 @@ type ProblemResponses<C extends ErrorCode> = {
 }
 
 /**
- * The `responses` entries of a route for the codes it can answer, grouped by status; any route can fail with a bare 500.
- * The order is always that of the table, so routes may combine the refusals of their guards as they like.
+ * A route's `responses` entries for the codes it can answer, grouped by status; any route can fail with a bare 500.
+ * The order is always the table's, so routes may combine their guards' refusals in any order.
  */
 export function problems<C extends ErrorCode = never>(...codes: C[]): ProblemResponses<C | 'internal_error'> {
   const byStatus = new Map<ProblemStatus, ErrorCode[]>()
@@ -67,14 +67,14 @@ function problemResponse(status: ProblemStatus, codes: ErrorCode[]) {
 const headerReference = (name: string) => ({ [name]: { $ref: `#/components/headers/${name}` } })
 
 /**
- * Renders any error as problem+json, or by the response that a team's own route gave it. Unknown errors become a bare 500:
- * their message may hold anything.
+ * Renders any error as problem+json, or as the response that a team's own route attached. Unknown errors become a bare
+ * 500: their message may contain anything.
  */
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
   const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
   if (known instanceof Response) return known
   const { status, challenge, needsAttention } = problemKind(known.code)
-  // Without a cause the request's own line in the log says it all.
+  // Without a cause, the request's own log line is enough.
   if (status >= 500 && known.cause !== undefined) {
     const level = needsAttention ? 'error' : 'warn'
     log[level]({ requestId: c.var.requestId, code: known.code, err: known.cause }, known.message)
@@ -109,7 +109,7 @@ function asKnown(error: unknown): AppError | undefined {
 const internalError = (cause: unknown) =>
   new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', { cause })
 
-/** What Node throws for a client that went away within its body, or named credentials in its request line: no mistake of ours. */
+/** Client errors that Node throws: the client disconnected mid-body, or put credentials in its request line. */
 const isUnreadable = (error: unknown): boolean =>
   error instanceof Error &&
   (('code' in error && error.code === 'ECONNRESET' && error.message === 'aborted') ||

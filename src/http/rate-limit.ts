@@ -5,7 +5,7 @@ import { AppError } from '../errors.ts'
 import { type Counter, type Counters, createCounters, type Quota, type Standing } from './counters.ts'
 import type { AppEnv } from './router.ts'
 
-/** The limits that have a setting; one that is off is undefined. */
+/** The configurable limits; a limit that is off is undefined. */
 export interface RateLimits {
   /** For limits that are not a setting. */
   counters: Counters
@@ -34,7 +34,7 @@ type RateSettings = Pick<
   | 'requestsPerAgentPerMinute'
 >
 
-/** The limits that the settings ask for. */
+/** Creates the limits from the settings. */
 export function createRateLimits(config: RateSettings): RateLimits {
   const counters = createCounters()
   const perMinute = (name: string, count: number) =>
@@ -51,14 +51,14 @@ export function createRateLimits(config: RateSettings): RateLimits {
   }
 }
 
-/** Counts every request under its key, if there is a limit; refuses what is beyond it as `rate_limited`. */
+/** Counts every request under its key, if there is a limit, and refuses those beyond it as `rate_limited`. */
 export const limitRate = <E extends AppEnv>(limit: Counter | undefined, keyOf: (c: Context<E>) => string) =>
   createMiddleware<E>(async function limitRate(c, next) {
     if (limit) await countRequest(c, limit, keyOf(c))
     await next()
   })
 
-/** @throws AppError `rate_limited` when this one is too many */
+/** @throws AppError `rate_limited` when this request exceeds the limit */
 export async function countRequest<E extends AppEnv>(c: Context<E>, limit: Counter, key: string): Promise<void> {
   const standing = await limit.count(key)
   tellStanding(c, limit.quota, standing)

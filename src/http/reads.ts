@@ -5,9 +5,9 @@ import type { Counter } from './counters.ts'
 import { countRequest } from './rate-limit.ts'
 import type { AppEnv } from './router.ts'
 
-/** Reads of one user under way, until their answers have been taken: as many as a browser has connections to one host. */
+/** One user's concurrent reads, each until the client has received its answer: a browser's connections to one host. */
 const MAX_UNDER_WAY = 6
-/** Further ones that wait for those, in order. */
+/** Further reads that wait for those, in order. */
 const MAX_WAITING = 60
 
 interface Reader {
@@ -15,11 +15,11 @@ interface Reader {
   waiting: Array<() => void>
 }
 
-/** Bounds what one key reads in a minute, if there is such a limit, and what it reads at once. Event streams have their own. */
+/** Limits one key's reads per minute, if configured, and its concurrent reads. Event streams have their own limit. */
 export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined, keyOf: (c: Context<E>) => string) {
   const readers = new Map<string, Reader>()
 
-  /** Resolves when it may begin, to how it ends. */
+  /** Resolves when the read may begin, to a function that ends it. */
   async function enter(key: string): Promise<() => void> {
     const reader = readers.get(key) ?? { underWay: 0, waiting: [] }
     readers.set(key, reader)
@@ -32,7 +32,7 @@ export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined
       if (isOver) return
       isOver = true
       const next = reader.waiting.shift()
-      // Later, so that a long queue does not keep the event loop to itself.
+      // Deferred, so that a long queue does not block the event loop.
       if (next) setImmediate(next)
       else if (--reader.underWay === 0) readers.delete(key)
     }

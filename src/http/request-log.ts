@@ -3,12 +3,12 @@ import type { Logger } from 'pino'
 import type { ClientAddress } from './address.ts'
 import type { AppEnv } from './router.ts'
 
-/** A longer path is no path of ours. */
+/** Characters. No route has a longer path. */
 const MAX_PATH = 256
 
 /**
- * One line per request: who asked from where, for what, how it ended and why. Never a header, a query or a body: tokens
- * are in those.
+ * One line per request: who asked from where, for what, how it ended and why. Never a header, a query or a body: those
+ * may contain tokens.
  */
 export const requestLog = (log: Logger, address: ClientAddress) =>
   createMiddleware<AppEnv>(async function requestLog(c, next) {

@@ -5,16 +5,16 @@ import type { Env } from 'hono'
 import { AppError } from '../errors.ts'
 import type { ErrorCode } from './problem-codes.ts'
 
-/** Who is asking, as the log names them; `account` stands for an e-mail. */
+/** The caller, as the log names it; `account` is a pseudonym for an e-mail. */
 export type Who = { user: string } | { agent: string } | { account: string }
 
-/** What every request knows about itself; guards add `user`, `agent` or `session` in their own types. */
+/** The context of every request; guards add `user` or `agent` in their own types. */
 export interface AppEnv extends Env {
   Bindings: Partial<HttpBindings>
   Variables: { requestId: string; problemCode?: ErrorCode; who?: Who }
 }
 
-/** A router whose validation failures are thrown, to be rendered once. */
+/** A router that throws validation failures, so that they are rendered in one place. */
 export function createRouter<E extends AppEnv = AppEnv>(): OpenAPIHono<E> {
   return new OpenAPIHono<E>({
     defaultHook: (result) => {
@@ -23,7 +23,7 @@ export function createRouter<E extends AppEnv = AppEnv>(): OpenAPIHono<E> {
   })
 }
 
-/** What a schema did not accept, field by field; the offending values are not repeated. */
+/** A schema's complaints, field by field, without the offending values. */
 function validationFailed({ issues }: { issues: ReadonlyArray<z.core.$ZodIssue> }): AppError {
   const errors = issues.slice(0, MAX_FIELD_ERRORS).map((issue) => ({
     field: issue.path.join('.') || '(body)',

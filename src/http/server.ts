@@ -5,33 +5,33 @@ import type { Config } from '../config.ts'
 import { addressKey, trustedPeers } from './address.ts'
 
 export interface ServerLimits {
-  /** Milliseconds until the header of a request has to be there, from the connection or the header's first byte on. */
+  /** Milliseconds in which a request's headers must arrive, from the connection or the headers' first byte on. */
   headersTimeout: number
-  /** Milliseconds until all of a request has to be there; its answer may take as long as it likes. */
+  /** Milliseconds in which a whole request must arrive; the answer may take longer. */
   requestTimeout: number
   /** Milliseconds that a connection may wait for its next request. */
   keepAliveTimeout: number
-  /** Milliseconds between two looks at these timeouts. */
+  /** Milliseconds between two checks of these timeouts. */
   connectionsCheckingInterval: number
   /** Bytes; more is answered with 431. */
   maxHeaderSize: number
-  /** Milliseconds that nothing may move on a connection while an answer is due; streams write more often than that. */
+  /** Milliseconds that a connection may be idle while an answer is due; streams write more often than that. */
   stallTimeout: number
-  /** The same once all of an answer is written and only its client is waited for. */
+  /** The same once the whole answer is written and only the client has yet to read it. */
   unreadTimeout: number
-  /** Bytes written to all connections that their clients have not taken. Beyond it the longest-waiting answers are cut off. */
+  /** Bytes written to all connections and not read by clients. Beyond it, the longest-waiting answers are cut off. */
   maxUnreadBytes: number
-  /** Requests of one connection, answered in turn: no client of today sends a second before it has its answer. */
+  /** Pipelined requests of one connection, answered in turn: today's clients do not pipeline. */
   maxPipelined: number
-  /** Further connections are closed at once, so that files and LiveKit stay within reach. */
+  /** Further connections are closed at once, so that descriptors remain for files and LiveKit. */
   maxConnections: number
 }
 
-/** Far above any client that works, far below Node's own, which leave a slow client minutes. */
+/** Far above what a working client needs, far below Node's defaults, which give a slow client minutes. */
 export const SERVER_LIMITS: ServerLimits = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
-  // Longer than the 60 s that load balancers keep connections for: they would send into closed ones otherwise.
+  // Longer than the 60 s that load balancers keep connections: otherwise they would send into closed ones.
   keepAliveTimeout: 65_000,
   connectionsCheckingInterval: 2_000,
   maxHeaderSize: 16 * 1024,
@@ -45,7 +45,7 @@ export const SERVER_LIMITS: ServerLimits = {
 type Fetch = Parameters<typeof serve>[0]['fetch']
 type Listening = Pick<Config, 'host' | 'port' | 'connectionsPerAddress' | 'trustedProxies'>
 
-/** Serves by HTTP, within limits that slow and idle clients cannot stretch. */
+/** Serves HTTP, within limits that slow and idle clients cannot stretch. */
 export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS): Server {
   const { maxConnections, maxPipelined, stallTimeout, unreadTimeout, maxUnreadBytes, ...serverOptions } = limits
   const AccountedResponse = accountedResponse(unreadBudget(maxUnreadBytes), unreadTimeout)
@@ -68,14 +68,14 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
 }
 
 /**
- * Node hands over all requests of one read at once. Here the next one waits until the answer before it has been taken, so
- * that a connection never holds two; too many waiting requests end it.
+ * Node hands over all pipelined requests of one read at once. Here the next one waits until the previous answer has
+ * left the process, so that a connection never holds two; too many waiting requests close it.
  */
 function oneAtATime(handle: RequestListener, max: number, stallTimeout: number): RequestListener {
   const queues = new WeakMap<Socket, Array<() => void>>()
   return (incoming, outgoing) => {
     const { socket } = incoming
-    // What was read before it was destroyed is still handed over.
+    // Node still hands over requests that it read before the socket was destroyed.
     if (socket.destroyed) return
     const queue = queues.get(socket) ?? []
     queues.set(socket, queue)
@@ -84,7 +84,7 @@ function oneAtATime(handle: RequestListener, max: number, stallTimeout: number):
       return
     }
     const start = () => {
-      // The client is gone, or was told that this connection ends.
+      // The client is gone, or was told that this connection closes.
       if (!socket.writable) return
       socket.setTimeout(stallTimeout)
       outgoing.once('close', () => {
@@ -100,7 +100,7 @@ function oneAtATime(handle: RequestListener, max: number, stallTimeout: number):
 
 type Hold = (answer: ServerResponse, bytes: number) => void
 
-/** What was written to clients and waits in this process, because they do not read. */
+/** Bytes written to clients that wait in this process because the clients do not read. */
 function unreadBudget(maxBytes: number): Hold {
   const unread = new Map<ServerResponse, number>()
   let total = 0
@@ -127,7 +127,7 @@ function unreadBudget(maxBytes: number): Hold {
 const bytesOf = (chunk: unknown) =>
   typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
 
-/** Any response, of any route: what its connection does not take at once is held against the budget until it does. */
+/** A response whose bytes count against the budget until its connection accepts them, whatever the route. */
 function accountedResponse(hold: Hold, unreadTimeout: number) {
   return class AccountedResponse extends ServerResponse {
     override write(...args: unknown[]): boolean {

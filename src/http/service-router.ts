@@ -15,7 +15,7 @@ interface ServiceRouterDeps {
   log: Logger
 }
 
-/** What holds for every route: an id, a line in the log, headers, origins, and one way to render what went wrong. */
+/** What every route shares: a request id, a log line, headers, origins, and one way to render errors. */
 export function createServiceRouter({ config, log }: ServiceRouterDeps) {
   const address = createClientAddress(config.trustedProxies, () => {
     const consequence = 'if that is your proxy, all its clients share one address and one limit'

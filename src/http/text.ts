@@ -1,2 +1,2 @@
-/** Whether a name that people and terminals are shown holds nothing that steers them. */
+/** Whether a name is free of control characters, which could steer a terminal that shows it. */
 export const hasNoControlCharacters = (value: string): boolean => !/\p{Cc}/u.test(value)

@@ -26,7 +26,7 @@ export interface Minted extends JoinToken {
   room: string
   identity: string
   name: string | null
-  /** Null for an agent's token: an agent is in a room, it has no session. */
+  /** Null for an agent's token: agents join rooms but have no session. */
   sessionId: string | null
 }
 
@@ -40,7 +40,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
-   * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only where LiveKit had to be asked)
+   * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only when LiveKit had to be asked)
    */
   async function forUser(userId: string, request: JoinRequest): Promise<Minted> {
     if (request.identity !== undefined && request.identity !== userId) {
@@ -123,7 +123,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   }
 
   /**
-   * A join token for an agent of scope `rooms:join`: its own identity, a room that holds a session of ours, no session.
+   * A join token for an agent with scope `rooms:join`: its own identity, a room with an unfinished session, no session.
    * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`
    */
   async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
@@ -143,7 +143,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   return { forUser, forAgent }
 }
 
-/** What belongs to a user's session has no meaning for an agent, and nothing that is sent is silently dropped. */
+/** Session fields mean nothing for an agent: they are refused, because nothing that is sent is silently dropped. */
 function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, agent }: JoinRequest): void {
   const given = {
     session_id: sessionId !== undefined,

@@ -11,15 +11,15 @@ export interface JoinRequest {
   name: string | undefined
   metadata: Record<string, unknown>
   attributes: Record<string, string>
-  /** The agent to dispatch; without a name the default one, with the client's own words for it. */
+  /** The agent to dispatch (the default one without a name), and the client's data for it. */
   agent: { name: string | undefined; data: string | null }
   autoCreateRoom: boolean
   sessionId: string | undefined
 }
 
 /**
- * One request out of two dialects, with everything refused that a client may not choose.
- * @throws AppError naming the field: `validation_failed` for dialects that contradict each other, `attribute_forbidden`,
+ * Merges both dialects into one request, and refuses everything that a client may not choose.
+ * @throws AppError naming the field: `validation_failed` if the dialects contradict each other, `attribute_forbidden`,
  * `metadata_invalid`, `metadata_forbidden`, `metadata_too_large`, `room_config_forbidden`.
  */
 export function joinRequest(body: ParsedRequest): JoinRequest {
@@ -49,7 +49,7 @@ export function joinRequest(body: ParsedRequest): JoinRequest {
   return request
 }
 
-/** The value that both dialects give. @throws AppError `validation_failed` when they contradict each other */
+/** The value given in either dialect. @throws AppError `validation_failed` when they contradict each other */
 export function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
   if (standard !== undefined && guide !== undefined && standard !== guide) {
     throw AppError.field('validation_failed', field, `The request names two different values: ${field} is given twice.`)
@@ -88,7 +88,7 @@ function parseMetadata(metadata: string | undefined): Record<string, unknown> {
   return { ...value }
 }
 
-/** Fields of livekit.RoomConfiguration that would let a client rule over the room; LiveKit takes both spellings. */
+/** Fields of livekit.RoomConfiguration that would let a client control the room; LiveKit accepts both spellings. */
 const PRIVILEGED_ROOM = [
   'name',
   'empty_timeout',
@@ -101,7 +101,7 @@ const PRIVILEGED_ROOM = [
   'sync_streams',
   'tags',
 ]
-/** The same of livekit.RoomAgentDispatch. */
+/** The same for livekit.RoomAgentDispatch. */
 const PRIVILEGED_AGENT = ['restart_policy', 'deployment', 'attributes']
 
 function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'] {
@@ -125,7 +125,7 @@ function refusePrivileged(object: Record<string, unknown>, fields: string[], whe
   }
 }
 
-/** Protobuf's defaults, which say nothing: absent, null, 0, false, an empty string, list or object. */
+/** Protobuf's defaults, which mean "not set": absent, null, 0, false, an empty string, list or object. */
 function isDefault(value: unknown): boolean {
   if (!value || value === '0') return true
   return typeof value === 'object' && Object.keys(value).length === 0

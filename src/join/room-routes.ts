@@ -32,7 +32,7 @@ const RoomResponse = z
   })
   .openapi('Room')
 
-/** Rooms made ahead of their first participant. */
+/** Creates rooms ahead of their first participant. */
 export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
   const router = createRouter<UserEnv>()
   const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)

@@ -14,15 +14,15 @@ interface RoomsDeps {
 }
 
 export interface Rooms {
-  /** A room stays as long as a user may take to come back, so that the agent is still in it. */
+  /** An empty room stays open as long as its user may take to come back, so that the agent is still in it. */
   timeouts: RoomTimeouts
   /**
-   * The user's right to a named room: its own claim, a first claim, or any room of ours with `ROOM_POLICY=open`. Says
-   * whether this very call claimed it.
+   * Checks the user's right to a named room: its own claim, a first claim, or any known room with `ROOM_POLICY=open`.
+   * `isNew` says whether this call claimed it.
    * @throws AppError `room_forbidden`; `livekit_unavailable` when a first claim cannot be checked.
    */
   enter(name: string, userId: string): Promise<{ isNew: boolean }>
-  /** Creates the room in LiveKit, where an existing one is left as it is. @throws AppError `livekit_unavailable` */
+  /** Creates the room in LiveKit; leaves an existing one as it is. @throws AppError `livekit_unavailable` */
   create(name: string): Promise<void>
 }
 
@@ -32,9 +32,9 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
 
   async function claimUnknown(name: string, userId: string) {
     if ((await livekit.listRooms([name])).length === 0) return rooms.claim(name, userId, now())
-    // It may have been claimed and created while LiveKit was asked.
+    // Another request may have claimed and created it meanwhile.
     const ownerId = await rooms.findOwner(name)
-    // A room that LiveKit has and we do not know belongs to somebody else's system.
+    // A room that LiveKit has and this service does not know belongs to another system.
     if (ownerId === null) throw forbidden(name)
     return { ownerId, isNew: false }
   }

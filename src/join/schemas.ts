@@ -4,7 +4,7 @@ import { hasNoControlCharacters } from '../http/text.ts'
 /** Characters. LiveKit's own limit for names, identities and rooms is in bytes, which some scripts reach first. */
 const MAX_NAME = 128
 const MAX_NAME_BYTES = 256
-/** Metadata and attributes ride in the token, which rides in a URL. */
+/** Metadata and attributes travel in the token, and the token in a URL. */
 export const MAX_METADATA_BYTES = 4096
 
 /** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
@@ -21,7 +21,7 @@ const label = optional(
 )
 const text = optional(z.string().max(MAX_METADATA_BYTES))
 
-/** Name of a room, as `/token` and `/rooms` take it. */
+/** A room name, as `/token` and `/rooms` accept it. */
 export const RoomName = label
 /** The same in words. */
 export const NAME_SIZE = `${MAX_NAME} characters and ${MAX_NAME_BYTES} bytes of UTF-8`
@@ -41,7 +41,7 @@ export const RoomConfig = z.looseObject({
 
 const TOGETHER = `Metadata, attributes and agent metadata have at most ${MAX_METADATA_BYTES} bytes together. Not for an agent’s token.`
 
-/** LiveKit's standard token endpoint and the token guide's dialect, both at once. */
+/** A request to LiveKit's standard token endpoint or in the token guide's dialect; both may be mixed. */
 export const TokenRequest = z
   .object({
     room_name: label.describe(

@@ -40,7 +40,7 @@ const TokenResponse = z
   })
   .openapi('TokenResponse')
 
-/** LiveKit's standard token endpoint, which is the token guide's as well. */
+/** LiveKit's standard token endpoint, which also serves the token guide's dialect. */
 export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: TokenRoutesDeps) {
   const caller = createMiddleware<TokenEnv>(async function tokenCaller(c, next) {
     const token = bearerToken(c)

@@ -9,14 +9,14 @@ import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { LiveKit, Participant, Room } from './livekit.ts'
 
-/** Seconds LiveKit has to answer one question. */
+/** Seconds that LiveKit has to answer one request. */
 const TIMEOUT_SECONDS = 2
 /** livekit.ParticipantInfo.Kind STANDARD and AGENT, and State ACTIVE; the SDK does not export the first enum. */
 const STANDARD = 0
 const AGENT = 4
 const ACTIVE = 2
 
-/** The real thing, over RoomService and AgentDispatchService (Twirp). */
+/** The real LiveKit, over RoomService and AgentDispatchService (Twirp). */
 export function createLiveKitClient(url: string, { key, secret }: KeyPair): LiveKit {
   const options = { requestTimeout: TIMEOUT_SECONDS, failover: false }
   const rooms = new RoomServiceClient(url, key, secret, options)
@@ -63,7 +63,7 @@ export function createLiveKitClient(url: string, { key, secret }: KeyPair): Live
   }
 }
 
-/** A clean `not_found` is `absent`; any other failure is no answer at all. */
+/** LiveKit's own `not_found` becomes `absent`; any other failure throws `livekit_unavailable`. */
 async function ask<T, A>(question: Promise<T>, absent: A): Promise<T | A> {
   try {
     return await question

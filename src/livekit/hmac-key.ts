@@ -1,5 +1,5 @@
 import type { CryptoKey } from 'jose'
 
-/** LiveKit's secret as the key of its HS256 tokens, imported once: jose would import the bare bytes at every use. */
+/** LiveKit's secret as an HS256 key, imported once: jose would import the raw bytes at every use. */
 export const hmacKey = (secret: string, use: 'sign' | 'verify'): Promise<CryptoKey> =>
   crypto.subtle.importKey('raw', Buffer.from(secret), { name: 'HMAC', hash: 'SHA-256' }, false, [use])

@@ -3,7 +3,7 @@ import type { VideoGrant } from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
 import { hmacKey } from './hmac-key.ts'
 
-/** Seconds. It only matters at the first connect: LiveKit hands connected clients fresh tokens. */
+/** Seconds. Only the first connect depends on it: LiveKit hands connected clients fresh tokens. */
 export const JOIN_TOKEN_SECONDS = 15 * 60
 
 interface JoinTokenRequest {
@@ -12,7 +12,7 @@ interface JoinTokenRequest {
   name: string | null
   metadata?: string
   attributes?: Record<string, string>
-  /** LiveKit counts participants of this kind apart, and they never keep a room open. */
+  /** LiveKit counts participants of this kind separately, and they never keep a room open. */
   kind?: 'agent'
   /** Read by LiveKit only at the join that creates the room. */
   roomConfig?: {
@@ -31,9 +31,9 @@ export interface JoinToken {
 export type MintJoinToken = (request: JoinTokenRequest) => Promise<JoinToken>
 
 /**
- * Mints LiveKit join tokens: this room, this identity, publish and subscribe; no admin grant, and nobody may rewrite its
- * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`; the SDK's AccessToken has no clock to give and
- * does not tell the expiry it chose.
+ * Mints LiveKit join tokens: one room, one identity, publish and subscribe; no admin grant, and no right to change its
+ * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`; the SDK's AccessToken takes no clock and does
+ * not return the expiry it chose.
  */
 export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
   const signingKey = hmacKey(secret, 'sign')

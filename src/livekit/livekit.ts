@@ -1,4 +1,4 @@
-/** A participant as LiveKit lists it. Its `attributes` are as minted: nobody of ours may change its own. */
+/** A participant as LiveKit lists it. Its `attributes` are as minted: the join token does not let it change them. */
 export interface Participant {
   sid: string
   identity: string
@@ -14,7 +14,7 @@ export interface Participant {
 export interface Room {
   sid: string
   name: string
-  /** Everybody but agents, joining ones too; LiveKit counts at most every 5 s (roomUpdateInterval in its rtc/room.go). */
+  /** All but agents, joining ones included; LiveKit counts at most every 5 s (roomUpdateInterval, rtc/room.go). */
   participants: number
 }
 
@@ -25,20 +25,20 @@ interface NewDispatch {
 
 export interface Dispatch extends NewDispatch {
   id: string
-  /** A worker took it. LiveKit offers it to the workers that are there when it is made, and never again. */
+  /** A worker took it. LiveKit offers it only once, to the workers registered when it is created. */
   isTaken: boolean
 }
 
 export interface RoomTimeouts {
-  /** Seconds a room that nobody has joined yet stays. */
+  /** Seconds a room stays before its first participant joins. */
   emptySeconds: number
   /** Seconds a room stays after the last participant left. */
   departureSeconds: number
 }
 
 /**
- * What we ask of a LiveKit server. A clean "there is none" is `null`, an empty list or `false`; every failure to get an
- * answer (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable`, never mistaken for absence.
+ * What the service asks of a LiveKit server. LiveKit's own "not found" is `null`, an empty list or `false`; any other
+ * failure (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable`, never mistaken for absence.
  */
 export interface LiveKit {
   /** All rooms, or those of the given names that exist. */
@@ -49,7 +49,7 @@ export interface LiveKit {
   createRoom(name: string, timeouts: RoomTimeouts): Promise<Room>
   /** False when there is no such room. */
   deleteRoom(name: string): Promise<boolean>
-  /** Removes whoever holds the identity now; false when nobody does. */
+  /** Removes the participant that now has this identity; false when there is none. */
   removeParticipant(room: string, identity: string): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
   createDispatch(room: string, dispatch: NewDispatch): Promise<void>

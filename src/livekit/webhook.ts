@@ -5,9 +5,9 @@ import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { hmacKey } from './hmac-key.ts'
 
-/** What we read from a webhook; other kinds of event are `null` inside. */
+/** What the service reads from a webhook; `participant` and `room` are null for events without them. */
 export interface Webhook {
-  /** LiveKit keeps it through its retries. */
+  /** LiveKit keeps the id across its retries. */
   id: string
   event: string
   participant: {
@@ -22,20 +22,20 @@ export interface Webhook {
 
 /** livekit.ParticipantInfo.Kind STANDARD. */
 const STANDARD = 0
-/** As LiveKit itself allows for the tokens of others. */
+/** LiveKit allows the same for other parties' tokens. */
 const CLOCK_SKEW_SECONDS = 60
 
 interface WebhookReceiver {
   /**
-   * Verifies the header, the bare token (LiveKit docs, Webhooks): HS256, the right key, not expired.
-   * @returns the SHA-256 (base64) that it signs for. @throws AppError `invalid_token`
+   * Verifies the header, a bare token (LiveKit docs, Webhooks): HS256, the right key, not expired.
+   * @returns the SHA-256 (base64) of the signed body. @throws AppError `invalid_token`
    */
   verify(authorization: string | undefined): Promise<unknown>
-  /** The event in a raw body of that hash. @throws AppError `invalid_token` for another body, `malformed_json` */
+  /** Parses a raw body that has that hash. @throws AppError `invalid_token` for another body, `malformed_json` */
   open(body: string, signedHash: unknown): Webhook
 }
 
-/** LiveKit's signature is over the body's hash, so a stranger is refused before any of the body is read. */
+/** LiveKit signs the body's hash, so an unsigned request is refused before its body is read. */
 export function createWebhookReceiver({ key, secret }: KeyPair, now: () => number): WebhookReceiver {
   const verifyingKey = hmacKey(secret, 'verify')
 
@@ -43,7 +43,7 @@ export function createWebhookReceiver({ key, secret }: KeyPair, now: () => numbe
     const actual = createHash('sha256').update(body).digest('base64')
     if (signedHash !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
     try {
-      // Protobuf ignores what it does not know, so an object that is no event at all would pass: the id decides.
+      // Protobuf ignores unknown fields, so any object would parse: only one with an id is an event.
       const webhook = toWebhook(WebhookEvent.fromJsonString(body, { ignoreUnknownFields: true }))
       if (webhook.id === '') throw new Error('It has no id')
       return webhook
@@ -55,7 +55,7 @@ export function createWebhookReceiver({ key, secret }: KeyPair, now: () => numbe
   async function verify(authorization = ''): Promise<unknown> {
     try {
       const { payload } = await jwtVerify(authorization, await verifyingKey, {
-        // Without this list an HS512 token, or one with another key's issuer, would do (RFC 8725 §3.1).
+        // Without these two, an HS512 token or one with another key's issuer would pass (RFC 8725 §3.1).
         algorithms: ['HS256'],
         issuer: key,
         requiredClaims: ['exp', 'sha256'],

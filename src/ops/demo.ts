@@ -26,11 +26,11 @@ export function demoPage(livekitUrl: string, folder = BUILT) {
   })
 }
 
-/** Nothing but our own files, this service, and LiveKit: by WebSocket, and by HTTP to say why that failed. */
+/** Only the page's own files, this service, and LiveKit: by WebSocket, and by HTTP to find out why that failed. */
 export function contentSecurityPolicy(livekitUrl: string): string {
   const { host, hostname, protocol } = new URL(livekitUrl)
   const tls = protocol === 'wss:' || protocol === 'https:' ? 's' : ''
-  // LiveKit Cloud sends clients on to a host of their region.
+  // LiveKit Cloud redirects clients to a host in their region.
   const hosts = hostname.endsWith('.livekit.cloud') ? [host, '*.livekit.cloud'] : [host]
   const livekit = hosts.flatMap((name) => [`ws${tls}://${name}`, `http${tls}://${name}`])
   return [

@@ -6,7 +6,7 @@ import type { ApiDocument } from './openapi.ts'
 
 const CACHE_CONTROL = 'public, max-age=300'
 
-/** The viewer loads its own two files, and may ask this service, nobody else. */
+/** The viewer loads its own two files and may call only this service. */
 const PAGE_HEADERS = {
   'Cache-Control': CACHE_CONTROL,
   'Content-Security-Policy': [
@@ -78,7 +78,7 @@ const pageRoute = createRoute({
   },
 })
 
-/** The document of all routes and a page that shows it. `describe` is called once, when somebody asks first. */
+/** The OpenAPI document and a page that shows it. `describe` is called once, at the first request. */
 export function docRoutes(describe: () => ApiDocument) {
   let json: string | undefined
   const router = createRouter()
@@ -86,7 +86,7 @@ export function docRoutes(describe: () => ApiDocument) {
   return router
     .openapi(documentRoute, (c) => {
       json ??= JSON.stringify(OpenApi.parse(describe()))
-      // As text, since it is long and always the same; its type says JSON.
+      // As text, serialized once, since it is long and never changes; the header sets the JSON type.
       return c.body(json, 200, { 'Cache-Control': CACHE_CONTROL, 'Content-Type': 'application/json' }) as never
     })
     .openapi(pageRoute, (c) => c.html(PAGE, 200, PAGE_HEADERS))

@@ -31,7 +31,7 @@ const ReadyResponse = z.object({
 })
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 
-/** For operators and orchestrators; nothing here needs a token or says anything of a user. */
+/** For operators and orchestrators; no route here needs a token or reveals anything about a user. */
 export function healthRoutes({ health, version }: HealthRoutesDeps) {
   return createRouter()
     .openapi(

@@ -15,12 +15,12 @@ export interface Health {
   /** Set once the store is open and the first reconcile was attempted; cleared at shutdown. */
   ready: boolean
   store(): Promise<{ status: Up; lastWebhookAt: number | null }>
-  /** Asks LiveKit, at most once in two seconds. */
+  /** Queries LiveKit at most once every two seconds. */
   livekit(): Promise<Up>
 }
 
 const LIVEKIT_ANSWER_MS = 2000
-/** A room that is not there: the cheapest question that needs LiveKit and our key to be right. */
+/** A room that does not exist: the cheapest query that needs LiveKit to answer and accept the service's key. */
 const NO_ROOM = 'behalf-health-check'
 
 export function createHealth({ sessions, livekit, clock }: HealthDeps): Health {

@@ -10,7 +10,7 @@ type PathItem = NonNullable<ApiDocument['paths']>[string]
 export type Operation = NonNullable<PathItem['get']>
 type Responses = NonNullable<Operation['responses']>
 
-/** The methods that routes of ours have. */
+/** The methods that routes may have. */
 export const METHODS = ['get', 'post', 'delete', 'put', 'patch'] as const
 
 const DESCRIPTION = `Lets a LiveKit agent call your API on behalf of the user: sign-in, LiveKit join tokens that carry \`userId\` and \`sessionId\`,
@@ -79,12 +79,12 @@ export const PROBLEM_LIST = ERROR_CODES.map((code) => {
   return { code, status, means, todo, ...(where ? { where } : {}) }
 })
 
-/** The whole API as an OpenAPI 3.1 document: the routes as they are, and what is the same for all of them. */
+/** The whole API as an OpenAPI 3.1 document: the declared routes, and what they have in common. */
 export function describeApi(
   app: { getOpenAPI31Document: GetDocument },
   { publicUrl, version }: { publicUrl: string; version: string },
 ): ApiDocument {
-  // A copy: the routes' own objects are in it otherwise.
+  // A copy: otherwise it would share objects with the routes.
   const document = structuredClone(
     app.getOpenAPI31Document({
       openapi: '3.1.1',
@@ -125,7 +125,7 @@ export function operationsOf(document: ApiDocument) {
   )
 }
 
-/** An operation's responses; ours are never references. */
+/** An operation's responses, which are never references here. */
 export function responsesOf(operation: Operation) {
   const responses: Responses = operation.responses ?? {}
   return Object.values(responses).filter((response) => !('$ref' in response))

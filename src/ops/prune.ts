@@ -15,19 +15,19 @@ interface PruneDeps {
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** A webhook's signature dies after 5 minutes: two days' ids close every replay, also when the clock is set back by a day. */
+/** A webhook's signature expires after 5 minutes: two days' ids stop replays even if the clock is set back by a day. */
 const WEBHOOK_DAYS = 2
 const IDEMPOTENCY_DAYS = 1
-/** A session that nobody joined has no history to keep. */
+/** A session that was never joined has no history to keep. */
 const UNUSED_SESSION_DAYS = 1
-/** A room's name is its owner's this long after its last session. */
+/** A room's name stays its owner's this long after its last session. */
 const ROOM_CLAIM_DAYS = 30
-/** For this long the command line can still recognise a token signed by a deleted key. */
+/** How long the command line can still recognise a token signed by an expired key. */
 const DEAD_KEY_DAYS = 1
-/** Rows per write, so that no write holds up the others. */
+/** Rows per write, so that no write delays the others for long. */
 const BATCH = 500
 
-/** Deletes what has lost its meaning, in small batches. */
+/** Deletes rows past their retention, in small batches. */
 export function createPruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);

@@ -14,7 +14,7 @@ interface OpsRoutesDeps {
   router: () => Parameters<typeof describeApi>[0]
 }
 
-/** What operators and developers ask: health, the API's description, the demo page. */
+/** Routes for operators and developers: health, the API's description, the demo page. */
 export function opsRoutes({ health, version, config, router }: OpsRoutesDeps) {
   const describe = (): ApiDocument => describeApi(router(), { publicUrl: config.publicUrl, version })
   const own = createRouter()

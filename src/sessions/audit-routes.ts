@@ -34,7 +34,7 @@ const Entry = z
   .openapi('AuditEntry')
 const AuditTrailResponse = z.object({ entries: z.array(Entry).describe('Newest first.') }).openapi('AuditTrail')
 
-/** An entry as people read it. */
+/** An entry as the API and the CLI show it. */
 export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: AuditEntry): z.infer<typeof Entry> => ({
   agentId,
   route,

@@ -12,13 +12,13 @@ interface DispatcherDeps {
 
 export interface Dispatcher {
   /**
-   * Makes sure that the room holds a dispatch which names this session, for the presence `sid`.
-   * LiveKit reads a token's own dispatch only at the join that creates the room.
-   * @throws AppError `livekit_unavailable`; the reconciler comes back to it.
+   * Ensures that the room has a dispatch that names this session, for the presence `sid`.
+   * LiveKit reads the dispatch in a join token only at the join that creates the room.
+   * @throws AppError `livekit_unavailable`; the reconciler retries.
    */
   ensure(session: Session, sid: string): Promise<void>
   /**
-   * Makes the session's dispatch anew when no worker has taken it: LiveKit offers it only to the workers of that moment.
+   * Recreates a dispatch that no worker has taken: LiveKit offers one only to the workers registered at that moment.
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
   renew(session: Session): Promise<boolean>
@@ -70,7 +70,7 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
   }
 }
 
-/** What the agent's job carries: the pair, from us, and the client's own words under `data`, verbatim. */
+/** The job's metadata: the service sets the pair; the client's string goes verbatim under `data`. */
 export function jobMetadata({ id, userId, room, agentData }: Pick<Session, 'id' | 'userId' | 'room' | 'agentData'>) {
   return JSON.stringify({ userId, sessionId: id, room, ...(agentData === null ? {} : { data: agentData }) })
 }

@@ -10,11 +10,11 @@ export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_
 export interface StreamTiming {
   /** A comment after this much silence, so that proxies keep the connection and a dead one is noticed. */
   heartbeat: number
-  /** The store is read again this often even without a hint. */
+  /** How often the store is read again without a hint. */
   poll: number
-  /** A reader that has taken nothing for so long is dropped. */
+  /** A reader that has read nothing for this long is dropped. */
   stall: number
-  /** How long it then has to take the last event, before its connection is cut. */
+  /** How long it then has to read the last event before its connection is cut. */
   goodbye: number
 }
 
@@ -23,7 +23,7 @@ export const STREAM_TIMING: StreamTiming = { heartbeat: 15_000, poll: 3_000, sta
 export interface EventStreamDeps {
   events: Pick<EventStore, 'page' | 'subscribe'>
   sessions: Pick<SessionStore, 'find'>
-  /** `WRAP_UP_SECONDS`: so long a session that ended because its user left may still get events. */
+  /** `WRAP_UP_SECONDS`: how long a session that ended because its user left may still get events. */
   wrapUpMs: number
   log: Pick<Logger, 'warn'>
   clock: Clock
@@ -31,24 +31,24 @@ export interface EventStreamDeps {
 
 export interface EventStreamRequest {
   sessionId: string
-  /** `seq` of the last event that the client has. */
+  /** The `seq` of the last event that the client has. */
   after: number
   /** `exp` of its access token, Unix seconds. */
   expiresAt: number
-  /** Destroys the connection, which cancels the body; absent where there is none. */
+  /** Destroys the connection, which cancels the body; absent when there is no connection. */
   cut?: (() => void) | undefined
 }
 
 export interface EventStream {
-  /** Server-Sent Events, made as they are read. */
+  /** Server-Sent Events, produced as they are read. */
   body: ReadableStream<Uint8Array>
-  /** Sends what is under way, then the last event. */
+  /** Finishes the pending chunk, then sends the `close` event. */
   close(reason: CloseReason): void
-  /** Resolves when nothing is held for it any more. */
+  /** Resolves when the stream has released all its resources. */
   gone: Promise<void>
 }
 
-/** Read at once; large ones are fewer, so that a stream holds 256 KiB at most. */
+/** Events per read; fewer when they are large, so that a stream holds 256 KiB at most. */
 const PAGE_EVENTS = 16
 const GREETING = 'retry: 1000\n\n'
 const HEARTBEAT = ': \n\n'
@@ -57,8 +57,8 @@ const eventText = (event: SessionEvent) => `id: ${event.seq}\ndata: ${JSON.strin
 const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify({ reason })}\n\n`
 
 /**
- * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps nothing but a cursor: the store is read, a page
- * at a time, when the reader wants more. The reader decides the pace; a hint of the store only ends the wait.
+ * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps only a cursor and reads the store a page at a
+ * time, when the reader wants more. The reader sets the pace; a hint from the store only ends the wait.
  */
 export function createEventStream(
   { events, sessions, wrapUpMs, log, clock }: EventStreamDeps,
@@ -81,7 +81,7 @@ export function createEventStream(
     settleGone = resolve
   })
   const unsubscribe = events.subscribe(sessionId, hint)
-  // A body that nobody ever reads must not be held for ever either.
+  // A body that is never read must not be held forever either.
   let stall = setTimeout(close, timing.stall, 'slow_reader')
 
   function hint(): void {
@@ -89,7 +89,7 @@ export function createEventStream(
     wake()
   }
 
-  /** Until a hint, or until there is something to do without one. */
+  /** Waits for a hint, or until the next poll, heartbeat or token expiry. */
   function hintOrTimer(): Promise<void> {
     if (isHinted) return Promise.resolve()
     const untilHeartbeat = sentAt + timing.heartbeat - performance.now()
@@ -112,7 +112,7 @@ export function createEventStream(
       isHinted = false
       if (clock.latest() >= until) closing ??= 'token_expired'
       if (closing) return { text: closeText(closing), isLast: true }
-      // Read before the page: nothing is stored once it is final, so that an empty page then says that all was sent.
+      // Read before the page: a final session gets no more events, so an empty page then means that all were sent.
       const session = await sessions.find(sessionId)
       const page = await events.page(sessionId, cursor, PAGE_EVENTS)
       const last = page.at(-1)
@@ -176,13 +176,13 @@ export function createEventStream(
           pulled.close()
           release()
         } catch (err) {
-          log.warn({ err, sessionId }, 'a stream of events broke; its client can resume')
+          log.warn({ err, sessionId }, 'event stream failed; the client can resume')
           cutOff()
         }
       },
       cancel: release,
     },
-    // Without a queue of its own the body is pulled only when the connection has room.
+    // Without its own queue, the body is pulled only when the connection has room.
     { highWaterMark: 0 },
   )
   return { body, close, gone }

@@ -7,14 +7,14 @@ import {
   STREAM_TIMING,
 } from './event-stream.ts'
 
-/** Open streams of one user: some tabs on some devices. */
+/** Allows for several tabs on several devices. */
 const MAX_PER_USER = 20
 
-/** All streams of events that this process has open. */
+/** All event streams that this process has open. */
 export interface EventStreams {
   /** @throws AppError `too_many_streams`, or `busy` when the service is stopping */
   open(userId: string, request: EventStreamRequest): ReadableStream<Uint8Array>
-  /** Tells every reader that the service stops; resolves when no stream is left. */
+  /** Tells every reader that the service is stopping; resolves when every stream has closed. */
   close(): Promise<void>
 }
 

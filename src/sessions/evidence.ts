@@ -12,7 +12,7 @@ type Who = Pick<Participant, 'identity' | 'isStandard' | 'attributes'>
 export const isUserOf = (session: Whose, participant: Who): boolean =>
   participant.isStandard && participant.identity === session.userId && participant.attributes.sessionId === session.id
 
-/** What LiveKit's answer about the session's room says of the session. */
+/** What LiveKit's participant list for the room says about this session. */
 export function answerFor(session: Whose, participants: readonly Participant[], askedAt: number): Answer {
   const ours = participants.filter((participant) => isUserOf(session, participant))
   const sids = (active: boolean) => ours.filter((p) => p.isActive === active).map((p) => p.sid)

@@ -3,7 +3,7 @@ import { END_REASONS, type Session, type SessionEvent, STATUSES } from '../store
 
 const iso = (at: number) => new Date(at).toISOString()
 
-/** A session as its user and its agents see it. */
+/** A session as its user and agents see it. */
 export const SessionResponse = z
   .object({
     id: z.string().describe('`sess_…`'),
@@ -40,7 +40,7 @@ export function sessionResponse({ id, userId, room, status, ...session }: Sessio
   return { id, userId, room, status, createdAt: iso(session.createdAt), ...ended }
 }
 
-/** An event as its user and its agents see it. */
+/** An event as the session's user and agents see it. */
 export const EventResponse = z
   .object({
     seq: z.number().int().describe('Counts the events of the session, from 1.'),

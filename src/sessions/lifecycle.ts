@@ -1,5 +1,5 @@
-// The rules of a session's life: pure, and independent of the order in which facts arrive. Times are `steady` ones of the
-// store's clock, milliseconds that never go back; nothing here reads a clock.
+// The rules of a session's life: pure, and independent of the order in which facts arrive. Times are the store clock's
+// `steady`, milliseconds that never go back; nothing here reads a clock.
 
 import type {
   Answered,
@@ -17,20 +17,20 @@ import type {
 export type Fact =
   /** Webhook participant_joined: media is up. */
   | { kind: 'joined'; sid: string; roomSid: string; at: number }
-  /** Webhook participant_left, or participant_connection_aborted (`aborted`: it never was there). */
+  /** Webhook participant_left, or participant_connection_aborted (`aborted`: it never joined). */
   | { kind: 'left'; sid: string; roomSid: string; at: number; reason: string; aborted: boolean }
   /** Webhook room_finished: closes every presence of that room sid. */
   | { kind: 'room_finished'; roomSid: string; at: number }
-  /** LiveKit's clean answer to our own question, stamped with the question's start. */
+  /** LiveKit's successful answer to the service's own query, stamped with the query's start. */
   | { kind: 'answer'; askedAt: number; present: readonly string[]; joining: readonly string[] }
-  /** Nothing but the time: some ends come by it alone. */
+  /** Only the time: it can end a session by itself. */
   | { kind: 'clock'; at: number }
   | { kind: 'end'; reason: EndReason; at: number }
 
 export type Answer = Extract<Fact, { kind: 'answer' }>
 
 export interface Rules {
-  /** How long everything must have been closed before an absence ends the session. */
+  /** How long every presence must have been closed before the absence ends the session. */
   reconnectMs: number
   /** How long a session may last from its first join; no limit when absent. */
   maxSessionMs?: number
@@ -38,9 +38,9 @@ export interface Rules {
 
 /** LiveKit accepts a join token up to a minute past its `exp`. */
 const JOIN_TOKEN_LEEWAY_MS = 60_000
-/** Closed presences that are kept: with one join token a client can open and drop connections without end. */
+/** Closed presences that are kept: one join token lets a client open and drop any number of connections. */
 const MAX_CLOSED = 50
-/** An inferred absence closes a presence only when it is seen twice. */
+/** An absence inferred from answers closes a presence only at the second miss. */
 const MISSES_TO_CLOSE = 2
 
 export function statusOf(facts: SessionFacts): Status {
@@ -62,12 +62,12 @@ function closedAt(presence: Presence, { finishedRooms }: SessionFacts): number |
   return times.length === 0 ? null : Math.min(...times)
 }
 
-/** The facts with one more. An end mark is terminal: nothing changes after it. */
+/** The facts with one more applied. An end is final: nothing changes after it. */
 export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
   return facts.end ? facts : forgetOld(endAtLimit(applyOne(facts, fact, rules), timeOf(fact), rules))
 }
 
-/** Without old closed presences. The first to join and the last to leave stay: status and limits follow from those. */
+/** Drops old closed presences. The first to join and the last to leave stay: status and limits depend on them. */
 function forgetOld(facts: SessionFacts): SessionFacts {
   const closed = facts.presences
     .map((presence) => ({ presence, at: closedAt(presence, facts) }))
@@ -82,7 +82,7 @@ function forgetOld(facts: SessionFacts): SessionFacts {
   return forgetOldRooms({ ...facts, presences: facts.presences.filter((presence) => !old.has(presence)) })
 }
 
-/** Without old finished rooms: those of a presence that is known stay, and the newest for what may still be told late. */
+/** Drops old finished rooms. Those of known presences stay, and the newest ones in case a late webhook names them. */
 function forgetOldRooms(facts: SessionFacts): SessionFacts {
   if (facts.finishedRooms.size <= MAX_CLOSED) return facts
   const known = new Set(facts.presences.map(({ roomSid }) => roomSid))
@@ -94,7 +94,7 @@ function forgetOldRooms(facts: SessionFacts): SessionFacts {
   }
 }
 
-/** When the fact was told to us, or asked for. */
+/** When the service received the fact, or started the query for it. */
 export const timeOf = (fact: Fact): number => (fact.kind === 'answer' ? fact.askedAt : fact.at)
 
 function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
@@ -110,7 +110,7 @@ function applyOne(facts: SessionFacts, fact: Fact, rules: Rules): SessionFacts {
       return update(facts, fact.sid, (presence) => ({
         ...presence,
         roomSid: fact.roomSid,
-        // A left proves a join, even when its webhook is still to come or lost.
+        // A `left` proves a join, even if the `joined` webhook is late or lost.
         joinedAt: fact.aborted ? presence.joinedAt : earlier(presence.joinedAt, fact.at),
         leftAt: earlier(presence.leftAt, fact.at),
         leftReason: presence.leftAt !== null && presence.leftAt <= fact.at ? presence.leftReason : fact.reason,
@@ -153,14 +153,14 @@ function confirmed(presence: Presence, askedAt: number): Presence {
   }
 }
 
-/** An answer older than our newest evidence says nothing, nor does one older than the last miss. */
+/** Ignores an answer that is older than the newest evidence of presence or the last miss. */
 function missed(presence: Presence, askedAt: number): Presence {
   if (presence.seenAt !== null && presence.seenAt >= askedAt) return presence
   if (presence.missedAt !== null && presence.missedAt >= askedAt) return presence
   return { ...presence, misses: presence.misses + 1, missedAt: askedAt }
 }
 
-/** Only LiveKit's own "nobody", asked after the deadline, ends a session that nobody ended. */
+/** Ends a session by absence only when LiveKit, queried after the deadline, lists no participant of it. */
 function endIfDue(facts: SessionFacts, askedAt: number, { reconnectMs }: Rules): SessionFacts {
   const status = statusOf(facts)
   if (status === 'pending' && askedAt >= facts.tokenExpiresAt + JOIN_TOKEN_LEEWAY_MS) {
@@ -178,15 +178,15 @@ function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POS
   return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: 'limit' }
 }
 
-/** An open presence that LiveKit listed when it was asked then or later, and has not missed after that. */
+/** Whether LiveKit listed an open presence in a query started at `since` or later, with no miss after it. */
 export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
   openPresences(facts).some(({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since)
 
-/** When the user left by themselves; null if they are there, never joined, or the session ended for another reason. */
+/** When the user left of their own accord; null if present, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {
   if (facts.end && facts.end !== 'left') return null
   const joined = facts.presences.filter(({ joinedAt }) => joinedAt !== null)
-  // An absence that nobody told of began somewhere after the last evidence: counted from there it is never too long.
+  // No webhook dates an inferred absence: it counts from the last evidence, so that the wrap-up is never too long.
   const since = joined.map((presence) => (presence.misses > 0 ? presence.seenAt : closedAt(presence, facts)))
   return since.length === 0 || since.includes(null) ? null : Math.max(...since.map((at) => at ?? 0))
 }
@@ -215,14 +215,14 @@ const unknownPresence = (sid: string): Presence => ({
 const earlier = (a: number | null, b: number): number => (a === null ? b : Math.min(a, b))
 const later = (a: number | null, b: number): number => (a === null ? b : Math.max(a, b))
 
-/** A session that one fact more is known of, with the event that a changed status is. `now` is for people. */
+/** The session with one more fact, and an event if its status changed. `now` is the time shown to people. */
 export function observe(known: Known, fact: Fact, rules: Rules, now: number, note: EndNote = {}): Changed {
   const { session } = known
   const applied = apply(known.facts, fact, rules)
   const facts = areSame(applied, known.facts) ? known.facts : applied
   const status = statusOf(facts)
   const isEnding = facts.end !== null && known.facts.end === null
-  // Found only by LiveKit's own "nobody": there is no participant to remove.
+  // Both follow from LiveKit listing no participant: there is none to remove.
   const isOut = facts.end === 'left' || facts.end === 'never_joined'
   const ended = isEnding ? { endedAt: now, endReason: facts.end, removedAt: isOut ? now : null } : {}
   const reason = facts.end ? { reason: facts.end } : {}
@@ -241,7 +241,7 @@ const areSame = (a: SessionFacts, b: SessionFacts): boolean =>
   a.finishedRooms.size === b.finishedRooms.size &&
   [...a.finishedRooms].every(([roomSid, at]) => b.finishedRooms.get(roomSid) === at)
 
-/** What the status event of an end says beside the reason. */
+/** What the status event of an ending says besides the reason. */
 export interface EndNote {
   agentId?: string
   detail?: string
@@ -261,7 +261,7 @@ const ownEvent = ({ lastSeq }: Session, data: StatusData, now: number): SessionE
   createdAt: now,
 })
 
-/** The session with other values, and what else a decision changes. */
+/** The session with new values, and whatever else a decision changes. */
 export function change(
   before: Known,
   values: Partial<Session>,
@@ -281,24 +281,24 @@ export function change(
 
 /** How many sessions one user may have. */
 export interface SessionLimits {
-  /** Live and disconnected ones; at this many no further one is opened. */
+  /** Live and disconnected sessions; with this many, no further one is opened. */
   maxSessions: number
-  /** Pending ones; beyond it the oldest is ended as `superseded`. */
+  /** Pending sessions; beyond this, the oldest is ended as `superseded`. */
   maxPending: number
 }
 
-/** Which of a user's unfinished sessions, oldest first, give way to a new one; null when there are too many. */
+/** Which of a user's unfinished sessions, given oldest first, make way for a new one; null when there are too many. */
 export function makingWay(unfinished: readonly Known[], { maxSessions, maxPending }: SessionLimits): Known[] | null {
   const pending = unfinished.filter(({ session }) => session.status === 'pending')
   if (unfinished.length - pending.length >= maxSessions) return null
   return pending.slice(0, Math.max(0, pending.length - maxPending + 1))
 }
 
-/** Which of a user's unfinished sessions, oldest first, are beyond the limit beside the one that was just joined. */
+/** Which of a user's unfinished sessions, given oldest first, are over the limit now that `joinedId` was joined. */
 export function beyondLimit(unfinished: readonly Known[], joinedId: string, { maxSessions }: SessionLimits): Known[] {
   const live = unfinished.filter(({ session }) => session.status === 'live')
   const others = live.filter(({ session }) => session.id !== joinedId)
-  // It has been left again meanwhile: nothing is beyond the limit because of it.
+  // The user has already left it again, so it puts nothing over the limit.
   if (others.length === live.length) return []
   return others.slice(0, Math.max(0, live.length - maxSessions))
 }
@@ -306,18 +306,18 @@ export function beyondLimit(unfinished: readonly Known[], joinedId: string, { ma
 export interface Renewal {
   /** `steady`. */
   tokenExpiresAt: number
-  /** Null keeps what the session has. */
+  /** Null keeps the session's agent. */
   agent: { name: string; data: string | null } | null
 }
 
-/** The session with a new join token; the newest one decides how long it may be joined. */
+/** The session with a new join token; the latest expiry decides how long it may be joined. */
 export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Changed {
   const latest = Math.max(known.session.tokenExpiresAt, tokenExpiresAt)
   const named = agent ? { agentName: agent.name, agentData: agent.data } : {}
   return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
 }
 
-/** Since when a callback's user must have been confirmed, or else have left; null where it must not come after the leaving. */
+/** Since when the user must have been confirmed, or else have left; `leftSince` is null for a route without wrap-up. */
 export interface Admissible {
   confirmedSince: number
   leftSince: number | null
@@ -326,7 +326,7 @@ export interface Admissible {
 /** `stale`: the confirmation has grown too old since the guard looked at it. */
 export type Refusal = 'stale' | 'not_live' | 'ended'
 
-/** Why a callback may not be written; null when it may. */
+/** Why a callback may not write; null when it may. */
 export function refusalOf({ facts }: Known, { confirmedSince, leftSince: wrapUpSince }: Admissible): Refusal | null {
   if (!facts.end && isConfirmed(facts, confirmedSince)) return null
   const left = leftSince(facts)
@@ -342,13 +342,13 @@ export interface Report {
   key: IdempotencyKey | null
 }
 
-/** The session with an agent's event. */
+/** The session with an agent's event added. */
 export function reported(known: Known, { agentId, type, data, key }: Report, now: number): Changed {
   const event = { seq: known.session.lastSeq + 1, type, data, agentId, createdAt: now }
   return change(known, {}, { events: [event], key })
 }
 
-/** What a request with this key was answered before: the event again, or that the key stood for another request. */
+/** The event that this key stored before, or `key_reused` if it came with another request. */
 export function replayOf({ answered }: { answered: Answered | null }, key: IdempotencyKey | null) {
   if (!answered || !key) return null
   return answered.payloadHash === key.payloadHash ? answered.event : 'key_reused'

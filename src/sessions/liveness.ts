@@ -8,7 +8,7 @@ import { answerFor } from './evidence.ts'
 import { type Answer, apply, isConfirmed, openPresences, type Rules } from './lifecycle.ts'
 import type { Sessions } from './sessions.ts'
 
-/** Three outcomes, never two: not knowing is neither live nor absent. */
+/** `unknown` is an outcome of its own: it counts neither as live nor as absent. */
 export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
 
 interface LivenessDeps {
@@ -16,12 +16,12 @@ interface LivenessDeps {
   store: SessionStore
   livekit: LiveKit
   rules: Rules
-  /** How long LiveKit's confirmation counts. */
+  /** How long LiveKit's confirmation stays valid. */
   livenessMs: number
   clock: Clock
 }
 
-/** The answer, and what is known of the session with it. */
+/** The outcome, with what is known of the session afterwards. */
 interface Looked {
   liveness: Liveness
   known: Known
@@ -32,17 +32,17 @@ interface Asked extends Looked {
   askedAt: number
 }
 
-/** Whether the session's user is in its room now, by LiveKit's own word. */
+/** Whether LiveKit itself says that the session's user is in the room now. */
 export type LivenessCheck = (known: Known) => Promise<Looked>
 
 /** How long a negative answer is reused. */
 const NEGATIVE_MS = 1000
-/** A "not there" this soon after a join may be LiveKit's store lagging behind: it is asked again. */
+/** A "not there" this soon after a join may be LiveKit's store lagging behind: ask again. */
 const FRESH_JOIN_MS = 10_000
 const RETRY_PAUSES_MS = [100, 250, 500]
-/** No further question is begun this long after the first one. */
+/** No query starts later than this after the first one. */
 const QUESTION_BUDGET_MS = 2000
-/** Questions under way at once, over all sessions. */
+/** Concurrent queries to LiveKit, over all sessions. */
 const MAX_QUESTIONS = 128
 
 export function createLivenessCheck({
@@ -102,7 +102,7 @@ export function createLivenessCheck({
     for (const pause of [...RETRY_PAUSES_MS, null]) {
       const askedAt = clock.steady()
       const participant = await livekit.getParticipant(session.room, session.userId)
-      // Read after the answer: a webhook may have told meanwhile why the user is not there.
+      // Read after the answer: a webhook may meanwhile have reported that the user left.
       const facts = participant ? null : (await store.load(session.id))?.facts
       if (!facts || !isFreshlyJoined(facts, askedAt)) {
         const answer = answerFor(session, participant ? [participant] : [], askedAt)
@@ -118,7 +118,7 @@ export function createLivenessCheck({
   function livenessOf(known: Known | null, { present }: Answer): Liveness {
     if (!known || known.facts.end) return 'ended'
     if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return 'live'
-    // An answer is as old as its question: "there" that took longer than it counts does not say who is there now.
+    // An answer is as old as its query: a "there" that took longer than `livenessMs` does not prove presence now.
     const wasThere = openPresences(known.facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
     return wasThere ? 'unknown' : 'absent'
   }
@@ -137,6 +137,6 @@ export function createLivenessCheck({
   }
 }
 
-/** A join that a webhook told of just now, and that LiveKit was not asked about yet. */
+/** A join that a webhook has just reported and that LiveKit's API has not confirmed yet. */
 const isFreshlyJoined = (facts: SessionFacts, at: number): boolean =>
   openPresences(facts).some((p) => p.confirmedAt === null && p.joinedAt !== null && at - p.joinedAt < FRESH_JOIN_MS)

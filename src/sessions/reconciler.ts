@@ -18,14 +18,14 @@ interface ReconcilerDeps {
 }
 
 interface Reconciler {
-  /** Compares every room of ours that holds a session or anybody with LiveKit, once. False when LiveKit could not say everything. */
+  /** One pass over all known rooms with a session or a participant. False when LiveKit did not answer everything. */
   reconcile(): Promise<boolean>
 }
 
-/** Questions to LiveKit under way at once. */
+/** Concurrent queries to LiveKit. */
 const CONCURRENCY = 8
 
-/** Webhooks get lost; what LiveKit answers when asked is what counts in the end. */
+/** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const { sessions, store, livekit, clock, log } = deps
   const { dispatcher, removal } = sessions
@@ -45,22 +45,22 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
     }
     await markRemoved(ended.filter(({ room }) => !listed.has(room)))
-    // A count that is some seconds old is put right in the next pass; a room of a session is asked about in each.
+    // The counts may be seconds old: the next pass corrects them. Rooms with unfinished sessions are always queried.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await store.rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    // Where no session goes on the room is to be deleted, whoever is there: that also stops the agent's job.
+    // A room without an unfinished session is deleted whoever is in it: that also stops the agent's job.
     const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
     const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
     const answered = await eachOf([...ours], (room) =>
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
     )
-    // Last, and one attempt each: what is still to do then is for the next pass.
+    // Last, and one attempt each: the next pass retries the rest.
     const removed = await eachOf(takeTurns([...toRemove.values()]), (session) => removal.attempt(session))
     return answered && removed
   }
 
-  /** Adds to `toRemove` the ended sessions that somebody in the room belongs to. */
+  /** Adds to `toRemove` the ended sessions that still have a participant in the room. */
   async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
     const askedAt = clock.steady()
     const participants = await orTick(ofRoom, livekit.listParticipants(room))
@@ -70,7 +70,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     for (const { id } of ofRoom) named.delete(id)
     for (const id of named) {
       const session = id === undefined ? null : await store.sessions.find(id)
-      // An ended participant can come back with the tokens that LiveKit gave it.
+      // An ended session's participant can come back with a token that LiveKit refreshed.
       if (session?.room === room && session.endedAt !== null) toRemove.set(session.id, session)
     }
     await renewDispatches(ofRoom, participants)
@@ -80,7 +80,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await Promise.all(ended.map((session) => removal.markRemoved(session, true)))
   }
 
-  /** LiveKit's answer; when there is none, these sessions still reach their limit. */
+  /** LiveKit's answer. If it fails, these sessions are still ended at their time limit. */
   async function orTick<T>(ofThese: Session[], question: Promise<T>): Promise<T> {
     try {
       return await question
@@ -91,7 +91,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     }
   }
 
-  /** Whoever is in the room and was promised an agent gets one, also when its worker came later. */
+  /** Gives every user in the room the agent they were promised, even if its worker registered later. */
   async function renewDispatches(ofRoom: Session[], participants: Participant[]): Promise<void> {
     const promised = ofRoom.filter((session) =>
       participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
@@ -99,7 +99,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     if (participants.filter(({ isAgent }) => isAgent).length >= promised.length) return
     for (const session of promised) {
       if (!(await dispatcher.renew(session))) continue
-      log.warn({ sessionId: session.id, agent: session.agentName }, 'no worker took the dispatch; it is made anew')
+      log.warn({ sessionId: session.id, agent: session.agentName }, 'no worker took the dispatch; recreated it')
     }
   }
 
@@ -107,7 +107,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await sessions.observe(session.id, answerFor(session, participants, askedAt))
   }
 
-  /** Runs them a few at a time; a LiveKit that does not answer for one leaves the others alone. */
+  /** Runs them a few at a time; if LiveKit fails for one, the others still run. */
   async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {
     let complete = true
     const queue = items.values()
@@ -131,7 +131,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
         try {
           return await reconcile()
         } catch (err) {
-          log.warn({ err }, 'reconciliation failed; it is repeated')
+          log.warn({ err }, 'reconciliation failed; it will be retried')
           return false
         }
       }),

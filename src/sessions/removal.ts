@@ -13,14 +13,14 @@ interface RemovalDeps {
 
 export interface Removal {
   /**
-   * Removes an ended session's participants from LiveKit until LiveKit lists none, or for a few seconds: the reconciler
-   * comes back to those who are still there, and to what could not be asked.
+   * Removes an ended session's participants until LiveKit lists none, or for a few seconds: the reconciler retries when
+   * some are still there or LiveKit did not answer.
    * @throws AppError `livekit_unavailable`
    */
   remove(session: Session): Promise<void>
-  /** The same, tried once: whether nobody is left. */
+  /** One attempt at `remove`; true when LiveKit lists no participant of the session. */
   attempt(session: Session): Promise<boolean>
-  /** LiveKit lists no participant of it any more, or one again. */
+  /** Stores whether LiveKit lists no participant of the session (`isOut`). */
   markRemoved(session: Session, isOut: boolean): Promise<void>
 }
 
@@ -34,11 +34,11 @@ export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
 
   async function removeOnce(session: Session): Promise<boolean> {
     const unfinished = await store.listUnfinished(session.room)
-    // Nobody of ours is left to talk to: deleting the room also stops the agent's job.
+    // No unfinished session remains in the room: deleting it also stops the agent's job.
     if (unfinished.length === 0) await livekit.deleteRoom(session.room)
     else await removeParticipants(session)
     const isOut = (await participantsOf(session)).length === 0
-    // What is not out is kept, and listed, for as long as it takes.
+    // Until LiveKit lists none, the session is neither pruned nor dropped from `listToRemove`.
     await markRemoved(session, isOut)
     return isOut
   }
@@ -50,7 +50,7 @@ export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
 
   async function removeParticipants(session: Session): Promise<void> {
     for (const { identity } of await participantsOf(session)) {
-      // LiveKit removes by identity, which another session of the same user may hold by now.
+      // LiveKit removes by identity, which may by now belong to another session of the same user.
       const holder = await livekit.getParticipant(session.room, identity)
       if (holder?.attributes.sessionId === session.id) await livekit.removeParticipant(session.room, identity)
     }

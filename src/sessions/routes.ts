@@ -55,7 +55,7 @@ const EventStreamText = z.string().openapi({
 const STREAM_HEADERS = {
   'Content-Type': 'text/event-stream',
   'Cache-Control': 'no-store',
-  // nginx would collect the events otherwise.
+  // Otherwise nginx would buffer the events.
   'X-Accel-Buffering': 'no',
 }
 
@@ -73,7 +73,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
   router.use('/sessions/*', userGuard(tokens))
   for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
 
-  /** Another user's session is as unknown as one that never was. */
+  /** Another user's session is answered like one that does not exist. */
   async function own(id: string, userId: string): Promise<Session> {
     const session = await store.sessions.find(id)
     if (session?.userId !== userId) throw notFound()
@@ -175,7 +175,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
           const { 'last-event-id': lastEventId } = c.req.valid('header')
           const { outgoing } = c.env ?? {}
           const cut = outgoing && (() => void outgoing.destroy())
-          // Nobody would read the body of an answer to HEAD.
+          // A HEAD response has no body, so a stream would never be read.
           if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS)
           const from = { sessionId: id, after: lastEventId ?? after, expiresAt, cut }
           return c.body(streams.open(userId, from), 200, STREAM_HEADERS)

@@ -41,35 +41,35 @@ export interface SessionsDeps {
   limits: SessionLimits
 }
 
-/** A session as it is minted. */
+/** A session as its first join token is minted. */
 type NewSession = Pick<Session, 'id' | 'userId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'>
 
-/** What a callback asks for, in milliseconds; it is checked again in the transaction that writes. */
+/** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
-  /** How long a confirmation counts. */
+  /** How long LiveKit's confirmation stays valid. */
   livenessMs: number
-  /** How long after the user left the callback may still come; 0 for not at all. */
+  /** How long after the user left the callback is still accepted; 0 for never. */
   wrapUpMs: number
 }
 
 /**
- * What happens to sessions. Each verb decides by the rules, commits, and then carries out in LiveKit what the change asks
- * for, in the background: removing participants, dispatching agents, ending what is beyond a limit.
+ * The operations on sessions. Each decides by the rules, commits, and then does in the background what the change
+ * requires: removing participants and dispatching agents in LiveKit, ending sessions beyond a limit.
  */
 export interface Sessions {
   /** False when the user has too many sessions. */
   open(session: NewSession): Promise<boolean>
-  /** A new join token for a session that has not ended; null when it has, or is unknown. */
+  /** Records a new join token for an unfinished session; null when the session has ended or is unknown. */
   renew(id: string, renewal: Renewal): Promise<Session | null>
-  /** Takes one fact into account; null for an unknown session. */
+  /** Applies one fact; null for an unknown session. */
   observe(id: string, fact: Fact): Promise<Changed | null>
-  /** Takes a webhook's fact into account, once for each webhook id, for one session or all unfinished ones in a room. */
+  /** Applies a webhook's fact, once per webhook id, to one session or to all unfinished ones in a room. */
   receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<void>
-  /** Ends it, once; null for an unknown session. */
+  /** Ends the session unless it has ended already; null for an unknown session. */
   end(id: string, reason: EndReason): Promise<Session | null>
-  /** Ends it as its agent asked, if the callback is admitted. */
+  /** Ends the session at its agent's request, if the callback is admitted. */
   endAsAgent(known: Known, note: EndNote, rules: AdmissionRules): Promise<Session | Refusal>
-  /** Stores an agent's event, or gives the one that its key stored before, if the callback is admitted. */
+  /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
   report(known: Known, report: Report, rules: AdmissionRules): Promise<SessionEvent | Refusal | 'key_reused'>
   dispatcher: Dispatcher
   removal: Removal
@@ -82,7 +82,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
     observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)
 
-  /** What a committed change asks for; nothing waits for it. */
+  /** Starts what a committed change requires; the caller does not wait for it. */
   function followUp({ session, facts, before }: Changed): void {
     if (session.status === 'ended') {
       const isNew = before.session.status !== 'ended'
@@ -96,7 +96,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
     }
   }
 
-  /** Sessions that wait to be joined may be joined although there are enough. */
+  /** `open` does not count pending sessions against the limit, so a join can exceed it. */
   async function endBeyond({ id, userId }: Session): Promise<void> {
     const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
       const changed = beyondLimit(unfinished, id, limits).map((known) => ended(known, 'limit'))
@@ -105,7 +105,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
     changed.forEach(followUp)
   }
 
-  /** Decides about one session, then follows up. */
+  /** Applies a decision to one session, then follows up. */
   async function changeOne(id: string, decide: (known: Known) => Changed): Promise<Changed | null> {
     const changed = await store.change({ session: id }, ([known]) => {
       if (!known) return { result: null }

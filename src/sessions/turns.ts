@@ -1,17 +1,17 @@
 import type { Session } from '../store/sessions.ts'
 
-/** Sessions that one pass tries to remove. */
+/** Sessions that one pass tries to remove: in total, and per user. */
 const PER_PASS = 100
 const PER_USER = 10
-/** How many passes back a try is remembered. */
+/** How many passes back an attempt is remembered. */
 const REMEMBERED = 50
 
 /**
- * Whom a pass removes: users in turn, of each the sessions that were tried longest ago. Who comes back after every removal
- * takes up no more of a pass than this, and nobody else's place.
+ * Picks the sessions for one removal pass: round-robin over users, least recently attempted first. A user who keeps
+ * coming back takes up at most `PER_USER` attempts and delays no other user's removal.
  */
 export function createTurns() {
-  /** The last pass that tried this session, or any of this user. */
+  /** The last pass that tried this session, or any session of this user. */
   const tried = new Map<string, number>()
   let pass = 0
   const lastTry = (id: string) => tried.get(id) ?? 0

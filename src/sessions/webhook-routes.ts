@@ -13,7 +13,7 @@ import type { Fact } from './lifecycle.ts'
 import type { Sessions } from './sessions.ts'
 
 interface WebhookRoutesDeps {
-  /** That LiveKit signs with. */
+  /** The API key and secret that LiveKit signs with. */
   keys: KeyPair
   sessions: Sessions
   store: SessionStore
@@ -25,10 +25,10 @@ interface WebhookEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { signedHash: unknown }
 }
 
-/** Bytes. LiveKit sends whole participants and rooms, of other applications too. */
+/** Bytes. LiveKit sends whole participants and rooms, including those of other applications. */
 const MAX_WEBHOOK_BYTES = 1024 * 1024
 
-/** LiveKit's webhooks: stored and answered at once, whatever they ask for is done afterwards. */
+/** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
   const { keys, sessions, store, background, clock } = deps
   const receiver = createWebhookReceiver(keys, clock.now)
@@ -85,7 +85,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
   )
 }
 
-/** Which sessions a webhook is about, and what it says of them. */
+/** Which sessions a webhook is about, and what it says about them. */
 interface About {
   which: Which | null
   fact: Fact | null

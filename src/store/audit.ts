@@ -1,4 +1,4 @@
-/** What agents did, or tried, for one real pair in one minute; equal decisions of a minute are one entry with a count. */
+/** What an agent did or tried in one real session; equal decisions within a minute share an entry with a count. */
 export interface AuditEntry {
   sessionId: string
   userId: string
@@ -15,7 +15,7 @@ export interface AuditEntry {
 
 type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
 
-/** The audit trail. It lives as long as its session. */
+/** The audit trail. Entries are kept as long as their session. */
 export interface AuditStore {
   record(decision: AuditDecision): Promise<void>
   /** Newest first. */

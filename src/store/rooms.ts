@@ -1,10 +1,10 @@
-/** Who may use a room name. */
+/** Which user may use a room name. */
 export interface RoomStore {
   findOwner(name: string): Promise<string | null>
-  /** Claims a free name, or says whose it already is. */
+  /** Claims a free name, or returns its present owner. */
   claim(name: string, ownerId: string, now: number): Promise<{ ownerId: string; isNew: boolean }>
-  /** Which of these names are claimed at all. */
+  /** Which of these names are claimed, by any user. */
   filterKnown(names: string[]): Promise<string[]>
-  /** Frees at most `limit` names last used before the time, none with an unfinished session; returns how many. */
+  /** Frees up to `limit` names last used before `usedBefore` without an unfinished session; returns how many. */
   prune(usedBefore: number, limit: number): Promise<number>
 }

@@ -1,13 +1,13 @@
 export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
 export type Status = (typeof STATUSES)[number]
 
-/** Who or what wrote the end mark. */
+/** Who or what ended the session. */
 export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left'] as const
 export type EndReason = (typeof END_REASONS)[number]
 
 /**
- * One user in one room, from minting its join token to its end. Times are milliseconds since the epoch, or `steady` ones of
- * the store's clock where it says so.
+ * One user in one room, from the minting of the first join token to the end. Times are milliseconds since the epoch, or
+ * the store clock's `steady` where noted.
  */
 export interface Session {
   id: string
@@ -16,59 +16,59 @@ export interface Session {
   /** As last observed. */
   status: Status
   createdAt: number
-  /** When its newest join token expires; `steady`. */
+  /** When the session's newest join token expires; `steady`. */
   tokenExpiresAt: number
   endedAt: number | null
   endReason: EndReason | null
   /** The agent that LiveKit dispatches for it. */
   agentName: string | null
-  /** The client's own words for that agent, verbatim. */
+  /** The client's data for that agent, verbatim. */
   agentData: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
-  /** When the dispatch was found or made; `steady`. */
+  /** When the dispatch was found or created; `steady`. */
   dispatchedAt: number | null
   /** When LiveKit confirmed that no participant of this ended session is in the room. */
   removedAt: number | null
   /** `seq` of its newest event. */
   lastSeq: number
-  /** Rises with every change that is saved. */
+  /** Incremented by every saved change. */
   version: number
 }
 
 /** What is known of one LiveKit participant sid. LiveKit never reuses a sid. Times are `steady`. */
 export interface Presence {
   sid: string
-  /** Null while only `listParticipants` or `getParticipant` told of it: those do not say. */
+  /** Null while known only from `listParticipants` or `getParticipant`, which do not return it. */
   roomSid: string | null
-  /** Earliest evidence of having joined; null for one that never did. */
+  /** Earliest evidence of a join; null if there is none. */
   joinedAt: number | null
-  /** Newest evidence of being there. */
+  /** Newest evidence of presence in the room. */
   seenAt: number | null
-  /** Start of the newest question that LiveKit answered with "there"; a webhook is no confirmation. */
+  /** Start of the newest query that LiveKit answered with "there"; a webhook does not count as confirmation. */
   confirmedAt: number | null
   leftAt: number | null
   leftReason: string | null
-  /** Clean answers in a row without it, and the start of the last such question. */
+  /** Successful answers in a row that did not list it, and the start of the last such query. */
   misses: number
   missedAt: number | null
 }
 
-/** What the rules of a session's life go by. */
+/** What the rules of a session's life decide by. */
 export interface SessionFacts {
   /** When the newest join token expires; `steady`. */
   tokenExpiresAt: number
   end: EndReason | null
   presences: readonly Presence[]
-  /** Finished room sids, with the `steady` time. */
+  /** Sids of finished rooms, each with its `steady` time. */
   finishedRooms: ReadonlyMap<string, number>
 }
 
-/** A session with all that is known of it. */
+/** A session with everything known about it. */
 export interface Known {
   session: Session
   facts: SessionFacts
-  /** What the asked-for Idempotency-Key got before; null for nothing. */
+  /** What the Idempotency-Key it was loaded with stored before; null when it stored nothing. */
   answered: Answered | null
 }
 
@@ -77,7 +77,7 @@ export interface SessionEvent {
   seq: number
   type: string
   data: unknown
-  /** The agent that posted it; null for the service's own. */
+  /** The agent that posted it; null for the service's own events. */
   agentId: string | null
   createdAt: number
 }
@@ -89,25 +89,25 @@ export interface IdempotencyKey {
   payloadHash: string
 }
 
-/** The event that an Idempotency-Key stored, and the request that it stood for. */
+/** The event that an Idempotency-Key stored, and the hash of the request it came with. */
 export interface Answered {
   payloadHash: string
   event: SessionEvent
 }
 
-/** A session as a decision leaves it. */
+/** A session after a decision. */
 export interface Changed extends Known {
   before: Known
   /** Its new events. */
   events: readonly SessionEvent[]
-  /** Stored with the last of these events. */
+  /** Stored together with the last of these events. */
   key?: IdempotencyKey | null
 }
 
 export interface Decision<T> {
-  /** What is to be saved. */
+  /** The sessions to save. */
   changed?: readonly Changed[]
-  /** A new session to be inserted; its room stays claimed. */
+  /** A new session to insert; this also keeps its room claimed. */
   opened?: Session
   result: T
 }
@@ -115,31 +115,31 @@ export interface Decision<T> {
 /** Which sessions a decision is about: one, or all unfinished ones of a user or in a room, oldest first. */
 export type Which =
   | { session: string; key?: IdempotencyKey | null }
-  /** As loaded before; loaded again only if it has changed since. */
+  /** As loaded before; reloaded only if it has changed since. */
   | { known: Known }
   | { unfinishedOf: string }
   | { unfinishedIn: string }
 
-/** What is old enough to be deleted. */
+/** Retention cutoffs: rows older than these are deleted. */
 interface Old {
-  /** Sessions that ended before then and that LiveKit confirmed to be out of their room, with all that is known of them. */
+  /** Sessions that ended before this and that LiveKit confirmed to be out of their room, with all their rows. */
   ended: number
-  /** The same for those that nobody joined. */
+  /** The same for sessions that no user joined. */
   unused: number
-  /** Webhook ids received before then. */
+  /** Webhook ids received before this. */
   webhooks: number
-  /** Idempotency keys stored before then; `steady`. */
+  /** Idempotency keys stored before this; `steady`. */
   keys: number
 }
 
-/** Sessions and what is known of them. It loads and saves; what changes is decided by the rules (`lifecycle.ts`). */
+/** Loads and saves sessions and what is known of them; the rules (`lifecycle.ts`) decide what changes. */
 export interface SessionStore {
   /**
-   * Loads the sessions, lets `decide` say what changes, and saves that, all in one transaction. `decide` is synchronous, has no
-   * effects, and may be called again with newer facts.
+   * Loads the sessions, lets `decide` say what changes, and saves it, all in one transaction. `decide` is synchronous,
+   * has no side effects, and may be called again with newer facts.
    */
   change<T>(which: Which, decide: (known: Known[]) => Decision<T>): Promise<T>
-  /** The same once for each webhook id; null for one that was received before. */
+  /** The same, once per webhook id; null if the id was received before. */
   changeOnce<T>(
     webhook: { id: string; receivedAt: number },
     which: Which | null,
@@ -147,28 +147,28 @@ export interface SessionStore {
   ): Promise<T | null>
   find(id: string): Promise<Session | null>
   load(id: string, key?: IdempotencyKey | null): Promise<Known | null>
-  /** The user's sessions, newest first, those before the given id. */
+  /** The user's sessions, newest first; with `before`, only those older than that id. */
   listByUser(userId: string, limit: number, before?: string): Promise<Session[]>
-  /** Every session that has not ended, in that room if one is named, oldest first. */
+  /** Every session that has not ended, oldest first; with `room`, only those in that room. */
   listUnfinished(room?: string): Promise<Session[]>
-  /** Ended sessions whose participant LiveKit has not yet confirmed to be gone, oldest end first. */
+  /** Ended sessions that LiveKit has not yet confirmed to be out of their room, earliest end first. */
   listToRemove(): Promise<Session[]>
   lastWebhookAt(): Promise<number | null>
-  /** Deletes at most `limit` rows of each kind; returns the most that it deleted of one. */
+  /** Deletes at most `limit` rows of each kind; returns the largest number deleted of one kind. */
   prune(old: Old, limit: number): Promise<number>
 }
 
 /** What happened in each session; written by `SessionStore.change`. */
 export interface EventStore {
-  /** Events after `after`, oldest first: at most `limit`, fewer where they are large, none only at the end. */
+  /** Events after `after`, oldest first: at most `limit`, fewer when they are large, none only at the end. */
   page(sessionId: string, after: number, limit: number): Promise<SessionEvent[]>
   /** Whether there are events after `after`. */
   hasMore(sessionId: string, after: number): Promise<boolean>
-  /** The last `limit` events, oldest first; fewer where they are large. */
+  /** The last `limit` events, oldest first; fewer when they are large. */
   last(sessionId: string, limit: number): Promise<SessionEvent[]>
   /**
-   * Calls back after an event of that session was stored, perhaps late, more often than needed or not at all: only a
-   * hint to read again by cursor. Returns how to stop it.
+   * Calls back after an event of that session was stored, possibly late, repeatedly or not at all: it is only a hint to
+   * read again from the cursor. Returns a function that unsubscribes.
    */
   subscribe(sessionId: string, onAppended: () => void): () => void
 }

@@ -17,9 +17,9 @@ import { storedClock } from './sqlite/stored-clock.ts'
 import { sqliteUsers } from './sqlite/users.ts'
 import type { UserStore } from './users.ts'
 
-/** Everything that is remembered, one small interface per feature. */
+/** Everything the service stores, one small interface per feature. */
 export interface Store {
-  /** Its times are ordered among all that is stored, by this process and by those before it. */
+  /** Its times are ordered with everything stored by this process and earlier ones. */
   clock: Clock
   users: UserStore
   keys: KeyStore
@@ -28,9 +28,9 @@ export interface Store {
   sessions: SessionStore
   events: EventStore
   audit: AuditStore
-  /** Writes the clock down: what has passed since the last write is not known after a crash. */
+  /** Saves the clock: a crash loses the time since the last write. */
   saveClock(): Promise<void>
-  /** Settles what is queued, then closes. */
+  /** Settles queued writes, then closes. */
   close(): Promise<void>
 }
 
@@ -51,11 +51,11 @@ export async function openStore(url: string, time = SYSTEM_TIME): Promise<Store>
     audit: sqliteAudit(db, write),
     saveClock: () => write(() => {}),
     async close() {
-      // It fails alone where the disk is full; the time since the last write is lost then.
+      // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
       write(() => {}).catch(() => {})
       flush()
       try {
-        // A reader beside us may keep the file from being folded into one; that is no reason to wait for long.
+        // Another process's reader may block this checkpoint of the WAL; that is not worth a long wait.
         if (raw.open && !raw.memory) raw.exec('pragma busy_timeout = 1000; pragma wal_checkpoint(TRUNCATE)')
       } finally {
         raw.close()

@@ -11,7 +11,7 @@ export interface User {
 interface NewRefreshToken {
   /** SHA-256 of the token, hex. */
   hash: string
-  /** Milliseconds; idle expiry, never beyond the family's own. */
+  /** Milliseconds; idle expiry, never later than the family's. */
   expiresAt: number
 }
 
@@ -22,7 +22,7 @@ interface NewFamily {
   first: NewRefreshToken
 }
 
-/** What happened to a presented refresh token. `repeated` is the lost-answer retry: the same child may be given again. */
+/** The outcome for a presented refresh token. `repeated`: a retry after a lost answer may get the same child again. */
 export type Rotation =
   | { outcome: 'rotated' | 'repeated'; userId: string }
   | { outcome: 'unknown' | 'expired' | 'revoked' | 'reused' }
@@ -43,8 +43,8 @@ export interface UserStore {
   /** Starts a refresh family and marks the user as seen, in one write. */
   insertFamily(family: NewFamily, now: number): Promise<void>
   /**
-   * One compare-and-swap: marks `parentHash` as used and stores the child, or says why not. Reuse outside the grace
-   * revokes the family in the same write. `idleMs` bounds the child's life, the family's own expiry bounds both.
+   * Compare-and-swap: marks `parentHash` as used and stores the child, or says why not. Reuse outside the grace period
+   * revokes the family in the same write. `idleMs` bounds the child's life, the family's expiry bounds both.
    */
   rotate(
     parentHash: string,
@@ -52,11 +52,11 @@ export interface UserStore {
     now: number,
     limits: { idleMs: number; graceMs: number },
   ): Promise<Rotation>
-  /** Revokes the family of a token, if the token is known. */
+  /** Revokes the token's family, if the token is known. */
   revokeFamilyOf(hash: string, reason: string, now: number): Promise<void>
 
-  /** Deletes guests last seen before the time, with all that is theirs: at most `limit` rows. Returns how many. */
+  /** Deletes guests last seen before `seenBefore`, with all their data: at most `limit` rows. Returns how many. */
   pruneGuests(seenBefore: number, limit: number): Promise<number>
-  /** Deletes refresh families that expired or were revoked before these times: at most `limit` rows. Returns how many. */
+  /** Deletes refresh families expired or revoked before these times, at most `limit` rows. Returns how many. */
   pruneFamilies(dead: { expiredBefore: number; revokedBefore: number }, limit: number): Promise<number>
 }

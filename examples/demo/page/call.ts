@@ -113,7 +113,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     } catch (error) {
       if (signal.aborted) return
       void hangUp()
-      // It ended while nobody looked: the next start begins a new one.
+      // It ended unnoticed: the next start begins a new session.
       if (error instanceof ProblemError && error.code === 'session_ended') await restore()
       else fail(error, livekitUrl)
     }
@@ -185,7 +185,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     }
   }
 
-  /** As if nobody had called: for the next user of this tab. */
+  /** Resets the state for the next user of this tab. */
   function forget(): void {
     void hangUp()
     following?.stop.abort()

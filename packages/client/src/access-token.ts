@@ -2,22 +2,22 @@ import { notSignedIn, ProblemError } from './problem.ts'
 import type { Send } from './transport.ts'
 import type { Issued } from './wire.ts'
 
-/** How long before its expiry a token is renewed, but no more than a half of its life. */
+/** How long before its expiry a token is renewed, but at most half of its lifetime. */
 const AHEAD_SECONDS = 60
 
 export interface AccessTokenDeps {
-  /** Gets the next one. `isCurrent` turns false when it is not wanted any more. */
+  /** Gets the next token. `isCurrent` turns false when it is no longer wanted. */
   issue: (isCurrent: () => boolean) => Promise<Issued>
   now: () => number
 }
 
-/** Holds one access token and renews it ahead of its expiry, once at a time however many ask. */
+/** Holds one access token and renews it before it expires; concurrent callers share one renewal. */
 export function accessToken({ issue, now }: AccessTokenDeps) {
   let held: { token: string; renewAt: number } | undefined
   let renewing: Promise<string> | undefined
   let generation = 0
 
-  /** Replaces the token, or forgets it; a renewal under way is then void. */
+  /** Replaces the token, or forgets it; a pending renewal is then discarded. */
   function replace(issued?: Issued, askedAt = now()): void {
     generation++
     renewing = undefined
@@ -51,9 +51,9 @@ export function accessToken({ issue, now }: AccessTokenDeps) {
 
   return {
     replace,
-    /** A token that is good for a while. */
+    /** A token that stays valid for a while. */
     current: (): Promise<string> => (held && held.renewAt > now() ? Promise.resolve(held.token) : renew()),
-    /** One other than the token that was refused. */
+    /** A token other than the one that was refused. */
     insteadOf: (refused: string): Promise<string> =>
       held && held.token !== refused ? Promise.resolve(held.token) : renew(),
   }
@@ -61,7 +61,7 @@ export function accessToken({ issue, now }: AccessTokenDeps) {
 
 export type AccessToken = ReturnType<typeof accessToken>
 
-/** Sends with the bearer token; one that the service refuses as invalid is renewed once. */
+/** Sends with the bearer token; if the service refuses it as invalid, renews it once. */
 export function authorized(send: Send, accessToken: AccessToken): Send {
   return async (input, init) => {
     function withBearer(token: string) {

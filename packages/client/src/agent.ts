@@ -5,14 +5,14 @@ import { api as apiOf, type Fetch, type Send, timed, transport } from './transpo
 import type { AgentToken, Context, Pair, Progress, Session, SessionEnd, StoredProgress } from './wire.ts'
 
 export interface AgentCallOptions {
-  /** Aborted, the call stops retrying and rejects with its reason. */
+  /** When aborted, the call stops retrying and rejects with the signal's reason. */
   signal?: AbortSignal
 }
 
 export interface ProgressOptions extends AgentCallOptions {
   /** What kind of event it is; `progress` if not given. */
   type?: string
-  /** Of your own, to repeat a call after the process has died; one per call if not given. */
+  /** Your own key, to repeat a call after a crash of the process; default: one per call. */
   idempotencyKey?: string
 }
 
@@ -31,24 +31,24 @@ export type RequestFields = Pair | (Pair & Record<string, unknown>)
 export interface AgentClientOptions {
   /** Where the service is, such as `https://api.example.com`. */
   url: string
-  /** The agent account, as `npm run agent` made it. */
+  /** The agent account's id, as `npm run agent` created it. */
   id: string
   secret: string
   /** Default: the global one. */
   fetch?: Fetch
-  /** How long a call is repeated while the user is not (yet) in the room. Default: 10 s. */
+  /** How long a call is retried while the user is not (yet) in the room. Default: 10 s. */
   notLivePatienceMs?: number
-  /** How long a call is repeated while the service cannot be reached or cannot say. Default: 30 s. */
+  /** How long a call is retried while the service is unreachable or cannot say. Default: 30 s. */
   unavailablePatienceMs?: number
   clock?: Clock
 }
 
-/** The service answers within a few seconds, also when LiveKit does not. */
+/** The service answers within a few seconds, even if LiveKit does not. */
 const ATTEMPT_MS = 10_000
 
 /**
- * What an agent does with the service. Calls are repeated with backoff while the user is not in the room yet or the
- * service is out of order. They reject with a `ProblemError`; after `session_ended` there is nothing left to do.
+ * The agent's client. Calls are retried with backoff while the user is not in the room yet or the service is
+ * unavailable. They reject with a `ProblemError`; after `session_ended`, stop calling.
  * @example
  * const agent = agentClient({ url, id: 'tutor', secret })
  * const session = agent.session(JSON.parse(job.metadata))
@@ -90,14 +90,14 @@ export function agentClient({
     return call('GET', '/agent/context', { query: { userId, sessionId }, signal })
   }
 
-  /** Ends the session and removes the user from the room. `session_ended` says that it was over: before, or by a first attempt. */
+  /** Ends the session and removes the user from the room. `session_ended`: it ended before, perhaps by a first try. */
   function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<Session> {
     return call('POST', '/agent/session/end', { json: { ...body, userId, sessionId }, signal })
   }
 
   /**
-   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other methods
-   * send them as JSON; the route has to answer with JSON or 204. A refusal without a code is `refused`.
+   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other
+   * methods send them as JSON; the route must answer with JSON or 204. A refusal without a code is `refused`.
    * @example const { orderId } = await agent.request<Order>('/agent/orders', { userId, sessionId, item: 'tea' })
    */
   function request<Answer>(

@@ -1,6 +1,6 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 
-/** Three heartbeats of the service: a connection that is silent for so long is dead, though nobody said so. */
+/** Three of the service's heartbeats: a connection that is silent this long is dead. */
 const SILENCE_MS = 45_000
 
 interface MessagesOptions {
@@ -17,7 +17,7 @@ export async function* messages(
   const parser = createParser({ onEvent: (message) => parsed.push(message), onRetry })
   const decoder = new TextDecoder()
   const reader = body.getReader()
-  // A custom fetch may know nothing of signals; cancelling ends a read under way.
+  // A custom fetch may ignore signals; cancelling ends a pending read.
   const cancel = () => void reader.cancel().catch(() => {})
   signal?.addEventListener('abort', cancel, { once: true })
   try {

@@ -26,8 +26,8 @@ const RETRY_MS = 1_000
 const CLOSE = 'close'
 
 /**
- * A session's events, each once and in order, until it has ended and everything is told. Reconnects where it left off.
- * @throws ProblemError that asking again would not change, such as `session_not_found` or `invalid_refresh_token`
+ * A session's events, each once and in order, until it has ended and all have arrived. Reconnects where it left off.
+ * @throws ProblemError that a retry would not change, such as `session_not_found` or `invalid_refresh_token`
  */
 export async function* sessionEvents(
   { api, clock }: EventsDeps,

@@ -4,9 +4,9 @@ import type { ErrorCode, FieldError, TokenErrorCode } from './wire.ts'
 export type ProblemCode =
   | ErrorCode
   | TokenErrorCode
-  /** Nobody is signed in, or no longer: the call was not sent. */
+  /** No user is signed in (any more): the call was not sent. */
   | 'not_signed_in'
-  /** The service did not answer; what was asked for may have happened all the same. */
+  /** The service did not answer; the call may have taken effect all the same. */
   | 'unreachable'
   /** An answer that is not the service's, such as a proxy's error page. */
   | 'unexpected_answer'
@@ -21,7 +21,7 @@ interface ProblemInit {
   cause?: unknown
 }
 
-/** The one error of both clients, aborted calls aside, which reject with their signal's reason. */
+/** The only error of both clients, except that aborted calls reject with their signal's reason. */
 export class ProblemError extends Error {
   /** Switch on it; it is the API, the words of `detail` are not. */
   readonly code: ProblemCode

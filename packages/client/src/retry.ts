@@ -33,7 +33,7 @@ export function backoffMs(attempt: number, firstMs = FIRST_BACKOFF_MS): number {
   return Math.min(LONGEST_BACKOFF_MS, firstMs * 2 ** attempt) * (0.5 + Math.random() / 2)
 }
 
-/** The service, or the way to it, is out of order for a while. */
+/** Whether the service, or the network path to it, is temporarily unavailable. */
 export function isTransient(error: unknown): boolean {
   if (!(error instanceof ProblemError)) return false
   return error.code === 'unreachable' || [429, 502, 503, 504].includes(error.status)

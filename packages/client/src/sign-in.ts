@@ -57,7 +57,7 @@ export function signIn({ url, send, storage, clock }: SignInDeps) {
       return answer
     } catch (error) {
       if (!(error instanceof ProblemError && error.code === 'invalid_refresh_token' && isCurrent())) throw error
-      // Another tab may have signed in anew meanwhile.
+      // Another tab may have signed in again meanwhile.
       if ((await storage.get()) !== token) return refresh(isCurrent)
       await storage.set(null)
       throw error

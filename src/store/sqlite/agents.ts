@@ -12,7 +12,7 @@ const isScope = (value: string): value is `${string}:${string}` => value.include
 const toRow = (agent: Agent): AgentRow => ({ ...agent, scopes: agent.scopes.join(' ') })
 const orNull = (row: AgentRow | undefined): Agent | null => (row ? toAgent(row) : null)
 
-/** Agent accounts in SQLite. Nothing is cached: what another process writes to the file holds from the next read on. */
+/** Agent accounts in SQLite. Nothing is cached: another process's write takes effect at the next read. */
 export function sqliteAgents(db: Db, write: Write): AgentStore {
   const withId = eq(agents.id, param('id'))
   const find = db.select().from(agents).where(withId).prepare()
@@ -72,7 +72,7 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
 
   return {
     insertAgent: (agent) => write(() => inserted(agent)),
-    // The write holds the file's write lock, so no other process can insert between the look and the insert.
+    // The write holds the file's write lock, so no other process can insert between the check and the insert.
     insertFirstAgent: (agent) => write(() => any.get() === undefined && inserted(agent)),
     findAgent: (id) => reading(() => orNull(find.get({ id }))),
     listAgents: () => reading(() => list.all().map(toAgent)),

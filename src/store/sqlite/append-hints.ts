@@ -1,12 +1,12 @@
-/** Tells who listens to a session that it has new events. */
+/** Tells a session's listeners that it has new events. */
 export interface AppendHints {
-  /** To be called inside the write that inserts an event. */
+  /** Call this inside the write that inserts an event. */
   appended(sessionId: string): void
-  /** Returns how to stop listening. */
+  /** Returns a function that unsubscribes. */
   subscribe(sessionId: string, onAppended: () => void): () => void
 }
 
-/** Within this process, which is the only one that writes to its SQLite file. */
+/** Works within this process, the only one that writes events to its SQLite file. */
 export function appendHints(): AppendHints {
   const listeners = new Map<string, Set<() => void>>()
   let appended = new Set<string>()
@@ -20,7 +20,7 @@ export function appendHints(): AppendHints {
   return {
     appended(sessionId) {
       if (!listeners.has(sessionId)) return
-      // A transaction is synchronous, so a microtask runs after its commit. After a rollback the hint is merely idle.
+      // A transaction is synchronous, so a microtask runs after its commit. After a rollback the hint is harmless.
       if (appended.size === 0) queueMicrotask(tell)
       appended.add(sessionId)
     },

@@ -7,7 +7,7 @@ import { type Db, param } from './sqlite.ts'
 
 const MINUTE_MS = 60_000
 
-/** The audit trail in SQLite: one row per session, minute and kind of decision, so that refusals cannot fill the disk. */
+/** The audit trail in SQLite: one row per session, minute and kind of decision, so refusals cannot fill the disk. */
 export function sqliteAudit(db: Db, write: Write): AuditStore {
   const record = db
     .insert(auditEntries)

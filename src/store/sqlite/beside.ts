@@ -6,13 +6,13 @@ import { existing, isStore, MaintenanceError } from './maintenance.ts'
 import { filePath, latestMigration } from './sqlite.ts'
 
 interface BesideOptions {
-  /** Where there is no store yet, a new one is made. */
+  /** Creates the store if there is none yet. */
   mayCreate?: boolean
 }
 
 /**
- * Opens the store for a command, beside the service or before it has ever run. The schema stays as it is while a service
- * runs on it.
+ * Opens the store for a command, while the service runs or before it has ever run. Never migrates the schema under a
+ * running service.
  * @throws MaintenanceError when there is no store, or one that this version cannot open now
  */
 export async function openBeside(url: string, { mayCreate = false }: BesideOptions = {}): Promise<Store> {
@@ -33,7 +33,7 @@ export async function openBeside(url: string, { mayCreate = false }: BesideOptio
   )
 }
 
-/** Opening migrates, which nobody else may see. */
+/** Opening migrates, so no other process may use the store meanwhile. */
 async function openAlone(url: string, refusal: string): Promise<Store> {
   const lock = lockFor(url, refusal)
   try {
@@ -51,7 +51,7 @@ function lockFor(url: string, refusal: string) {
   }
 }
 
-/** The last migration that the store has had. */
+/** The last migration applied to the store. */
 function versionOf(path: string): number {
   const raw = new Database(path, { readonly: true, fileMustExist: true })
   try {

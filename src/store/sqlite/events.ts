@@ -17,14 +17,14 @@ export const eventColumns = {
   createdAt: events.createdAt,
 }
 
-/** Events are up to 64 KiB each: what is read and sent at once has to end somewhere. */
+/** An event may be 64 KiB, so the number of events alone does not bound a page. */
 const MAX_PAGE_BYTES = 256 * 1024
-/** What an event costs beside its data: many small ones take as long as a few large ones. */
+/** An event's cost besides its data: many small ones take as long as a few large ones. */
 const EVENT_OVERHEAD_BYTES = 256
 
 export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
-/** Events in SQLite, to be read; they are written with their session. */
+/** Reads events from SQLite; they are written together with their session. */
 export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
   const inTurn = readingInTurns(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
@@ -69,7 +69,7 @@ export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
   }
 }
 
-/** The first ones that are within the bytes of a page, one at least, and what it costs to read them. */
+/** How many of the first events fit in a page, at least one, and what it costs to read them. */
 function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: number } {
   let bytes = 0
   let count = 0

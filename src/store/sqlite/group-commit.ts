@@ -10,13 +10,13 @@ interface Waiting {
   reject: (error: unknown) => void
 }
 
-/** Writes per transaction; the rest of a burst goes into the next one. */
+/** Writes per transaction; the rest of a burst goes into further ones. */
 const MAX_GROUP = 512
 
 /**
  * Group commit: all writes of one event-loop turn share one transaction, so that one fsync makes all of them durable.
- * Each runs in its own savepoint: one that throws is undone alone and its error is its caller's only.
- * `beforeCommit` writes what belongs to every transaction.
+ * Each write runs in its own savepoint: if one throws, only that one is undone and only its caller gets the error.
+ * `beforeCommit` writes what belongs in every transaction.
  */
 export function createGroupCommit(
   raw: Database.Database,
@@ -37,7 +37,7 @@ export function createGroupCommit(
       release.run()
       return () => waiting.resolve(value)
     } catch (error) {
-      // A full disk makes SQLite roll back the whole transaction: then there is no savepoint left to undo.
+      // A full disk makes SQLite roll back the whole transaction, and the savepoint with it.
       if (!raw.inTransaction) throw error
       undo.run()
       release.run()
@@ -76,7 +76,7 @@ export function createGroupCommit(
   }
 }
 
-/** What SQLite refuses (full, locked, I/O, corrupt) is ours to say as 503; a broken constraint is a bug and passes through. */
+/** SQLite's refusals (full, locked, I/O, corrupt) become a 503; a violated constraint is a bug and passes through. */
 export function asStoreError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error

@@ -41,7 +41,7 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
     .prepare()
   return {
     signingKeys: () => reading(() => all.all().map(storedKey)),
-    // The transaction holds the write lock, so no other process can add one between these two.
+    // The transaction holds the write lock, so no other process can add a key between these two.
     addFirstSigningKey: (key) =>
       write(() => {
         if (all.all().length === 0) insertKey.run({ ...key })

@@ -18,19 +18,19 @@ interface StoreLock {
   release(): void
 }
 
-/** Milliseconds: long enough for the other's commit of its process id, short enough to be told at once. */
+/** Milliseconds: long enough for the other process to commit its id, short enough to fail promptly. */
 const WAIT_MS = 500
 
 /**
- * Makes this process the only service on a SQLite file. The lock is SQLite's own write lock on `<file>.lock`, which the
- * system drops with the process, however that ends; the file itself stays. An in-memory database needs none.
+ * Makes this process the only service on a SQLite file. The lock is SQLite's own write lock on `<file>.lock`: the OS
+ * releases it however the process ends; the file itself stays. An in-memory database needs none.
  * @throws StoreInUse while another process, or another lock of this one, holds it.
  */
 export function lockStore(url: string): StoreLock {
   const path = filePath(url)
   if (path === null) return { release() {} }
   mkdirSync(dirname(path), { recursive: true })
-  // One lock for every path that leads to the file.
+  // All paths to the same file share one lock.
   const real = existsSync(path) ? realpathSync(path) : resolve(path)
   const side = new Database(`${real}.lock`, { timeout: WAIT_MS })
   try {
@@ -38,7 +38,7 @@ export function lockStore(url: string): StoreLock {
       if (side.inTransaction) side.exec('rollback')
       side.exec('begin immediate')
       side.pragma(`user_version = ${process.pid}`)
-      // Only committed data is readable beside the lock. If another process took it in between, its id is there: again.
+      // Others can read the id only once committed. If another process took the lock meanwhile, its id is there: retry.
       side.exec('commit; begin immediate')
     } while (holder(side) !== process.pid)
   } catch (error) {
@@ -49,7 +49,7 @@ export function lockStore(url: string): StoreLock {
   return { release: () => void side.close() }
 }
 
-/** The process id that the last holder left; undefined when it cannot be read now. */
+/** The process id of the last holder; undefined when it cannot be read now. */
 function holder(side: Database.Database): number | undefined {
   try {
     return Number(side.pragma('user_version', { simple: true })) || undefined

@@ -16,15 +16,15 @@ import Database from 'better-sqlite3'
 import { lockStore } from './lock.ts'
 import { filePath } from './sqlite.ts'
 
-/** What is wrong with a file, told to the operator. */
+/** Why a maintenance command fails. The message is for the operator. */
 export class MaintenanceError extends Error {}
 
 const MAX_PROBLEMS = 20
-/** Tables that every store has had from the first version on. */
+/** Tables that every store has had since the first version. */
 const OURS = ['__drizzle_migrations', 'events', 'sessions', 'signing_keys', 'users']
 
 /**
- * Reads all of the store, beside a running service; every line is something that is wrong.
+ * Reads the whole store, even while the service runs; returns one line per problem.
  * @throws MaintenanceError when there is no file
  */
 export function check(url: string): string[] {
@@ -32,9 +32,9 @@ export function check(url: string): string[] {
 }
 
 /**
- * Copies the store while the service goes on, checks the copy, and gives it its name only then. One file, mode 0600: it
- * holds the signing keys.
- * @throws MaintenanceError when there is no store, `target` exists, or the copy is not sound
+ * Copies the store while the service runs, and renames the copy to `target` once it has passed the checks. One file,
+ * mode 0600: it holds the signing keys.
+ * @throws MaintenanceError when there is no store, `target` exists, or the copy is damaged
  */
 export async function backup(url: string, target: string): Promise<void> {
   const path = existing(url)
@@ -53,9 +53,9 @@ export async function backup(url: string, target: string): Promise<void> {
 }
 
 /**
- * Puts a checked copy of the backup in the store's place.
+ * Replaces the store with a checked copy of the backup.
  * @returns where the old file is kept; null when there was none
- * @throws StoreInUse while a service runs; MaintenanceError when the backup is not sound. Then nothing has changed.
+ * @throws StoreInUse while a service runs; MaintenanceError when the backup is damaged. Then nothing has changed.
  */
 export function restore(url: string, file: string, now: number): string | null {
   const named = filePath(url)
@@ -83,7 +83,7 @@ export function restore(url: string, file: string, now: number): string | null {
   }
 }
 
-/** The path of a store that is there. @throws MaintenanceError */
+/** The path of an existing store. @throws MaintenanceError */
 export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
@@ -100,7 +100,7 @@ const inMemory = () => new MaintenanceError('A database in memory has no file.')
 async function copyStore(path: string, target: string): Promise<void> {
   const source = new Database(path, { readonly: true, fileMustExist: true })
   try {
-    // All pages in one step: a copy in several begins again whenever the service has written in between.
+    // All pages in one step: a copy in several steps restarts whenever the service writes in between.
     await source.backup(target, { progress: () => 0x7fffffff })
   } finally {
     source.close()
@@ -140,7 +140,7 @@ function problemsOf(path: string): string[] {
   }
 }
 
-/** Whether the file has the tables of a store, of whatever version. */
+/** Whether the file has the tables of a store, of any version. */
 export const isStore = (raw: Database.Database): boolean => missingTables(raw).length === 0
 
 function missingTables(raw: Database.Database): string[] {
@@ -148,10 +148,10 @@ function missingTables(raw: Database.Database): string[] {
   return OURS.filter((table) => !tables.includes(table))
 }
 
-/** The old file under a name beside it, whole or damaged as it is. It keeps its own name too, until another takes its place. */
+/** Keeps the old file, damaged or not, under a second name. Its own name stays until the new file replaces it. */
 function keepAside(path: string, now: number): string {
   const aside = `${path}.before-restore-${new Date(now).toISOString().replace(/[:.]/g, '-')}`
-  // Opening a damaged file can delete its write-ahead log, which may hold what is still to be saved.
+  // Opening a damaged file can delete its write-ahead log, which may hold data worth recovering.
   if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${aside}-wal`)
   if (foldWal(path)) {
     rmSync(`${aside}-wal`, { force: true })
@@ -169,7 +169,7 @@ function keepAside(path: string, now: number): string {
   return aside
 }
 
-/** The last connection to close folds the write-ahead log into the file and deletes it. False for a damaged file. */
+/** Checkpoints the write-ahead log; closing the last connection then deletes it. False for a damaged file. */
 function foldWal(path: string): boolean {
   let raw: Database.Database | undefined
   try {

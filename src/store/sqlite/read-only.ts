@@ -11,8 +11,8 @@ import { storedClock } from './stored-clock.ts'
 type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
 
 /**
- * The part of an existing store that tells about tokens; null when there is none. Creates no database, migrates nothing.
- * @throws Error when the file is there and is no store that this version can read.
+ * The part of an existing store that describes tokens; null when there is no store. Creates and migrates nothing.
+ * @throws Error when the file exists but is not a store that this version can read.
  */
 export function openReadOnly(url: string): ReadOnlyStore | null {
   const path = url.slice('file:'.length)

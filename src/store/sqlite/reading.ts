@@ -1,6 +1,6 @@
 import { asStoreError } from './group-commit.ts'
 
-/** Runs a read; what SQLite refuses becomes AppError `store_unavailable`, as a rejected promise. */
+/** Runs a read; SQLite's refusals reject as AppError `store_unavailable`. */
 export async function reading<T>(read: () => T): Promise<T> {
   try {
     return read()
@@ -9,7 +9,7 @@ export async function reading<T>(read: () => T): Promise<T> {
   }
 }
 
-/** Reads that cost more than `costPerTurn` together wait for the next turn of the event loop, so that other work gets in between. */
+/** Spreads reads over turns of the event loop, about `costPerTurn` in each, so that other work can run in between. */
 export function readingInTurns(costPerTurn: number) {
   let spent = 0
   let nextTurn: Promise<void> | undefined

@@ -5,7 +5,7 @@ import { reading } from './reading.ts'
 import { rooms } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
-/** SQLite takes many parameters, not endlessly many. */
+/** SQLite limits the number of parameters in a statement. */
 const NAMES_PER_QUERY = 500
 
 /** Room claims in SQLite. */

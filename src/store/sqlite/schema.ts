@@ -2,11 +2,11 @@ import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import { END_REASONS, STATUSES } from '../sessions.ts'
 
-// Times are integers, milliseconds. Ids are text made by us. JSON is text.
-// Which of the clock's times a column holds (clock.ts) follows from its use: `now` where people read it, `latest` where it
-// decides what has expired, `steady` for what is known of sessions and their idempotency keys.
+// Times are integers, milliseconds. Ids are text that the service generates. JSON is text.
+// A column's use decides which of the clock's times (clock.ts) it holds: `now` if people read it, `latest` if it
+// decides what has expired, `steady` for what is known of sessions and for idempotency keys.
 
-/** One row: the clock as of the last write. The next process goes on from there. */
+/** One row: the clock as of the last write. The next process continues from there. */
 export const clock = sqliteTable('clock', {
   id: integer().primaryKey(),
   now: integer().notNull(),
@@ -24,7 +24,7 @@ export const users = sqliteTable(
     /** PHC string. Null for a guest. */
     passwordHash: text('password_hash'),
     createdAt: integer('created_at').notNull(),
-    /** Last sign-in or refresh; an idle guest is pruned by it. */
+    /** Last sign-in or refresh; decides when an idle guest is pruned. */
     seenAt: integer('seen_at').notNull(),
   },
   (t) => [uniqueIndex('users_email').on(t.email), index('users_idle_guests').on(t.seenAt).where(sql`email is null`)],
@@ -71,13 +71,13 @@ export const signingKeys = sqliteTable('signing_keys', {
   alg: text().notNull(),
   privateJwk: text('private_jwk').notNull(),
   createdAt: integer('created_at').notNull(),
-  /** Published from its creation, signs from here on (so that verifiers know it first). */
+  /** When it starts to sign. It is published from its creation, so that verifiers know it first. */
   signsFrom: integer('signs_from').notNull(),
-  /** Published until here; null while no newer key has taken over. */
+  /** When it stops being published; null until a newer key replaces it. */
   expiresAt: integer('expires_at'),
 })
 
-/** Symmetric keys that we made for ourselves, such as the refresh key. */
+/** Symmetric keys that the service generates for itself, such as the refresh key. */
 export const storeSecrets = sqliteTable('store_secrets', {
   name: text().primaryKey(),
   value: text().notNull(),
@@ -85,16 +85,16 @@ export const storeSecrets = sqliteTable('store_secrets', {
 })
 
 export const agents = sqliteTable('agents', {
-  /** Its name: client_id, LiveKit identity and LiveKit agent_name at once. Never reused. */
+  /** The agent's name, which is its client_id, LiveKit identity and LiveKit agent_name. Never reused. */
   id: text().primaryKey(),
   /** SHA-256 of the secret, hex. */
   secretHash: text('secret_hash').notNull(),
   /** Space-separated, RFC 6749 §3.3. */
   scopes: text().notNull(),
-  /** The secret before this one, as long as both are valid. */
+  /** The previous secret, while both are valid. */
   oldSecretHash: text('old_secret_hash'),
   oldSecretUntil: integer('old_secret_until'),
-  /** Rises when a new secret replaces the old one at once; tokens of an older generation are refused. */
+  /** Incremented when a secret is replaced at once or the agent is enabled again; older tokens are refused. */
   generation: integer().notNull().default(1),
   createdAt: integer('created_at').notNull(),
   disabledAt: integer('disabled_at'),
@@ -108,7 +108,7 @@ export const rooms = sqliteTable(
       .notNull()
       .references(() => users.id, { onDelete: 'cascade' }),
     claimedAt: integer('claimed_at').notNull(),
-    /** Last time a session was opened in it; the claim lapses 30 days after its last session. */
+    /** When a session was last opened in it; the claim lapses 30 days after its last session. */
     usedAt: integer('used_at').notNull(),
   },
   (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
@@ -129,17 +129,17 @@ export const sessions = sqliteTable(
     tokenExpiresAt: integer('token_expires_at').notNull(),
     endedAt: integer('ended_at'),
     endReason: text('end_reason', { enum: END_REASONS }),
-    /** Who LiveKit dispatches, and the client's own data for it (JSON text). */
+    /** The agent that LiveKit dispatches, and the client's data for it (JSON text). */
     agentName: text('agent_name'),
     agentData: text('agent_data'),
     /** The presence whose dispatch was confirmed. */
     dispatchedSid: text('dispatched_sid'),
-    /** When it was found there, or made. */
+    /** When the dispatch was found or created. */
     dispatchedAt: integer('dispatched_at'),
-    /** When LiveKit confirmed that nobody of this ended session is in the room. */
+    /** When LiveKit confirmed that no participant of this ended session is in the room. */
     removedAt: integer('removed_at'),
     lastSeq: integer('last_seq').notNull().default(0),
-    /** Rises with every change, so that a decision on older facts is noticed. */
+    /** Incremented by every change, so that a decision on stale facts is detected. */
     version: integer().notNull().default(0),
   },
   (t) => [
@@ -152,7 +152,7 @@ export const sessions = sqliteTable(
   ],
 )
 
-/** One LiveKit participant sid of a session; what is known of it, from whatever order the facts came in. */
+/** What is known of one LiveKit participant sid of a session, in whatever order the facts arrived. */
 export const presences = sqliteTable(
   'presences',
   {
@@ -161,22 +161,22 @@ export const presences = sqliteTable(
       .notNull()
       .references(() => sessions.id, { onDelete: 'cascade' }),
     roomSid: text('room_sid'),
-    /** First evidence of having joined; null for a tombstone (a `left` that came first). */
+    /** Earliest evidence of a join; null if there is none (the connection was aborted). */
     joinedAt: integer('joined_at'),
-    /** Newest evidence of being there, by our clock. */
+    /** Newest evidence of presence in the room, by the service's clock. */
     seenAt: integer('seen_at'),
-    /** Start of the newest question that LiveKit answered with "there"; webhooks never set it. */
+    /** Start of the newest query that LiveKit answered with "there"; webhooks never set it. */
     confirmedAt: integer('confirmed_at'),
     leftAt: integer('left_at'),
     leftReason: text('left_reason'),
-    /** Clean answers in a row that did not list it; closed at the second. */
+    /** Successful answers in a row that did not list it; the second closes the presence. */
     misses: integer().notNull().default(0),
     missedAt: integer('missed_at'),
   },
   (t) => [primaryKey({ columns: [t.sessionId, t.sid] })],
 )
 
-/** Room sids of a session that LiveKit has finished: no participant is in them, whatever arrives later. */
+/** Sids of a session's rooms that LiveKit has closed: no participant is in them, whatever arrives later. */
 export const finishedRooms = sqliteTable(
   'finished_rooms',
   {
@@ -198,7 +198,7 @@ export const events = sqliteTable(
     seq: integer().notNull(),
     type: text().notNull(),
     data: text().notNull(),
-    /** The agent that posted it; null for our own. */
+    /** The agent that posted it; null for the service's own events. */
     agentId: text('agent_id'),
     createdAt: integer('created_at').notNull(),
   },

@@ -49,7 +49,7 @@ const presenceColumns = {
   missedAt: presences.missedAt,
 }
 
-/** Sessions in SQLite: loaded and saved, without a rule. */
+/** Loads and saves sessions in SQLite; the rules are elsewhere (`lifecycle.ts`). */
 export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: Clock): SessionStore {
   const { load, loadAll, save, insertSession, find, unfinishedIn } = statements(db, hints, clock)
   const unfinished = isNull(sessions.endedAt)
@@ -81,7 +81,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
     .from(webhookEvents)
     .prepare()
 
-  /** Saves what a decision changes; false when it was made on facts that have changed since. */
+  /** Saves what a decision changes; false when a session has changed since it was loaded. */
   function carryOut<T>({ changed = [], opened }: Decision<T>): boolean {
     if (opened) insertSession(opened)
     return changed.every(save)
@@ -125,7 +125,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
   }
 }
 
-/** How a session with all that is known of it is loaded and saved. Synchronous: callers hold the transaction. */
+/** Loads and saves a session with everything known about it. Synchronous: callers hold the transaction. */
 function statements(db: Db, hints: AppendHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
   const unfinished = isNull(sessions.endedAt)

@@ -18,7 +18,7 @@ interface SqliteFile {
 /** A named value of a prepared statement. */
 export const param = (name: string) => sql.placeholder(name)
 
-/** Each of these columns with the value of its name. */
+/** Maps each column to the named value of the same name. */
 export const values = <T extends object>(columns: T) =>
   Object.fromEntries(Object.keys(columns).map((name) => [name, sql`${param(name)}`])) as { [K in keyof T]: SQL }
 
@@ -26,7 +26,7 @@ const MIGRATIONS = fileURLToPath(new URL('../../../drizzle', import.meta.url))
 
 const SETTINGS: ReadonlyArray<[pragma: string, value: string, readsAs: string | number]> = [
   ['journal_mode', 'WAL', 'wal'],
-  // Reopening a WAL file silently gives NORMAL, which loses acknowledged commits at power loss.
+  // Reopening a WAL file silently gives NORMAL, which loses acknowledged commits on power loss.
   ['synchronous', 'FULL', 2],
   ['busy_timeout', '5000', 5000],
   ['foreign_keys', 'ON', 1],
@@ -35,15 +35,15 @@ const SETTINGS: ReadonlyArray<[pragma: string, value: string, readsAs: string | 
   ['journal_size_limit', '67108864', 67108864],
 ]
 
-/** The path in `file:<path>`; null for a database in memory. */
+/** The path in `file:<path>`; null for an in-memory database. */
 export function filePath(url: string): string | null {
   const path = url.slice('file:'.length)
   return path === ':memory:' ? null : path
 }
 
 /**
- * Opens `file:<path>`, makes the folder, sets and asserts the durability settings, migrates.
- * `file::memory:` is a database of its own, for tests.
+ * Opens `file:<path>`: creates the folder, sets and asserts the durability settings, migrates.
+ * Each `file::memory:` is a separate database, for tests.
  * @throws Error when a setting did not take or the file cannot be opened.
  */
 export function openSqlite(url: string): SqliteFile {
@@ -61,11 +61,11 @@ export function openSqlite(url: string): SqliteFile {
   return { db, raw }
 }
 
-/** The newest migration of this version, as `created_at` in the store's table of them. */
+/** This version's newest migration, as `created_at` in the migrations table. */
 export const latestMigration = (): number =>
   Math.max(...readMigrationFiles({ migrationsFolder: MIGRATIONS }).map(({ folderMillis }) => folderMillis))
 
-/** Private signing keys are in it: only its owner may read it. SQLite gives `-wal` and `-shm` the same mode. */
+/** Only the owner may read the file: it holds private signing keys. SQLite gives `-wal` and `-shm` the same mode. */
 function makeFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true })
   if (!existsSync(path)) closeSync(openSync(path, 'a', 0o600))

@@ -3,7 +3,7 @@ import { type Clock, createClock, type TimeSource } from '../../clock.ts'
 import { clock as clockTable } from './schema.ts'
 import type { Db } from './sqlite.ts'
 
-/** The store's clock, which goes on from the last write, and how to write it down. */
+/** The store's clock, which continues from the last write, and a function that saves it. */
 export function storedClock(db: Db, source: TimeSource): { clock: Clock; save: () => void } {
   const stored = db.select().from(clockTable).get()
   const clock = createClock(source, stored)
@@ -16,7 +16,7 @@ export function storedClock(db: Db, source: TimeSource): { clock: Clock; save: (
   const save = db
     .insert(clockTable)
     .values({ id: 1, ...placeholder })
-    // A command writes beside the service, by a clock of its own.
+    // A command writes while the service runs, with a clock of its own.
     .onConflictDoUpdate({
       target: clockTable.id,
       set: { now: sql.raw('excluded.now'), steady: later('steady'), latest: later('latest') },

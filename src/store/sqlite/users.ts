@@ -82,10 +82,10 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     insertUser: (user) => write(() => insert.get({ ...user }) !== undefined),
     upgradeGuest: (user, now) =>
       write(() => {
-        // The transaction holds the write lock, so nobody can take the e-mail between these two.
+        // The transaction holds the write lock, so no other user can take the e-mail between these two.
         if (findByEmail.get({ email: user.email })) return 'email_taken'
         if (!upgrade.get({ ...user })) return 'not_a_guest'
-        // Whoever planted or kept a sign-in of the guest must not share the account (session fixation).
+        // Anyone who planted or kept a sign-in of the guest must not share the account (session fixation).
         families.revokeOf.run({ userId: user.id, now, reason: 'upgraded' })
         return 'upgraded'
       }),
@@ -107,7 +107,7 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
       }),
     pruneGuests: (seenBefore, limit) =>
       write(() => {
-        // A guest whose session has not ended is spared: that session's presence still has to be followed.
+        // Guests with an unfinished session are spared: the service still has to track its presence.
         const idle = sql`select id from users indexed by users_idle_guests
           where email is null and seen_at < ${seenBefore} and not exists
             (select 1 from sessions where sessions.user_id = users.id and sessions.ended_at is null)
@@ -143,7 +143,7 @@ function familyStatements(db: Db) {
       .insert(refreshFamilies)
       .values({ id: param('id'), userId: param('userId'), createdAt: param('now'), expiresAt: param('expiresAt') })
       .prepare(),
-    /** A family that is revoked already keeps its first reason. */
+    /** An already revoked family keeps its first reason. */
     revoke: db
       .update(refreshFamilies)
       .set(revoked)
