@@ -47,12 +47,14 @@ const SLEW = 0.001
 
 /** A clock that continues from the last stored times, whatever the wall clock says now. */
 export function createClock({ wall, elapsed }: TimeSource, last?: LastTimes): Clock {
+  // What passed while no process ran, by the wall clock, the only one that knows. A migrated store does not know its `now`.
+  const away = last && last.now > 0 ? Math.max(0, wall() - last.now) : 0
   /** `steady` minus `elapsed`. */
-  let origin = Math.max(wall(), last ? last.steady + 1 : 0) - elapsed()
+  let origin = Math.max(wall(), last ? last.steady + Math.max(1, away) : 0) - elapsed()
   let steady = origin + elapsed()
   /** `now` minus `steady`, and the largest value it has had. */
   let difference = wall() - steady
-  let lead = Math.max(difference, last ? last.latest - steady : difference)
+  let lead = Math.max(0, difference, last ? last.latest + away - steady : 0)
   let continuousSince = Math.floor(steady)
   const listeners: Array<(milliseconds: number) => void> = []
 

@@ -72,6 +72,23 @@ test('what a team’s own route refuses is there with its status', async () => {
   ])
 })
 
+test('a refusal when LiveKit is asked once more, before the write, is one entry', async () => {
+  const { s, report, user, pair, leg } = await callingScene()
+  await report()
+  s.sfu.leave(leg)
+  const write = s.sessions.report
+  s.sessions.report = (...args) => {
+    s.clock.advance(10.001)
+    return write(...args)
+  }
+  expect((await report()).status).toBe(409)
+  const outcomes = (await trailOf(s, user.bearer, pair.sessionId)).map(([, , outcome, count]) => [outcome, count])
+  expect(outcomes.sort()).toEqual([
+    ['allowed', 2],
+    ['session_not_live', 1],
+  ])
+})
+
 test('refusals cannot fill the store: a minute of them is one entry', async () => {
   const { s, report, user, pair, leg } = await callingScene()
   s.sfu.leave(leg)

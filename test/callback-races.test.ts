@@ -58,6 +58,54 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
   })
 })
 
+test('callbacks that wrap up at once are all stored, one after the other', async () => {
+  const { s, report, leg, user, pair } = await callingScene({ env: { WRAP_UP_SECONDS: '30' } })
+  await report()
+  s.sfu.leave(leg)
+  await postWebhook(s, webhookEvent('participant_left', leg))
+  s.clock.advance(2)
+  const answers = await Promise.all([report(), report(), report()])
+  expect(answers.map(({ status }) => status)).toEqual([201, 201, 201])
+  const seqs = (await s.eventsOf(user, pair)).map(({ seq }) => seq)
+  expect(seqs).toEqual(seqs.map((_, index) => index + 1))
+})
+
+describe('when LiveKit’s answer told the guard nothing new', () => {
+  /** The guard was answered "absent", with a question older than the reconciler's "there"; then this happens. */
+  async function afterOldAnswer(happen: (c: Calling) => Promise<unknown>) {
+    const c = await callingScene()
+    const { s, report, leg } = c
+    await report()
+    const ghost = { ...leg, participant: { ...leg.participant, sid: 'PA_ghost' } }
+    await postWebhook(s, webhookEvent('participant_joined', ghost))
+    s.clock.advance(11)
+    vi.spyOn(s.livekit, 'getParticipant').mockImplementationOnce(async () => {
+      await s.reconcile()
+      return null
+    })
+    const { report: write } = s.sessions
+    vi.spyOn(s.sessions, 'report').mockImplementationOnce(async (...args) => {
+      await happen(c)
+      return write(...args)
+    })
+    return { c, answer: await report() }
+  }
+
+  test('a leaving that comes before the write wins all the same', async () => {
+    const { answer } = await afterOldAnswer(({ s, leg }) => postWebhook(s, webhookEvent('participant_left', leg)))
+    expect(await refusal(answer)).toEqual(NOT_LIVE)
+  })
+
+  test('a join token that is minted before the write is not undone by it', async () => {
+    const agent = { name: 'tutor', data: '"new"' }
+    const renewal = { tokenExpiresAt: Number.MAX_SAFE_INTEGER, agent }
+    const { c, answer } = await afterOldAnswer(({ s, pair }) => s.sessions.renew(pair.sessionId, renewal))
+    expect(answer.status).toBe(201)
+    const stored = await c.s.store.sessions.find(c.pair.sessionId)
+    expect(stored).toMatchObject({ tokenExpiresAt: Number.MAX_SAFE_INTEGER, agentName: 'tutor', agentData: '"new"' })
+  })
+})
+
 describe('when the confirmation grows too old between the guard and the write', () => {
   const WRITES = [
     ['progress', ({ report }: Calling) => report()],

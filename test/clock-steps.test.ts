@@ -5,7 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { newSigningKey } from '../src/auth/keys.ts'
 import { rotate } from '../src/auth/rotation.ts'
 import { agentToken, basic, GRANT, requestToken } from './agent-client.ts'
-import { refresh, refreshed } from './refreshing.ts'
+import { guest, refresh, refreshed } from './refreshing.ts'
 import { callingScene, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { makeApp, post, type TestApp, testClock } from './support.ts'
@@ -35,11 +35,13 @@ async function steppable(env: Record<string, string> = {}) {
     ...call,
     clock,
     app: () => t,
-    async step(seconds: number, when: When) {
+    /** Sets the clock; a service that is stopped is so for that long. */
+    async step(seconds: number, when: When, stoppedFor = 0) {
       if (when === 'while it runs') return clock.step(seconds)
       await t.background.idle()
       await t.store.close()
       clock.step(seconds)
+      clock.advance(stoppedFor)
       t = await makeApp({ env, databaseUrl, sfu: s.sfu, clock })
     },
     /** A callback by an agent whose token is new. */
@@ -257,6 +259,39 @@ describe.each(LIVED)('$what', ({ life, ahead, mayLiveLonger, env, begin }) => {
       const isShortened = step > MARGIN && (when === 'while it is stopped' || ahead === 'ends early')
       expect(await aliveAt(life - MARGIN, step, when)).toBe(!isShortened)
     })
+  })
+})
+
+describe('after the clock was ahead and set right again', () => {
+  /** The service is stopped for so many seconds, nine times. */
+  async function stoppedFor(call: Steppable, seconds: number): Promise<void> {
+    for (let i = 0; i < 9; i++) {
+      await call.step(0, 'while it is stopped', seconds)
+    }
+  }
+
+  test('what passes while the service is stopped counts for tokens', async () => {
+    const call = await steppable()
+    call.clock.step(DAY)
+    const { access_token, refresh_token } = await guest(call.app())
+    call.clock.step(-DAY)
+    await stoppedFor(call, 60 * MINUTE)
+    const headers = { Authorization: `Bearer ${access_token}` }
+    expect((await call.app().app.request('/auth/me', { headers })).status).toBe(401)
+    expect((await refresh(call.app(), refresh_token)).status).toBe(200)
+    const next = await guest(call.app())
+    await stoppedFor(call, 4 * DAY)
+    expect((await refresh(call.app(), next.refresh_token)).status).toBe(401)
+  })
+
+  test('and for the time to wrap up', async () => {
+    const call = await steppable({ WRAP_UP_SECONDS: '60', RECONNECT_SECONDS: '3600', MAX_SESSION_MINUTES: '10080' })
+    await call.step(DAY, 'while it is stopped')
+    call.clock.step(-DAY)
+    await call.report()
+    await call.leave()
+    await stoppedFor(call, 20)
+    expect((await call.report()).status).toBe(409)
   })
 })
 

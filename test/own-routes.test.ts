@@ -113,6 +113,44 @@ describe('an HTTPException of an own route', () => {
   })
 })
 
+describe('a handler of a guarded own route', () => {
+  async function answering(handler: () => Response) {
+    const s = await scene()
+    const order = { method: 'post', path: '/agent/orders', scope: 'progress:write', input: Pair } as const
+    s.app.openapi(...s.agentRoute({ ...order, answer: z.object({}), status: 201 }, handler))
+    const agent = await s.newAgent()
+    const { pair } = await s.present()
+    const call = async () => {
+      const answer = await post(s.app, '/agent/orders', pair, agent.bearer)
+      takeViolations()
+      return answer
+    }
+    return { s, call }
+  }
+
+  test('that throws at once while the audit trail cannot be written ends nothing but its request', async () => {
+    const { s, call } = await answering(() => {
+      throw new HTTPException(404, { message: 'No such order.' })
+    })
+    s.store.audit.record = () => Promise.reject(new AppError('store_unavailable', 'The disk is full.'))
+    // An unhandled rejection would fail the test run, as it would end the process.
+    expect((await call()).status).toBe(503)
+  })
+
+  test.each([
+    ['returns nothing', () => undefined as unknown as Response],
+    [
+      'throws what is no Error',
+      () => {
+        throw 'sold out'
+      },
+    ],
+  ])('that %s is a mistake, of which nothing is said', async (_, handler) => {
+    const { call } = await answering(handler)
+    expect(await refusal(call())).toEqual(INTERNAL)
+  })
+})
+
 describe('a scope of a team’s own', () => {
   const env = { AGENT_SCOPES: 'orders:write, orders:read' }
   const order = { method: 'post', path: '/agent/orders', input: Pair, answer: z.object({}), status: 201 } as const

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { run as runAgent } from '../src/cli/agent.ts'
 import { run as runAudit } from '../src/cli/audit.ts'
 import { run as runKeys } from '../src/cli/keys.ts'
@@ -22,6 +22,19 @@ beforeEach(() => {
   path = join(folder, 'x.db')
 })
 afterEach(() => rmSync(folder, { recursive: true }))
+
+test('a command whose clock was ahead does not carry that into the service’s next start', async () => {
+  const url = `file:${path}`
+  const service = await openStore(url)
+  await service.saveClock()
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 24 * 60 * 60_000 })
+  expect(await command('agent create tutor')).toMatchObject({ code: 0 })
+  vi.useRealTimers()
+  await service.close()
+  const next = await openStore(url)
+  expect(Math.abs(next.clock.steady() - Date.now())).toBeLessThan(60_000)
+  await next.close()
+})
 
 /** A command in this process, on the folder's store. */
 async function command(line: string, env: Record<string, string> = {}) {

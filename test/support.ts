@@ -59,7 +59,7 @@ export async function makeApp({
     ...env,
   })
   const { destination, logged } = logbook()
-  const store = await openStore(config.databaseUrl, clock)
+  const store = await openStore(config.databaseUrl, { time: clock })
   const keys = await loadSigningKeys(store.keys, store.clock)
   const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit)
   const service = createApp({

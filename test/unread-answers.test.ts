@@ -52,6 +52,24 @@ function lazy(port: number, requests: string) {
   }
 }
 
+describe('behind an answer that goes on', () => {
+  test.each([
+    ['without a Host', 'GET / HTTP/1.1', ''],
+    ['with an Expect that means nothing', 'GET / HTTP/1.1', 'Host: x', 'Expect: z', ''],
+  ])('requests %s wait as others do, and too many end the connection', async (_, ...request) => {
+    const { s, user, pair, port, asked, untilCut } = await longWinded({})
+    const headers = ['Host: x', `Authorization: Bearer ${user.bearer}`, 'Accept: text/event-stream', '']
+    const stream = lines(`GET /sessions/${pair.sessionId}/events HTTP/1.1`, ...headers)
+    const socket = dial(port)
+    socket.write(stream)
+    await vi.waitFor(() => expect(asked).toHaveLength(1))
+    socket.write(lines(...request).repeat(100))
+    await untilCut(0)
+    expect(asked).toHaveLength(1)
+    expect((await s.app.request('/health/live')).status).toBe(200)
+  })
+})
+
 describe('a client that does not read', () => {
   test('has one answer made for each of its connections, and the next when it has taken that', async () => {
     const { port, url, asked } = await longWinded({ maxUnreadBytes: 6 * LONG })

@@ -190,7 +190,7 @@ export function createAgentRoute({
       const { userId, sessionId } = parsed
       const { agent } = c.var
       const key = replay ? await idempotencyKey(c) : null
-      let known = await sessions.load(sessionId, key)
+      const known = await sessions.load(sessionId, key)
       if (!known || known.session.userId !== userId) throw mismatch()
       const { session } = known
       // The route's pattern, so that path parameters do not multiply the entries.
@@ -208,9 +208,7 @@ export function createAgentRoute({
       async function confirm(loaded: Known): Promise<Known> {
         const looked = await liveness(loaded)
         if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) return looked.known
-        const refusal = notLive(looked.liveness)
-        await decided(refusal.code)
-        throw refusal
+        throw notLive(looked.liveness)
       }
 
       async function write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T> {
@@ -222,16 +220,20 @@ export function createAgentRoute({
         return outcome
       }
 
-      known = await confirm(known)
-      const confirmed = known
-      const call = { agent, session: known.session, input: parsed, key, write, context: c }
+      let confirmed = known
       try {
-        // Started together, so that the audit entry and the handler's own write share one commit.
-        const [, result] = await Promise.all([decided('allowed'), handler(call)])
+        confirmed = await confirm(known)
+        const call = { agent, session: confirmed.session, input: parsed, key, write, context: c }
+        // Started together, so that the audit entry and the handler's own write share one commit. Async, so that a handler
+        // that throws at once does not leave the entry's failure to no one.
+        const [, result] = await Promise.all([decided('allowed'), (async () => handler(call))()])
+        if (result === undefined) throw new Error(`The handler of ${name} returned nothing to answer`)
         if (!(result instanceof Response)) return c.json(result as object, status)
         if (result.status >= 400) await decided(String(result.status))
         return result
-      } catch (error) {
+      } catch (thrown) {
+        const error =
+          thrown instanceof Error ? thrown : new Error('A handler threw what is no Error', { cause: thrown })
         await decided(codeOf(error))
         throw error
       }

@@ -1,4 +1,11 @@
-import { createServer, type RequestListener, type Server, type ServerOptions, ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  ServerResponse,
+} from 'node:http'
 import type { Socket } from 'node:net'
 import { serve } from '@hono/node-server'
 import type { Config } from '../config.ts'
@@ -51,7 +58,8 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   const AccountedResponse = accountedResponse(unreadBudget(maxUnreadBytes), unreadTimeout)
   const limited = ((options: ServerOptions, handle: RequestListener) =>
     createServer(
-      { ...options, ServerResponse: AccountedResponse },
+      // Node would answer a request without a Host itself, past the queue: the app refuses it instead.
+      { ...options, ServerResponse: AccountedResponse, requireHostHeader: false },
       oneAtATime(handle, maxPipelined, stallTimeout),
     )) as typeof createServer
   const server = serve({
@@ -63,6 +71,8 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   }) as Server
   server.maxConnections = maxConnections
   server.timeout = stallTimeout
+  // Node would answer an unknown Expect itself, past the queue as well; no client of today sends one.
+  server.on('checkExpectation', ({ socket }: IncomingMessage) => socket.destroy())
   if (config.connectionsPerAddress > 0) limitConnections(server, config)
   return server
 }

@@ -24,7 +24,7 @@ export const SessionResponse = z
       .optional()
       .describe(
         [
-          'Absent until it has ended. `user` or `agent` ended it by a call; `limit`: it lasted for `MAX_SESSION_MINUTES`;',
+          'Absent until it has ended. `user` or `agent` ended it by a call; `limit`: it lasted for `MAX_SESSION_MINUTES`, or was beyond `MAX_SESSIONS_PER_USER`;',
           '`superseded`: nobody had joined it, and newer ones took its place; `never_joined`: its join token expired unused;',
           '`left`: the user was away for `RECONNECT_SECONDS`.',
         ].join(' '),

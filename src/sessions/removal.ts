@@ -67,10 +67,7 @@ export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
     markRemoved,
     remove: (session) =>
       removing(session.id, async () => {
-        for (let i = 0; i < ATTEMPTS; i++) {
-          if (await attempt(session)) return
-          await delay(FIRST_PAUSE_MS * 2 ** i)
-        }
+        for (let i = 0; !(await attempt(session)) && i < ATTEMPTS - 1; i++) await delay(FIRST_PAUSE_MS * 2 ** i)
       }),
   }
 }

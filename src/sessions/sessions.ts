@@ -110,7 +110,9 @@ export function createSessions({ store, livekit, background, clock, rules, limit
     const changed = await store.change({ session: id }, ([known]) => {
       if (!known) return { result: null }
       const changed = decide(known)
-      return { changed: [changed].filter(differs), result: changed }
+      if (differs(changed)) return { changed: [changed], result: changed }
+      // Nothing is saved, so the version stays as well: a later decision on these facts has to notice other changes.
+      return { result: { ...changed, session: known.session } }
     })
     if (changed) followUp(changed)
     return changed

@@ -1,4 +1,4 @@
-import { type Clock, SYSTEM_TIME } from '../clock.ts'
+import { type Clock, SYSTEM_TIME, type TimeSource } from '../clock.ts'
 import type { AgentStore } from './agents.ts'
 import type { AuditStore } from './audit.ts'
 import type { KeyStore } from './keys.ts'
@@ -34,11 +34,20 @@ export interface Store {
   close(): Promise<void>
 }
 
+interface OpenOptions {
+  time?: TimeSource
+  /** False for a command beside the service: a step of its clock must not reach the service's next start. */
+  keepsTime?: boolean
+}
+
 /** Opens the store that `DATABASE_URL` names, migrated and ready. */
-export async function openStore(url: string, time = SYSTEM_TIME): Promise<Store> {
+export async function openStore(
+  url: string,
+  { time = SYSTEM_TIME, keepsTime = true }: OpenOptions = {},
+): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
-  const { write, flush } = createGroupCommit(raw, save)
+  const { write, flush } = createGroupCommit(raw, keepsTime ? save : undefined)
   const hints = appendHints()
   return {
     clock,

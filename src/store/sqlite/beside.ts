@@ -26,7 +26,7 @@ export async function openBeside(url: string, { mayCreate = false }: BesideOptio
   if (version > latest) {
     throw new MaintenanceError(`${path} is of a newer version than this command: use the service's own version of it.`)
   }
-  if (version === latest) return openStore(url)
+  if (version === latest) return openStore(url, { keepsTime: false })
   return openAlone(
     url,
     `${path} is of an older version than this command, and a service runs on it: restart the service in this version first.`,
@@ -37,7 +37,7 @@ export async function openBeside(url: string, { mayCreate = false }: BesideOptio
 async function openAlone(url: string, refusal: string): Promise<Store> {
   const lock = lockFor(url, refusal)
   try {
-    return await openStore(url)
+    return await openStore(url, { keepsTime: false })
   } finally {
     lock.release()
   }

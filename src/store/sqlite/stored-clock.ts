@@ -1,26 +1,16 @@
-import { sql } from 'drizzle-orm'
 import { type Clock, createClock, type TimeSource } from '../../clock.ts'
 import { clock as clockTable } from './schema.ts'
-import type { Db } from './sqlite.ts'
+import { type Db, values } from './sqlite.ts'
 
 /** The store's clock, which continues from the last write, and a function that saves it. */
 export function storedClock(db: Db, source: TimeSource): { clock: Clock; save: () => void } {
   const stored = db.select().from(clockTable).get()
   const clock = createClock(source, stored)
-  const placeholder = {
-    now: sql.placeholder('now'),
-    steady: sql.placeholder('steady'),
-    latest: sql.placeholder('latest'),
-  }
-  const later = (column: string) => sql.raw(`max(${column}, excluded.${column})`)
+  const times = values({ now: clockTable.now, steady: clockTable.steady, latest: clockTable.latest })
   const save = db
     .insert(clockTable)
-    .values({ id: 1, ...placeholder })
-    // A command writes while the service runs, with a clock of its own.
-    .onConflictDoUpdate({
-      target: clockTable.id,
-      set: { now: sql.raw('excluded.now'), steady: later('steady'), latest: later('latest') },
-    })
+    .values({ id: 1, ...times })
+    .onConflictDoUpdate({ target: clockTable.id, set: times })
     .prepare()
   return {
     clock,
