@@ -30,10 +30,11 @@ test('a command whose clock was ahead does not carry that into the service’s n
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 24 * 60 * 60_000 })
   expect(await command('agent create tutor')).toMatchObject({ code: 0 })
   vi.useRealTimers()
-  await service.close()
+  // As after a crash: the service has written nothing since.
   const next = await openStore(url)
   expect(Math.abs(next.clock.steady() - Date.now())).toBeLessThan(60_000)
   await next.close()
+  await service.close()
 })
 
 /** A command in this process, on the folder's store. */
