@@ -15,7 +15,7 @@ export const ProgressRequest = Pair.extend({
     .max(64)
     .regex(/^(?!session\.)[a-z][a-z0-9_.-]*$/, 'is a-z, 0-9, _ . and -, begins with a letter, and not with session.')
     .default('progress')
-    .describe('Kind of the event, which the user reads; `session.…` is ours.'),
+    .describe('Kind of the event, which the user reads; `session.…` is reserved for the service.'),
   data: JsonObject.openapi({
     description: 'What the user reads at `GET /sessions/{id}/events`: any JSON object of at most 32 levels.',
     example: { status: 'done' },

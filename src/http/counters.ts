@@ -35,7 +35,7 @@ const SHARED_KEYS = 1024
 
 interface Window {
   count: number
-  /** Of `performance.now`: setting the wall clock starts no window anew. */
+  /** Of `performance.now`: setting the wall clock does not restart a window. */
   endsAt: number
 }
 

@@ -56,7 +56,7 @@ const PROBLEMS = {
   },
   invalid_token: {
     status: 401,
-    means: 'The token has expired, is not ours, or is of another kind.',
+    means: 'The token has expired, was not issued by this service, or is of another kind.',
     todo: 'A user refreshes, an agent asks for a new one. `npm run token -- inspect -` says what is wrong with it.',
     challenge: 'Bearer error="invalid_token"',
   },
@@ -125,7 +125,7 @@ const PROBLEMS = {
   room_required: { status: 422, means: 'An agent has to name the room that it joins.', todo: 'Send `room`.' },
   room_forbidden: {
     status: 403,
-    means: 'The room is another user’s, or not ours.',
+    means: 'The room belongs to another user, or LiveKit has it from another system.',
     todo: 'Choose another name, or none.',
   },
   room_not_found: {
@@ -199,7 +199,7 @@ const PROBLEMS = {
   busy: { status: 503, means: 'Too much at once.', todo: 'Repeat after `Retry-After`.', retryAfter: true },
   internal_error: {
     status: 500,
-    means: 'A mistake of ours.',
+    means: 'A mistake in the service.',
     todo: 'The request id finds it in the log.',
     needsAttention: true,
   },

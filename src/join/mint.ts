@@ -107,7 +107,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
     const known = await store.find(id)
     if (!known || known.userId !== userId) {
-      throw AppError.field('session_not_found', 'session_id', 'There is no such session of yours.')
+      throw AppError.field('session_not_found', 'session_id', 'You have no such session.')
     }
     if (request.room !== undefined && request.room !== known.room) {
       throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')

@@ -21,7 +21,7 @@ interface RoomRoutesDeps {
 
 const CreateRoomRequest = z
   .object({
-    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh one that nobody can guess when left out.`),
+    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh, unguessable one when left out.`),
     room_name: RoomName.describe('The same as `room`; both only if they agree.'),
   })
   .openapi('CreateRoom')

@@ -45,7 +45,7 @@ const TOGETHER = `Metadata, attributes and agent metadata have at most ${MAX_MET
 export const TokenRequest = z
   .object({
     room_name: label.describe(
-      `Up to ${NAME_SIZE}. Left out: a fresh one that nobody can guess, but an agent has to name one. Another user’s is \`room_forbidden\`.`,
+      `Up to ${NAME_SIZE}. Left out: a fresh, unguessable one; an agent has to name one. Another user’s is \`room_forbidden\`.`,
     ),
     participant_identity: optional(z.string().max(256)).describe(
       'The caller’s own id, which is also what it is when left out. Any other is `identity_forbidden`.',

@@ -71,7 +71,7 @@ export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutes
       const { id } = c.req.valid('param')
       const session = await sessions.find(id)
       if (session?.userId !== c.var.user.userId) {
-        throw new AppError('session_not_found', 'There is no such session of yours.')
+        throw new AppError('session_not_found', 'You have no such session.')
       }
       const entries = await audit.ofSession(id, c.req.valid('query').limit)
       return c.json({ entries: entries.map(entryJson) }, 200)

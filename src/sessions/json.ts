@@ -25,7 +25,7 @@ export const SessionResponse = z
       .describe(
         [
           'Absent until it has ended. `user` or `agent` ended it by a call; `limit`: it lasted for `MAX_SESSION_MINUTES`, or was beyond `MAX_SESSIONS_PER_USER`;',
-          '`superseded`: nobody had joined it, and newer ones took its place; `never_joined`: its join token expired unused;',
+          '`superseded`: its user never joined it, and newer ones took its place; `never_joined`: its join token expired unused;',
           '`left`: the user was away for `RECONNECT_SECONDS`.',
         ].join(' '),
       ),
@@ -44,11 +44,11 @@ export function sessionResponse({ id, userId, room, status, ...session }: Sessio
 export const EventResponse = z
   .object({
     seq: z.number().int().describe('Counts the events of the session, from 1.'),
-    type: z.string().describe('`session.status` is ours, any other is an agent’s.'),
+    type: z.string().describe('`session.status` comes from the service, any other type from an agent.'),
     data: z
       .unknown()
       .describe('What the agent sent; of `session.status` `{status, reason?, agentId?, detail?, result?}`.'),
-    agentId: z.string().optional().describe('The agent that sent it. Absent for ours.'),
+    agentId: z.string().optional().describe('The agent that sent it. Absent for the service’s own events.'),
     createdAt: z.iso.datetime().describe('UTC.'),
   })
   .openapi('SessionEvent')

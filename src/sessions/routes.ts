@@ -188,4 +188,4 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
     )
 }
 
-const notFound = () => new AppError('session_not_found', 'There is no such session of yours.')
+const notFound = () => new AppError('session_not_found', 'You have no such session.')
