@@ -9,9 +9,9 @@ const ORDER = ['cli', 'ops', 'agent', 'join', 'sessions', 'auth', 'livekit', 'st
 /** What decides, and what it decides on: nothing of HTTP, SQL or LiveKit's wire. */
 const RULES = [
   'sessions/lifecycle.ts',
-  'sessions/evidence.ts',
+  'sessions/participants.ts',
   'sessions/sessions.ts',
-  'sessions/turns.ts',
+  'sessions/removal-order.ts',
   'store/sessions.ts',
   'auth/refresh.ts',
   'auth/rotation.ts',

@@ -7,7 +7,7 @@ import {
 } from '../agent/accounts.ts'
 import { SCOPES, type Scope } from '../auth/scopes.ts'
 import { agentScopesOf, databaseUrlOf } from '../config.ts'
-import { openBeside } from '../store/sqlite/beside.ts'
+import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
 const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside the running service; changes hold at once.
@@ -89,7 +89,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   // Development has agents before its first start, as the demo does; in production a new store is a wrong DATABASE_URL.
   const scopes = scopesAmong(agentScopesOf(env), command.scopes)
   const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
-  const store = await openBeside(databaseUrlOf(env), { mayCreate })
+  const store = await openForCommand(databaseUrlOf(env), { mayCreate })
   try {
     out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents: store.agents, clock: store.clock })))
   } finally {

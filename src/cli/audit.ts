@@ -1,7 +1,7 @@
 import { databaseUrlOf } from '../config.ts'
 import { entryJson } from '../sessions/audit-routes.ts'
 import type { AuditEntry, AuditStore } from '../store/audit.ts'
-import { openBeside } from '../store/sqlite/beside.ts'
+import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
 const HELP = `What agents did, or tried, on behalf of users, newest first; from the store that DATABASE_URL names.
@@ -39,7 +39,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute({ find, json }: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openBeside(databaseUrlOf(env))
+  const store = await openForCommand(databaseUrlOf(env))
   try {
     out(show(await find(store.audit), json))
   } finally {

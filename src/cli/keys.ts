@@ -2,7 +2,7 @@ import { newSigningKey } from '../auth/keys.ts'
 import { remove, rotate, stateOf } from '../auth/rotation.ts'
 import { databaseUrlOf } from '../config.ts'
 import type { KeyStore, StoredKey } from '../store/keys.ts'
-import { openBeside } from '../store/sqlite/beside.ts'
+import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
 const HELP = `The keys that sign access tokens, in the store that DATABASE_URL names. Works beside the running service, which follows
@@ -48,7 +48,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openBeside(databaseUrlOf(env))
+  const store = await openForCommand(databaseUrlOf(env))
   try {
     out(await carryOut(command, store.keys, store.clock.latest()))
   } finally {

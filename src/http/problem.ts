@@ -2,7 +2,7 @@ import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { Logger } from 'pino'
 import { AppError } from '../errors.ts'
-import { asUnreadableBody, ownRefusal } from './own-refusal.ts'
+import { answerToHttpException, unreadableBody } from './http-exception.ts'
 import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemKind } from './problem-codes.ts'
 import type { AppEnv } from './router.ts'
 
@@ -71,7 +71,7 @@ const headerReference = (name: string) => ({ [name]: { $ref: `#/components/heade
  * 500: their message may contain anything.
  */
 export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): Response {
-  const known = asKnown(error) ?? ownRefusal(error, c) ?? internalError(error)
+  const known = asKnown(error) ?? answerToHttpException(error, c) ?? internalError(error)
   if (known instanceof Response) return known
   const { status, challenge, needsAttention } = problemKind(known.code)
   // Without a cause, the request's own log line is enough.
@@ -103,7 +103,7 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
 function asKnown(error: unknown): AppError | undefined {
   if (error instanceof AppError) return error
   if (isUnreadable(error)) return new AppError('malformed_json', 'The body cannot be read.')
-  return asUnreadableBody(error)
+  return unreadableBody(error)
 }
 
 const internalError = (cause: unknown) =>

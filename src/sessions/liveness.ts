@@ -4,8 +4,8 @@ import { AppError } from '../errors.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { Known, SessionFacts, SessionStore } from '../store/sessions.ts'
-import { answerFor } from './evidence.ts'
 import { type Answer, apply, isConfirmed, openPresences, type Rules } from './lifecycle.ts'
+import { answerFor } from './participants.ts'
 import type { Sessions } from './sessions.ts'
 
 /** `unknown` is an outcome of its own: it counts neither as live nor as absent. */

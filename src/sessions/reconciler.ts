@@ -5,9 +5,9 @@ import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
-import { answerFor, isUserOf } from './evidence.ts'
+import { answerFor, isUserOf } from './participants.ts'
+import { createRemovalOrder } from './removal-order.ts'
 import type { Sessions } from './sessions.ts'
-import { createTurns } from './turns.ts'
 
 interface ReconcilerDeps {
   sessions: Sessions
@@ -30,7 +30,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const { sessions, store, livekit, clock, log } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
-  const takeTurns = createTurns()
+  const inOrder = createRemovalOrder()
 
   async function reconcile(): Promise<boolean> {
     const all = await store.sessions.listUnfinished()
@@ -56,7 +56,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
     )
     // Last, and one attempt each: the next pass retries the rest.
-    const removed = await eachOf(takeTurns([...toRemove.values()]), (session) => removal.attempt(session))
+    const removed = await eachOf(inOrder([...toRemove.values()]), (session) => removal.attempt(session))
     return answered && removed
   }
 

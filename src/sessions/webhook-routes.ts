@@ -8,8 +8,8 @@ import { type AppEnv, createRouter } from '../http/router.ts'
 import { createWebhookReceiver, type Webhook } from '../livekit/webhook.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
-import { isUserOf } from './evidence.ts'
 import type { Fact } from './lifecycle.ts'
+import { isUserOf } from './participants.ts'
 import type { Sessions } from './sessions.ts'
 
 interface WebhookRoutesDeps {

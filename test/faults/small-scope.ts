@@ -1,5 +1,5 @@
-import { answerFor } from '../../src/sessions/evidence.ts'
 import { apply, type Fact, isConfirmed, statusOf, timeOf } from '../../src/sessions/lifecycle.ts'
+import { answerFor } from '../../src/sessions/participants.ts'
 import type { SessionFacts } from '../../src/store/sessions.ts'
 import {
   difference,

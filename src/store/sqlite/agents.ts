@@ -1,7 +1,7 @@
 import { asc, eq, sql } from 'drizzle-orm'
 import type { Agent, AgentStore } from '../agents.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
+import { runRead } from './run-read.ts'
 import { agents } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -74,8 +74,8 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     insertAgent: (agent) => write(() => inserted(agent)),
     // The write holds the file's write lock, so no other process can insert between the check and the insert.
     insertFirstAgent: (agent) => write(() => any.get() === undefined && inserted(agent)),
-    findAgent: (id) => reading(() => orNull(find.get({ id }))),
-    listAgents: () => reading(() => list.all().map(toAgent)),
+    findAgent: (id) => runRead(() => orNull(find.get({ id }))),
+    listAgents: () => runRead(() => list.all().map(toAgent)),
     disableAgent: (id, now) => write(() => orNull(disable.get({ id, now }))),
     enableAgent: (id) => write(() => orNull(enable.get({ id }))),
     replaceSecret: (id, secretHash) => write(() => orNull(replaceSecret.get({ id, secretHash }))),

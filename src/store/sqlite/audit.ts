@@ -1,7 +1,7 @@
 import { desc, eq, sql } from 'drizzle-orm'
 import type { AuditStore } from '../audit.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
+import { runRead } from './run-read.ts'
 import { auditEntries, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -62,7 +62,7 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
       write(() => {
         record.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
       }),
-    ofSession: (sessionId, limit) => reading(() => ofSession.all({ sessionId, limit })),
-    ofAgent: (agentId, limit) => reading(() => ofAgent.all({ agentId, limit })),
+    ofSession: (sessionId, limit) => runRead(() => ofSession.all({ sessionId, limit })),
+    ofAgent: (agentId, limit) => runRead(() => ofAgent.all({ agentId, limit })),
   }
 }

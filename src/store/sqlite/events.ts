@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
 import type { EventStore, SessionEvent } from '../sessions.ts'
 import type { AppendHints } from './append-hints.ts'
-import { reading, readingInTurns } from './reading.ts'
+import { createPacedReads, runRead } from './run-read.ts'
 import { events } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -26,7 +26,7 @@ export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.pa
 
 /** Reads events from SQLite; they are written together with their session. */
 export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
-  const inTurn = readingInTurns(MAX_PAGE_BYTES / 2)
+  const inTurn = createPacedReads(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
   const ofPage = and(ofSession, gt(events.seq, param('after')))
   const bytes = { bytes: sql<number>`octet_length(${events.data})` }
@@ -59,7 +59,7 @@ export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
         const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
         return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
       }),
-    hasMore: (sessionId, after) => reading(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
+    hasMore: (sessionId, after) => runRead(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
     last: (sessionId, limit) =>
       inTurn(() => {
         const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))

@@ -1,7 +1,7 @@
 import { asc, eq, sql } from 'drizzle-orm'
 import type { KeyStore, StoredKey } from '../keys.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
+import { runRead } from './run-read.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -40,7 +40,7 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
     .returning({ value: storeSecrets.value })
     .prepare()
   return {
-    signingKeys: () => reading(() => all.all().map(storedKey)),
+    signingKeys: () => runRead(() => all.all().map(storedKey)),
     // The transaction holds the write lock, so no other process can add a key between these two.
     addFirstSigningKey: (key) =>
       write(() => {
@@ -55,7 +55,7 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
         for (const key of after) (has(before, key.kid) ? changeKey : insertKey).run({ ...key })
       }),
     async secret(name, create, now) {
-      const known = await reading(() => findSecret.get({ name }))
+      const known = await runRead(() => findSecret.get({ name }))
       if (known) return known.value
       const value = create()
       return write(() => (insertSecret.get({ name, value, now }) ?? findSecret.get({ name }))?.value ?? value)

@@ -1,7 +1,7 @@
 import { eq, inArray, sql } from 'drizzle-orm'
 import type { RoomStore } from '../rooms.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
+import { runRead } from './run-read.ts'
 import { rooms } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -22,14 +22,14 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     .returning({ ownerId: rooms.ownerId })
     .prepare()
   return {
-    findOwner: (name) => reading(() => find.get({ name })?.ownerId ?? null),
+    findOwner: (name) => runRead(() => find.get({ name })?.ownerId ?? null),
     claim: (name, ownerId, now) =>
       write(() => {
         if (insert.get({ name, ownerId, now })) return { ownerId, isNew: true }
         return { ownerId: find.get({ name })?.ownerId ?? ownerId, isNew: false }
       }),
     filterKnown: (names) =>
-      reading(() => {
+      runRead(() => {
         const known: string[] = []
         for (let i = 0; i < names.length; i += NAMES_PER_QUERY) {
           const some = inArray(rooms.name, names.slice(i, i + NAMES_PER_QUERY))

@@ -14,8 +14,8 @@ import type {
 import type { AppendHints } from './append-hints.ts'
 import { eventColumns, toEvent } from './events.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
+import { runRead } from './run-read.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 
@@ -104,13 +104,13 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
         if (!insertWebhook.get({ ...webhook })) return null
         return which === null ? decide([]).result : changeIn(which, decide)
       }),
-    find: (id) => reading(() => find.get({ id }) ?? null),
-    load: (id, key) => reading(() => load(id, key)),
+    find: (id) => runRead(() => find.get({ id }) ?? null),
+    load: (id, key) => runRead(() => load(id, key)),
     listByUser: (userId, limit, before) =>
-      reading(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
-    listUnfinished: (room) => reading(() => (room === undefined ? allUnfinished.all() : unfinishedIn.all({ room }))),
-    listToRemove: () => reading(() => toRemove.all()),
-    lastWebhookAt: () => reading(() => newestWebhook.get()?.at ?? null),
+      runRead(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
+    listUnfinished: (room) => runRead(() => (room === undefined ? allUnfinished.all() : unfinishedIn.all({ room }))),
+    listToRemove: () => runRead(() => toRemove.all()),
+    lastWebhookAt: () => runRead(() => newestWebhook.get()?.at ?? null),
     prune: (old, limit) =>
       write(() => {
         const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`

@@ -1,8 +1,8 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Rotation, UserStore } from '../users.ts'
 import type { Write } from './group-commit.ts'
-import { reading } from './reading.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
+import { runRead } from './run-read.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -89,8 +89,8 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
         families.revokeOf.run({ userId: user.id, now, reason: 'upgraded' })
         return 'upgraded'
       }),
-    findUser: (id) => reading(() => find.get({ id }) ?? null),
-    findUserByEmail: (email) => reading(() => findByEmail.get({ email }) ?? null),
+    findUser: (id) => runRead(() => find.get({ id }) ?? null),
+    findUserByEmail: (email) => runRead(() => findByEmail.get({ email }) ?? null),
     updatePasswordHash: (id, passwordHash) => write(() => void setPassword.run({ id, passwordHash })),
     insertFamily: ({ id, userId, expiresAt, first }, now) =>
       write(() => {

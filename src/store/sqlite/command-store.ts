@@ -5,7 +5,7 @@ import { lockStore, StoreInUse } from './lock.ts'
 import { existing, isStore, MaintenanceError } from './maintenance.ts'
 import { filePath, latestMigration } from './sqlite.ts'
 
-interface BesideOptions {
+interface CommandStoreOptions {
   /** Creates the store if there is none yet. */
   mayCreate?: boolean
 }
@@ -15,7 +15,7 @@ interface BesideOptions {
  * running service.
  * @throws MaintenanceError when there is no store, or one that this version cannot open now
  */
-export async function openBeside(url: string, { mayCreate = false }: BesideOptions = {}): Promise<Store> {
+export async function openForCommand(url: string, { mayCreate = false }: CommandStoreOptions = {}): Promise<Store> {
   const named = filePath(url)
   if (mayCreate && named !== null && !existsSync(named)) {
     return openAlone(url, `A service is making ${named} just now: repeat the command.`)

@@ -12,14 +12,14 @@ const UNREADABLE_BODY: Readonly<Record<string, () => AppError>> = {
 }
 
 /** The framework's refusal of a body, as one of the service's problems. */
-export const asUnreadableBody = (error: unknown): AppError | undefined =>
+export const unreadableBody = (error: unknown): AppError | undefined =>
   error instanceof HTTPException ? UNREADABLE_BODY[`${error.status} ${error.message}`]?.() : undefined
 
 /**
  * The answer to an HTTPException, by which a team's own routes refuse: its response if it has one, otherwise a problem.
  * Returns undefined for 5xx: those are not refusals.
  */
-export function ownRefusal(error: unknown, c: Context<AppEnv>): Response | undefined {
+export function answerToHttpException(error: unknown, c: Context<AppEnv>): Response | undefined {
   if (!(error instanceof HTTPException) || error.status >= 500) return undefined
   if (error.res) return responseOf(error, c)
   return error.status >= 400 ? problemOf(error, c) : undefined

@@ -10,7 +10,7 @@ const REMEMBERED = 50
  * Picks the sessions for one removal pass: round-robin over users, least recently attempted first. A user who keeps
  * coming back takes up at most `PER_USER` attempts and delays no other user's removal.
  */
-export function createTurns() {
+export function createRemovalOrder() {
   /** The last pass that tried this session, or any session of this user. */
   const tried = new Map<string, number>()
   let pass = 0

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createTurns } from '../src/sessions/turns.ts'
+import { createRemovalOrder } from '../src/sessions/removal-order.ts'
 
 const session = (userId: string, index: number) => ({
   id: `${userId}-${index}`,
@@ -22,7 +22,7 @@ const sessionsOf = (userId: string, count: number) => Array.from({ length: count
 const idsOf = (sessions: Array<{ id: string }>) => sessions.map(({ id }) => id)
 
 test('a pass takes ten of one user, oldest end first, and the others in the passes after it', () => {
-  const take = createTurns()
+  const take = createRemovalOrder()
   const mine = sessionsOf('eve', 25)
   expect(idsOf(take(mine))).toEqual(idsOf(mine.slice(0, 10)))
   expect(idsOf(take(mine))).toEqual(idsOf(mine.slice(10, 20)))
@@ -30,7 +30,7 @@ test('a pass takes ten of one user, oldest end first, and the others in the pass
 })
 
 test('a pass takes a hundred of all, and users who had none of them come first in the next', () => {
-  const take = createTurns()
+  const take = createRemovalOrder()
   const users = Array.from({ length: 250 }, (_, i) => `user${i}`)
   const all = users.flatMap((user) => sessionsOf(user, 3))
   const passes = [take(all), take(all), take(all)]
@@ -39,7 +39,7 @@ test('a pass takes a hundred of all, and users who had none of them come first i
 })
 
 test('one whose removal failed waits behind no flood of new ones', () => {
-  const take = createTurns()
+  const take = createRemovalOrder()
   const ada = session('ada', 0)
   for (let pass = 1; pass <= 20; pass++) {
     const flood = Array.from({ length: 150 }, (_, i) => session(`eve${i}`, pass))
