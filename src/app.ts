@@ -72,8 +72,8 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
-    const asks = 'LiveKit is asked again before anything is accepted'
-    log.warn(`the system clock was set ${direction} by ${Math.abs(milliseconds) / 1000} s: ${asks}`)
+    const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
+    log.warn(`the system clock was set ${direction} by ${Math.abs(milliseconds) / 1000} s: ${consequence}`)
   })
 
   const app = router

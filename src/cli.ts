@@ -8,17 +8,17 @@ import { run as runStore } from './cli/store.ts'
 import { run as runToken } from './cli/token.ts'
 import { startService } from './start.ts'
 
-const HELP = `Behalf: without a tool it starts the service. In production node dist/cli.js <tool>, or npx behalf <tool>.
+const HELP = `Behalf. Without a command it starts the service. In production: node dist/cli.js <command>, or npx behalf <command>.
 
   npm run agent -- --help   agent accounts
   npm run audit -- --help   what agents did on behalf of users
   npm run keys -- --help    the keys that sign access tokens, and their rotation
   npm run store -- --help   integrity check, backup and restore of the database
-  npm run token -- --help   what a token is, what it allows, whether it is valid`
+  npm run token -- --help   what a token is, what it allows and whether it is valid`
 
-async function main([tool, ...argv]: string[]): Promise<number | undefined> {
+async function main([command, ...argv]: string[]): Promise<number | undefined> {
   loadDotEnv(process.env)
-  switch (tool) {
+  switch (command) {
     case undefined:
       startService()
       return undefined
@@ -38,7 +38,7 @@ async function main([tool, ...argv]: string[]): Promise<number | undefined> {
       return 0
     default:
       console.error(
-        `There is no tool ${JSON.stringify(tool)}: agent, audit, keys, store and token are there; --help shows more.`,
+        `Unknown command ${JSON.stringify(command)}. The commands are agent, audit, keys, store and token; see --help.`,
       )
       return 2
   }

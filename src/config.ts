@@ -52,7 +52,7 @@ function areProxies(entries: readonly string[]): boolean {
   }
 }
 
-/** RFC 6749 §3.3, of the form of our own: what is written, and to what. */
+/** RFC 6749 §3.3, in the form of the built-in scopes. */
 const OWN_SCOPE = /^[a-z][a-z0-9_.-]{0,63}:[a-z][a-z0-9_.-]{0,63}$/
 const scopes = () =>
   list()
@@ -111,7 +111,7 @@ const settingsIn = (env: Variables) =>
   Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
 
 /**
- * What a command needs that only opens the store: no secrets.
+ * For commands that only open the store, without secrets.
  * @throws ConfigError as `loadConfig` would for DATABASE_URL and NODE_ENV
  */
 export function databaseUrlOf(env: Variables): string {
@@ -139,7 +139,7 @@ export function loadConfig(env: Variables) {
   const unreadable = new Set(issues.map(({ path }) => path[0]))
   const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))
   const production = e.NODE_ENV === 'production'
-  /** What production would have refused; show it prominently. */
+  /** What production would refuse; show it prominently. */
   const warnings: string[] = []
 
   const livekit = livekitPair(e, production, problems, warnings)
@@ -173,7 +173,7 @@ export function loadConfig(env: Variables) {
       /** Everything under /sessions, and /auth/me. */
       readsPerUserPerMinute: e.READS_PER_USER_PER_MINUTE ?? (production ? 600 : 0),
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
-      /** Open connections of one peer that is no trusted proxy. */
+      /** Open connections per peer; trusted proxies are exempt. */
       connectionsPerAddress: e.CONNECTIONS_PER_ADDRESS ?? (production ? 256 : 0),
       /** Addresses and CIDR ranges whose X-Forwarded-For is trusted. */
       trustedProxies: e.TRUSTED_PROXIES,
@@ -207,7 +207,7 @@ function livekitPair(e: Env, production: boolean, problems: string[], warnings: 
   }
   if (!production) {
     if (!secret)
-      warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anybody can mint tokens.")
+      warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anyone can mint tokens.")
     return { key: key ?? DEV_KEY.key, secret: secret ?? DEV_KEY.secret }
   }
   if (!key && !secret) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')

@@ -155,7 +155,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
 
   it.each([
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
-    [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
+    [2, ['delete', 'tutor'], /^Unknown command delete.*\n$/],
   ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
     const { cli } = await placeWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
@@ -165,10 +165,10 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [1, ['create', 'User'], /^A name is 2 to 63 .*$/],
     [1, ['disable', 'nobody'], /^There is no agent named nobody\.$/],
     [1, ['enable', 'nobody'], /^There is no agent named nobody\.$/],
-    [2, [], /^Say which command.*$/],
+    [2, [], /^Name a command.*$/],
     [2, ['create'], /^create takes one name.*$/],
     [2, ['create', 'a1', 'b2'], /^create takes one name.*$/],
-    [2, ['create', 'tutor', '--scope', 'everything'], /^There is no scope everything.*$/],
+    [2, ['create', 'tutor', '--scope', 'everything'], /^Unknown scope everything.*$/],
     [2, ['create', 'tutor', '--secret', 'x'], /^Unknown option '--secret'.*$/],
     [2, ['disable', 'tutor', '--json'], /^disable does not take --json\.$/],
     [2, ['rekey', 'tutor', '--overlap', '0'], /^--overlap takes whole minutes.*$/],
@@ -176,7 +176,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['rekey', 'tutor', '--overlap', '10081'], /^--overlap takes whole minutes.*$/],
     [2, ['create', 'tutor', '--overlap', '5'], /^create does not take --overlap\.$/],
     [2, ['list', 'tutor'], /^list takes no name.*$/],
-    [2, ['toString'], /^There is no command toString.*$/],
+    [2, ['toString'], /^Unknown command toString.*$/],
   ])('answers %d and one error for %j', async (code, args, line) => {
     const { databaseUrl } = await placeWithApp()
     const expected = { code, out: [], err: [expect.stringMatching(line)] }
@@ -190,7 +190,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(again).toEqual({
       code: 1,
       stdout: '',
-      stderr: expect.stringMatching(/^There is an agent named tutor already.*\n$/),
+      stderr: expect.stringMatching(/^An agent named tutor already exists.*\n$/),
     })
   })
 

@@ -158,5 +158,5 @@ test('the command reads the trail of an agent and of a session', async () => {
   expect(JSON.parse(await read('agent', 'tutor', '--json'))).toEqual([expect.objectContaining(entry)])
   expect(JSON.parse(await read('session', pair.sessionId, '--json'))).toEqual([expect.objectContaining(entry)])
   expect(await read('agent', 'tutor')).toContain('allowed')
-  expect(await read('agent', 'nobody')).toBe('There is nothing.')
+  expect(await read('agent', 'nobody')).toBe('No entries.')
 })

@@ -104,7 +104,7 @@ describe('a store that is not there', () => {
 
   test('is left to the service that is making it', async () => {
     const lock = lockStore(`file:${path}`)
-    expect(await command('agent create tutor')).toEqual(refused(/^A service is making .*x\.db just now/))
+    expect(await command('agent create tutor')).toEqual(refused(/^A service is still creating .*x\.db/))
     lock.release()
   })
 
@@ -118,7 +118,7 @@ describe('a store of another version', () => {
     makeOlderStore()
     const before = schema()
     const lock = lockStore(`file:${path}`)
-    expect(await command(line)).toEqual(refused(/is of an older version than this command, and a service runs on it/))
+    expect(await command(line)).toEqual(refused(/is in use by an older version of the service/))
     lock.release()
     expect(schema()).toEqual(before)
   })
@@ -134,13 +134,13 @@ describe('a store of another version', () => {
   test('is refused when it is newer', async () => {
     await (await openStore(`file:${path}`)).close()
     inDatabase((raw) => raw.exec("insert into __drizzle_migrations (hash, created_at) values ('x', 9e15)"))
-    expect(await command('agent list')).toEqual(refused(/is of a newer version than this command/))
+    expect(await command('agent list')).toEqual(refused(/belongs to a newer version of the service/))
   })
 
   test('is no database of another program', async () => {
     inDatabase((raw) => raw.exec('create table users (id); create table __drizzle_migrations (id, created_at)'))
     const before = schema()
-    expect(await command('agent create tutor')).toEqual(refused(/x\.db is no store of this service\.$/))
+    expect(await command('agent create tutor')).toEqual(refused(/x\.db is not a store of this service\.$/))
     expect(schema()).toEqual(before)
   })
 })

@@ -56,7 +56,7 @@ test('a page that was not built says so', async () => {
   onTestFinished(() => rm(folder, { recursive: true }))
   const answer = await served(pathToFileURL(`${folder}/`)).request('/demo')
   expect(answer.status).toBe(404)
-  expect(await answer.json()).toMatchObject({ detail: 'This page is not built: run `npm run build`.' })
+  expect(await answer.json()).toMatchObject({ detail: 'This page has not been built: run `npm run build`.' })
 })
 
 test('with DEMO=off there is no page', async () => {

@@ -24,7 +24,7 @@ describe('guessing a password', () => {
       perAccount: { name: 'account', count: 5, windowSeconds: 3600 },
     })
     const code = (address: string, signIn: () => Promise<unknown>, account = ADA.email) =>
-      attempt({ account, address, tell: () => {} }, signIn).then(
+      attempt({ account, address, onStanding: () => {} }, signIn).then(
         () => 'in',
         (error: unknown) => (error instanceof AppError ? error.code : String(error)),
       )

@@ -207,7 +207,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     expect(await command('list')).toMatchObject({ code: 0, err: '', out: expect.stringContaining(`${old}  signing`) })
     expect(await command('rotate')).toMatchObject({ code: 0, err: '' })
     expect(await states()).toEqual(['signing', 'next'])
-    expect(await command('rotate')).toMatchObject({ code: 1, err: expect.stringContaining('one rotation at a time') })
+    expect(await command('rotate')).toMatchObject({ code: 1, err: expect.stringContaining('A rotation is under way') })
     expect(await command('remove', old)).toMatchObject({ code: 1, err: expect.stringContaining('rotate --now') })
     const next = (await t.store.keys.signingKeys()).find(({ kid }) => kid !== old)
     expect(await command('remove', String(next?.kid))).toMatchObject({ code: 0, out: `${next?.kid} is removed.` })

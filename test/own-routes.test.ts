@@ -176,7 +176,7 @@ describe('a scope of a team’s own', () => {
   test('that no setting names stops the start', async () => {
     const { agentRoute } = await makeApp({ env })
     const declare = () => agentRoute({ ...order, scope: 'orders:delete' }, () => ({}))
-    expect(declare).toThrow('/agent/orders asks for the scope orders:delete: name it in AGENT_SCOPES.')
+    expect(declare).toThrow('/agent/orders requires the scope orders:delete: add it to AGENT_SCOPES.')
   })
 })
 

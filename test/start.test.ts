@@ -78,7 +78,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     const second = await launch()
     await ended(second.service)
     expect(second.service.exitCode()).toBe(1)
-    expect(second.service.log()).toMatch(/x\.db is in use by another service \(process \d+\)\. Stop that one first/)
+    expect(second.service.log()).toMatch(/x\.db is in use by another service \(process \d+\)\. Stop that service first/)
     expect(second.service.log()).not.toMatch(/\n\s+at /)
     expect((await fetch(`${first.url}/health/ready`)).status).toBe(200)
 

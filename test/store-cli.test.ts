@@ -115,7 +115,7 @@ describe('backup', () => {
     await open()
     const copy = inFolder('copy.db')
     writeFileSync(copy, 'precious')
-    expect(await command('backup', copy)).toMatchObject({ code: 1, err: expect.stringContaining('exists already') })
+    expect(await command('backup', copy)).toMatchObject({ code: 1, err: expect.stringContaining('already exists') })
     expect(readFileSync(copy, 'utf8')).toBe('precious')
     expect((await command('backup', place.databasePath)).code).toBe(1)
   })
@@ -203,7 +203,7 @@ describe('restore', () => {
       ['text.db', 'is not sound: file is not a database'],
       ['foreign.db', 'is not sound: the table'],
       ['damaged.db', 'is not sound'],
-      ['live.db', 'is no finished backup'],
+      ['live.db', 'so it is not a backup'],
       ['missing.db', 'There is no file'],
     ] as const) {
       expect(await command('restore', inFolder(name))).toMatchObject({ code: 1, err: expect.stringContaining(why) })

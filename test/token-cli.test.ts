@@ -118,7 +118,7 @@ describe('npm run token -- inspect', () => {
     const { code, report } = await s.inspect(token)
     expect({ code, problems: report.problems }).toEqual({
       code: 1,
-      problems: ['The agent has a new secret since: ask for a new token.'],
+      problems: ['The agent’s earlier tokens were revoked: ask for a new one.'],
     })
   })
 
@@ -138,9 +138,9 @@ describe('npm run token -- inspect', () => {
     expect(report.allows).toEqual([
       `joining the room ${minted.room} and no other`,
       'publishing audio and video',
-      'hearing and seeing the others',
+      'receiving audio and video',
       'sending data',
-      'calling the agent tutor, if this join creates the room',
+      'dispatching the agent tutor, if this join creates the room',
     ])
   })
 
@@ -167,7 +167,7 @@ describe('npm run token -- inspect', () => {
 
   it.each([
     ['another key', 'theirs', PAIR.LIVEKIT_API_SECRET, /^The key theirs signed it; LIVEKIT_API_KEY is ours\.$/],
-    ['another secret', 'ours', 'x'.repeat(32), /^It names our key ours, and another secret than LIVEKIT_API_SECRET/],
+    ['another secret', 'ours', 'x'.repeat(32), /^It names the key ours but was not signed with LIVEKIT_API_SECRET/],
   ])('says of a join token of %s whose it is, and what ours never allow', async (_, key, secret, problem) => {
     const { inspect } = await scene()
     const foreign = new AccessToken(key, secret, { identity: 'agent_bot', ttl: 900 })
@@ -179,7 +179,7 @@ describe('npm run token -- inspect', () => {
       signature: 'foreign',
       problems: [expect.stringMatching(problem)],
     })
-    expect(report.allows).toContain('roomAdmin (ours never do)')
+    expect(report.allows).toContain('roomAdmin (never granted by this service)')
   })
 
   it('takes no signature but one of our own keys', async () => {
@@ -204,7 +204,7 @@ describe('npm run token -- inspect', () => {
       expect({ code, ...report }).toMatchObject({
         code: 1,
         signature: 'foreign',
-        problems: ['No key of ours signed it.'],
+        problems: ['None of this service’s keys signed it.'],
       })
     }
   })
@@ -279,12 +279,12 @@ describe('the command line', { timeout: 30_000 }, () => {
   it.each([
     [0, ['--help'], '', /npm run agent[\s\S]*npm run token/],
     [0, ['token', '--help'], '', /inspect - .*stdin/],
-    [2, ['tokens'], '', /^There is no tool "tokens"/],
-    [2, ['token'], '', /^The command is inspect/],
-    [2, ['token', 'eyJhbGciOiJIUzI1NiJ9'], '', /^The command is inspect/],
+    [2, ['tokens'], '', /^Unknown command "tokens"/],
+    [2, ['token'], '', /^The only command is inspect/],
+    [2, ['token', 'eyJhbGciOiJIUzI1NiJ9'], '', /^The only command is inspect/],
     [2, ['token', 'inspect'], '', /^inspect takes one token/],
     [2, ['token', 'inspect', 'a', 'b'], '', /^inspect takes one token/],
-    [2, ['token', 'inspect', 'a', '--secret'], '', /^There is no such option/],
+    [2, ['token', 'inspect', 'a', '--secret'], '', /^Unknown option/],
     [2, ['token', 'inspect', '-'], ' \n', /^There is no token/],
   ])('ends with %d for %j', async (code, args, stdin, line) => {
     const ended = await cli(args, stdin)

@@ -24,7 +24,7 @@ function checkAgentName(name: string): string {
   if (!NAME.test(name) || name.startsWith('user_') || name.startsWith('agent-')) {
     throw new AgentError(
       'agent_name_invalid',
-      'A name is 2 to 63 of a-z, 0-9, _ and -, begins with a letter, and not with user_ or agent-.',
+      'A name has 2 to 63 characters (a-z, 0-9, _, -), begins with a letter, and does not begin with user_ or agent-.',
     )
   }
   return name
@@ -106,7 +106,7 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
     async create(name, scopes) {
       const { agent, credentials } = newAgent(name, scopes)
       if (!(await agents.insertAgent(agent))) {
-        throw new AgentError('agent_exists', `There is an agent named ${name} already; names are never used twice.`)
+        throw new AgentError('agent_exists', `An agent named ${name} already exists; names are never reused.`)
       }
       return credentials
     },

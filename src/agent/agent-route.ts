@@ -163,7 +163,7 @@ export function createAgentRoute({
       replay,
       ...documented
     } = definition
-    if (!scopes.includes(scope)) throw new Error(`${path} asks for the scope ${scope}: name it in AGENT_SCOPES.`)
+    if (!scopes.includes(scope)) throw new Error(`${path} requires the scope ${scope}: add it to AGENT_SCOPES.`)
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
     const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
     const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
@@ -224,8 +224,8 @@ export function createAgentRoute({
       try {
         confirmed = await confirm(known)
         const call = { agent, session: confirmed.session, input: parsed, key, write, context: c }
-        // Started together, so that the audit entry and the handler's own write share one commit. Async, so that a handler
-        // that throws at once does not leave the entry's failure to no one.
+        // Started together, so that the audit entry and the handler's own write share one commit. Async, so that the
+        // entry's failure is handled even if the handler throws at once.
         const [, result] = await Promise.all([decided('allowed'), (async () => handler(call))()])
         if (result === undefined) throw new Error(`The handler of ${name} returned nothing to answer`)
         if (!(result instanceof Response)) return c.json(result as object, status)
@@ -233,7 +233,9 @@ export function createAgentRoute({
         return result
       } catch (thrown) {
         const error =
-          thrown instanceof Error ? thrown : new Error('A handler threw what is no Error', { cause: thrown })
+          thrown instanceof Error
+            ? thrown
+            : new Error('A handler threw something that is not an Error', { cause: thrown })
         await decided(codeOf(error))
         throw error
       }
@@ -259,7 +261,7 @@ function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
   const later = { retryAfterSeconds: RETRY_SECONDS }
   switch (outcome) {
     case 'ended':
-      return new AppError('session_ended', 'The session has ended. Stop calling for it.')
+      return new AppError('session_ended', 'The session has ended: stop calling.')
     case 'absent':
       return new AppError('session_not_live', 'The user is not in the room now.', later)
     case 'unknown':
@@ -280,7 +282,7 @@ async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyKey | nu
   return { agentId: c.var.agent.id, key, payloadHash }
 }
 
-export const mismatch = () => new AppError('session_mismatch', 'There is no session of that id for that user.')
+export const mismatch = () => new AppError('session_mismatch', 'This user has no session with that id.')
 
 export const keyReused = () =>
-  new AppError('idempotency_key_reused', 'This Idempotency-Key was used for another body in this session.')
+  new AppError('idempotency_key_reused', 'This Idempotency-Key was already used with another body in this session.')

@@ -54,7 +54,7 @@ export function readTokenRequest({ url, contentType, authorization, body }: Toke
   const grantType = form.get('grant_type')
   if (grantType === undefined) throw new TokenError('invalid_request', 'The parameter grant_type is missing.')
   if (grantType !== 'client_credentials') {
-    throw new TokenError('unsupported_grant_type', 'The only grant here is client_credentials.')
+    throw new TokenError('unsupported_grant_type', 'The only supported grant is client_credentials.')
   }
   return { ...readCredentials(form, authorization), scope: form.get('scope') }
 }
@@ -80,7 +80,7 @@ function readCredentials(form: Map<string, string>, authorization: string | unde
     return { clientId, secret }
   }
   if (secret !== undefined) {
-    throw new TokenError('invalid_request', 'Use one way of client authentication: the header or the form.')
+    throw new TokenError('invalid_request', 'Authenticate in the header or in the form, not both.')
   }
   const basic = readBasic(authorization)
   if (!basic) throw invalidClient()
@@ -121,6 +121,6 @@ export function grantScopes(held: readonly Scope[], asked: string | undefined): 
   if (asked === undefined) return [...held]
   const wanted = asked.split(' ')
   const lacks = wanted.some((scope) => !held.some((own) => own === scope))
-  if (lacks) throw new TokenError('invalid_scope', 'This agent does not have every scope that was asked for.')
+  if (lacks) throw new TokenError('invalid_scope', 'The agent lacks a requested scope.')
   return held.filter((scope) => wanted.includes(scope))
 }

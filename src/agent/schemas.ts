@@ -28,16 +28,16 @@ export const EndRequest = Pair.extend({
     .min(1)
     .max(256)
     .optional()
-    .describe('Why, in words: `detail` of the last `session.status` event. `endReason` is `agent` all the same.'),
+    .describe('The reason in words, stored as `detail` of the last `session.status` event. `endReason` is `agent`.'),
   result: JsonObject.optional().describe(
-    'What came of it: `result` of the last `session.status` event, any JSON object of at most 32 levels.',
+    'The outcome, stored as `result` of the last `session.status` event: any JSON object of at most 32 levels.',
   ),
 }).openapi('EndSession')
 
 export const StoredResponse = z
   .object({
     sessionId: z.string().describe('As sent.'),
-    seq: z.number().int().describe('Of the event in the session.'),
+    seq: z.number().int().describe('The event’s number in the session.'),
     createdAt: z.iso.datetime().describe('UTC, when it was stored.'),
   })
   .openapi('StoredEvent')

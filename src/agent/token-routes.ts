@@ -27,7 +27,7 @@ const TokenResponse = z
   .object({
     access_token: z.string().describe('A JWT (RFC 9068) to send as `Authorization: Bearer`.'),
     token_type: z.literal('Bearer').describe('Always `Bearer`.'),
-    expires_in: z.number().int().describe('Seconds that the token lives.'),
+    expires_in: z.number().int().describe('Seconds until the token expires.'),
     scope: z.string().describe('What it allows, space-separated.'),
   })
   .openapi('AgentTokenAnswer')
@@ -35,7 +35,7 @@ const TokenResponse = z
 const TokenErrorResponse = z
   .object({
     error: z.enum(TOKEN_ERRORS).describe('RFC 6749 §5.2. Stable: switch on it.'),
-    error_description: z.string().describe('What is wrong, in words for people.'),
+    error_description: z.string().describe('What is wrong, for people to read.'),
   })
   .openapi('AgentTokenError')
 
@@ -60,10 +60,10 @@ const tokenRoute = createRoute({
             type: 'object',
             required: ['grant_type'],
             properties: {
-              grant_type: { type: 'string', enum: ['client_credentials'], description: 'The only grant here.' },
+              grant_type: { type: 'string', enum: ['client_credentials'], description: 'The only supported grant.' },
               scope: {
                 type: 'string',
-                description: `Space-separated, some of: ${SCOPES.join(' ')}. All that the account has when left out.`,
+                description: `Space-separated, from: ${SCOPES.join(' ')}. Left out: all of the account’s scopes.`,
               },
               client_id: { type: 'string', description: 'The agent’s id, unless it comes by HTTP Basic.' },
               client_secret: { type: 'string', description: 'Its secret, unless it comes by HTTP Basic.' },

@@ -88,7 +88,7 @@ export function createAccounts({ users, keys, tokens, clock, passwords = createP
 
   async function me({ userId }: UserToken): Promise<User> {
     const user = await users.findUser(userId)
-    if (!user) throw new AppError('invalid_token', 'The user of this access token does not exist any more.')
+    if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
     return user
   }
 
@@ -152,7 +152,7 @@ async function inBatches(deleteSome: (limit: number) => Promise<number>): Promis
   while ((await deleteSome(PRUNE_BATCH)) >= PRUNE_BATCH);
 }
 
-const emailTaken = () => new AppError('email_taken', 'There is an account with this e-mail already.')
-const alreadyRegistered = () => new AppError('already_registered', 'This user has an e-mail and a password already.')
+const emailTaken = () => new AppError('email_taken', 'An account with this e-mail already exists.')
+const alreadyRegistered = () => new AppError('already_registered', 'This user already has an e-mail and a password.')
 const invalidRefreshToken = () =>
-  new AppError('invalid_refresh_token', 'The refresh token is not valid (any more): sign in again.')
+  new AppError('invalid_refresh_token', 'The refresh token is not valid: sign in again.')

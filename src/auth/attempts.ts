@@ -16,7 +16,7 @@ export interface Attempt {
   /** The client's address. */
   address: string
   /** Called for every limit that counted this attempt. */
-  tell: (quota: Quota, standing: Standing) => void
+  onStanding: (quota: Quota, standing: Standing) => void
 }
 
 interface AttemptLimits {
@@ -40,7 +40,7 @@ export function createAttemptLimit(
   const known = lastAdded(MAX_KNOWN)
 
   /** @throws AppError `rate_limited`, and whatever `signIn` throws; only `invalid_credentials` is a failure */
-  return async function attempt<T>({ account, address, tell }: Attempt, signIn: () => Promise<T>): Promise<T> {
+  return async function attempt<T>({ account, address, onStanding }: Attempt, signIn: () => Promise<T>): Promise<T> {
     // Hashed: e-mails should not stay in memory beyond the request, and the keys stay short.
     const accountKey = createHash('sha256').update(account).digest('base64url')
     const pairKey = `${accountKey} ${address}`
@@ -71,7 +71,7 @@ export function createAttemptLimit(
 
     async function countOne(counter: ReturnType<Counters>, key: string): Promise<void> {
       const standing = await counter.count(key)
-      tell(counter.quota, standing)
+      onStanding(counter.quota, standing)
       if (!standing.allowed) throw rateLimited(standing, 'Too many failed sign-ins: try again later.')
     }
   }

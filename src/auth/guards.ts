@@ -21,12 +21,11 @@ export const userGuardRefusals = [...bearerRefusals, 'invalid_token', 'store_una
 /** What `agentGuard` and `authenticateAgent` refuse with. */
 export const agentGuardRefusals = [...userGuardRefusals, 'insufficient_scope', 'agent_disabled'] as const
 
-/** Limits one user's reads. */
 export const createUserReadLimit = ({ userReads }: Pick<RateLimits, 'userReads'>) =>
   createReadLimit<UserEnv>(userReads, (c) => c.var.user.userId)
 
 /** The part of a request's context that records the caller for the log. */
-interface NotesWho {
+interface CallerContext {
   set(key: 'who', who: Who): void
 }
 
@@ -45,7 +44,11 @@ export const agentGuard = (tokens: AccessTokens, agents: AgentStore, scope: Scop
   })
 
 /** @throws AppError `invalid_token` */
-export async function authenticateUser(c: NotesWho, tokens: AccessTokens, token: string): Promise<VerifiedUserToken> {
+export async function authenticateUser(
+  c: CallerContext,
+  tokens: AccessTokens,
+  token: string,
+): Promise<VerifiedUserToken> {
   const user = await tokens.verifyUserToken(token)
   c.set('who', { user: user.userId })
   return user
@@ -53,7 +56,7 @@ export async function authenticateUser(c: NotesWho, tokens: AccessTokens, token:
 
 /** @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
 export async function authenticateAgent(
-  c: NotesWho,
+  c: CallerContext,
   tokens: AccessTokens,
   agents: AgentStore,
   token: string,
@@ -64,7 +67,7 @@ export async function authenticateAgent(
   c.set('who', { agent: claims.agentId })
   const agent = await agents.findAgent(claims.agentId)
   if (!agent || agent.generation !== claims.generation) {
-    throw new AppError('invalid_token', 'The agent has a new secret since: ask for a new token.')
+    throw new AppError('invalid_token', 'The agent’s earlier tokens were revoked: ask for a new one.')
   }
   if (agent.disabledAt !== null) throw new AppError('agent_disabled', 'This agent account is disabled.')
   // Both must allow it: the token as issued, and the account as it is now.

@@ -26,7 +26,7 @@ export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredK
   const waiting = keys.find(({ signsFrom }) => signsFrom > now)
   if (waiting) {
     const from = new Date(waiting.signsFrom).toISOString()
-    throw new KeyError('rotation_under_way', `The key ${waiting.kid} is to sign from ${from}: one rotation at a time.`)
+    throw new KeyError('rotation_under_way', `A rotation is under way: the key ${waiting.kid} signs from ${from}.`)
   }
   const signsFrom = now + LEAD_MS
   const retired = keys.map((key) => ({ ...key, expiresAt: key.expiresAt ?? signsFrom + OUTLIVE_MS }))
@@ -41,7 +41,7 @@ export function remove(keys: StoredKey[], kid: string, now: number): StoredKey[]
   const key = keys.find((known) => known.kid === kid)
   if (!key) throw new KeyError('key_not_found', `There is no signing key ${kid}.`)
   if (key === signing(keys, now)) {
-    throw new KeyError('key_in_use', `The key ${kid} signs. If it has leaked: rotate --now.`)
+    throw new KeyError('key_in_use', `The key ${kid} is the one that signs. If it leaked, use rotate --now.`)
   }
   const rest = keys.filter((other) => other !== key)
   if (key.signsFrom <= now) return rest

@@ -29,7 +29,7 @@ const registerRoute = createRoute({
   operationId: 'register',
   tags: ['Accounts'],
   security: [{}, { userToken: [] }],
-  summary: 'Makes an account; with the bearer of a guest, upgrades that guest',
+  summary: 'Creates an account, or upgrades the guest whose access token is sent',
   request: requestBody(RegisterRequest),
   responses: {
     201: success,
@@ -57,7 +57,7 @@ const guestRoute = createRoute({
   operationId: 'continueAsGuest',
   tags: ['Accounts'],
   security: [],
-  summary: 'Makes a guest: a user without e-mail and password',
+  summary: 'Creates a guest: a user without e-mail and password',
   request: requestBody(GuestRequest),
   responses: { 201: success, ...problems(...jsonBodyRefusals, 'guests_disabled', 'rate_limited', 'store_unavailable') },
 })
@@ -68,7 +68,7 @@ const refreshRoute = createRoute({
   operationId: 'refresh',
   tags: ['Accounts'],
   security: [],
-  summary: 'Trades a refresh token for the next one and a new access token',
+  summary: 'Exchanges a refresh token for the next one and a new access token',
   request: requestBody(RefreshRequest),
   responses: {
     200: success,
@@ -137,12 +137,16 @@ export function authRoutes(deps: AuthRoutesDeps) {
     })
     .openapi(loginRoute, async (c) => {
       const { email, password } = c.req.valid('json')
-      const by: Attempt = { account: email, address: address(c), tell: (...standing) => tellStanding(c, ...standing) }
+      const by: Attempt = {
+        account: email,
+        address: address(c),
+        onStanding: (...standing) => tellStanding(c, ...standing),
+      }
       c.set('who', { account: label(email) })
       return c.json(signedIn(c, await attempt(by, () => accounts.login(email, password))), 200)
     })
     .openapi(guestRoute, async (c) => {
-      if (!config.guests) throw new AppError('guests_disabled', 'There are no guests here: register or sign in.')
+      if (!config.guests) throw new AppError('guests_disabled', 'Guest sign-in is disabled: register or sign in.')
       await countRequest(c, limits.guests, address(c))
       return c.json(signedIn(c, await accounts.guest(c.req.valid('json').name)), 201)
     })

@@ -26,7 +26,7 @@ const Name = z
   .max(MAX_NAME_LENGTH)
   .refine(hasNoControlCharacters, 'must not hold control characters')
   .openapi({
-    description: `1 to ${MAX_NAME_LENGTH} characters: the name in a room, unless a join token is asked for with another.`,
+    description: `1 to ${MAX_NAME_LENGTH} characters: the name shown in rooms, unless a join token is requested with another.`,
     example: 'Ada',
   })
 const Password = z
@@ -56,7 +56,9 @@ export const RefreshRequest = z
       .string()
       .min(1)
       .max(MAX_REFRESH_TOKEN_LENGTH)
-      .describe('The newest of the sign-in. One that was used before ends it, but for a retry within 10 seconds.'),
+      .describe(
+        'The newest of the sign-in. Reusing an older one ends the sign-in, except for a retry within 10 seconds.',
+      ),
   })
   .openapi('RefreshToken')
 
@@ -80,6 +82,6 @@ export const SignedInResponse = z
     expires_in: z.number().int().describe('Seconds that the access token lives.'),
     refresh_token: z
       .string()
-      .describe('For one `POST /auth/refresh`: 30 days unused at most, and 90 days since the sign-in.'),
+      .describe('For one `POST /auth/refresh`. Expires after 30 days unused, and 90 days after the sign-in.'),
   })
   .openapi('SignedIn')

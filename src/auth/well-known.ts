@@ -17,7 +17,7 @@ const PublicJwk = z.object({
   use: z.string().describe('Always `sig`.'),
 })
 const JwksResponse = z
-  .object({ keys: z.array(PublicJwk).describe('All that verify now, and the next one ahead of its first token.') })
+  .object({ keys: z.array(PublicJwk).describe('All keys that verify now, and the next one before it signs.') })
   .openapi('JsonWebKeySet')
 
 const MetadataResponse = z
@@ -38,7 +38,7 @@ const jwksRoute = createRoute({
   operationId: 'getPublicKeys',
   tags: ['Trust'],
   security: [],
-  summary: 'The public keys of our access tokens (RFC 7517)',
+  summary: 'The public keys that verify access tokens (RFC 7517)',
   responses: {
     200: { description: 'Public keys', content: { 'application/json': { schema: JwksResponse } } },
     ...problems(),
@@ -64,7 +64,7 @@ interface WellKnownDeps {
   scopes: readonly Scope[]
 }
 
-/** What others need in order to verify the service's tokens. */
+/** What other services need to verify access tokens. */
 export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {

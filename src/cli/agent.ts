@@ -10,17 +10,17 @@ import { agentScopesOf, databaseUrlOf } from '../config.ts'
 import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
-const HELP = `Agent accounts, in the store that DATABASE_URL names. Works beside the running service; changes hold at once.
+const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while the service runs; changes take effect at once.
 
-  npm run agent -- create <name> [--scope <scope>]... [--json]   a new agent; its secret is shown once
-  npm run agent -- list [--json]                                 all agents
+  npm run agent -- create <name> [--scope <scope>]... [--json]   create an agent; its secret is shown once
+  npm run agent -- list [--json]                                 list all agents
   npm run agent -- disable <name>                                refuse its secret and its tokens
-  npm run agent -- enable <name>                                 undo that
-  npm run agent -- rekey <name> [--overlap <minutes>] [--json]   a new secret; the old one and old tokens are refused. With
-                                                                 an overlap the old one is valid for so long, and old
-                                                                 tokens until they expire
+  npm run agent -- enable <name>                                 accept its secret again
+  npm run agent -- rekey <name> [--overlap <minutes>] [--json]   issue a new secret and refuse the old one and its tokens.
+                                                                 With --overlap, the old secret stays valid that long and
+                                                                 tokens stay valid until they expire
 
-Scopes, all of them by default: ${SCOPES.join(' ')}, and those in AGENT_SCOPES
+Scopes (default: all): ${SCOPES.join(' ')}, and those in AGENT_SCOPES
 With --json use npm run --silent, so that only JSON is printed.
 ${EXIT_CODES}`
 
@@ -38,7 +38,7 @@ interface Command {
   command: CommandName
   /** Empty for a command that takes none. */
   name: string
-  /** As typed; absent for all. */
+  /** As typed; undefined for all scopes. */
   scopes: readonly string[] | undefined
   overlapMs: number | undefined
   json: boolean
@@ -63,11 +63,11 @@ function parse(argv: string[]): Command | 'help' {
   })
   if (values.help) return 'help'
   const [command, name = '', ...rest] = positionals
-  if (command === undefined) throw new UsageError('Say which command; --help shows them.')
-  if (!isCommand(command)) throw new UsageError(`There is no command ${command}; --help shows them.`)
+  if (command === undefined) throw new UsageError('Name a command; see --help.')
+  if (!isCommand(command)) throw new UsageError(`Unknown command ${command}; see --help.`)
   const takes = TAKES[command]
   if (takes.name !== (name !== '') || rest.length > 0) {
-    throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; --help shows how.`)
+    throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; see --help.`)
   }
   const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
   if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
@@ -86,7 +86,8 @@ function overlapMs(minutes: string | undefined): number | undefined {
 const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, word)
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  // Development has agents before its first start, as the demo does; in production a new store is a wrong DATABASE_URL.
+  // In development, agents may be created before the service first starts, as the demo does. In production, a missing
+  // store means that DATABASE_URL is wrong.
   const scopes = scopesAmong(agentScopesOf(env), command.scopes)
   const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
   const store = await openForCommand(databaseUrlOf(env), { mayCreate })
@@ -100,7 +101,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
 
 function scopesAmong(all: readonly Scope[], typed: readonly string[] = all): Scope[] {
   const unknown = typed.find((name) => !all.some((scope) => scope === name))
-  if (unknown !== undefined) throw new UsageError(`There is no scope ${unknown}; there are ${all.join(', ')}.`)
+  if (unknown !== undefined) throw new UsageError(`Unknown scope ${unknown}. The scopes are ${all.join(', ')}.`)
   return all.filter((scope) => typed.includes(scope))
 }
 

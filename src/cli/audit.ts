@@ -4,13 +4,13 @@ import type { AuditEntry, AuditStore } from '../store/audit.ts'
 import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
-const HELP = `What agents did, or tried, on behalf of users, newest first; from the store that DATABASE_URL names.
+const HELP = `Shows what agents did or tried on behalf of users, newest first, from the store at DATABASE_URL.
 
   npm run audit -- session <session id> [--limit <n>] [--json]
   npm run audit -- agent <name> [--limit <n>] [--json]
 
-Equal decisions of one minute are one entry with a count. The outcome is allowed, replayed (an Idempotency-Key that was
-answered before) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.
+Identical decisions within one minute share an entry with a count. The outcome is allowed, replayed (a repeated
+Idempotency-Key) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.
 ${EXIT_CODES}`
 
 const DEFAULT_LIMIT = 100
@@ -49,26 +49,27 @@ async function execute({ find, json }: Command, env: Environment, out: Print): P
 }
 
 function readLimit(limit = String(DEFAULT_LIMIT)): number {
-  if (!/^[1-9]\d{0,5}$/.test(limit)) throw new UsageError('--limit takes a whole number from 1.')
+  if (!/^[1-9]\d{0,5}$/.test(limit)) throw new UsageError('--limit takes a whole number from 1 to 999999.')
   return Number(limit)
 }
 
 function lookUp([of, id, ...rest]: string[], limit: number): Command['find'] {
-  if (id === undefined || rest.length > 0) throw new UsageError('Say whose: session <id> or agent <name>.')
+  if (id === undefined || rest.length > 0)
+    throw new UsageError('Name a session or an agent: session <id>, or agent <name>.')
   switch (of) {
     case 'session':
       return (audit) => audit.ofSession(id, limit)
     case 'agent':
       return (audit) => audit.ofAgent(id, limit)
     default:
-      throw new UsageError('Say whose: session <id> or agent <name>.')
+      throw new UsageError('Name a session or an agent: session <id>, or agent <name>.')
   }
 }
 
 function show(entries: AuditEntry[], json: boolean): string {
   const shown = entries.map((entry) => ({ sessionId: entry.sessionId, userId: entry.userId, ...entryJson(entry) }))
   if (json) return JSON.stringify(shown)
-  if (shown.length === 0) return 'There is nothing.'
+  if (shown.length === 0) return 'No entries.'
   return shown
     .map(
       ({ agentId, route, outcome, count, sessionId, userId, firstAt, lastAt }) =>

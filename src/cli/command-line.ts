@@ -6,11 +6,10 @@ export type Print = (line: string) => void
 
 export type Environment = Record<string, string | undefined>
 
-/** A command that cannot be understood. */
+/** An invalid command line. */
 export class UsageError extends Error {}
 
-/** For the help of a command that has nothing of its own to say with its exit code. */
-export const EXIT_CODES = 'Exit codes: 0 done; 1 it failed; 2 a command or settings that cannot be understood.'
+export const EXIT_CODES = 'Exit codes: 0 success; 1 failure; 2 invalid command or settings.'
 
 interface Tool<Command> {
   help: string
@@ -22,7 +21,7 @@ interface Tool<Command> {
 
 /**
  * Runs one command: results go to `out`, an error as one line to `err`.
- * @returns the exit code: 1 for a command that failed, 2 when it or the settings cannot be understood
+ * @returns the exit code: 1 if the command failed, 2 if it or the settings are invalid
  */
 export async function runCommand<Command>(
   { help, parse, execute }: Tool<Command>,
@@ -42,7 +41,7 @@ export async function runCommand<Command>(
   }
 }
 
-/** `parseArgs`, with its refusals as UsageError. */
+/** `parseArgs`, with its errors as UsageError. */
 export function readArguments<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
   try {
     return parseArgs(config)

@@ -5,14 +5,14 @@ import type { KeyStore, StoredKey } from '../store/keys.ts'
 import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
-const HELP = `The keys that sign access tokens, in the store that DATABASE_URL names. Works beside the running service, which follows
-within a second or two.
+const HELP = `Manages the keys that sign access tokens, in the store at DATABASE_URL. Safe while the service runs: it notices changes
+within two seconds.
 
-  npm run keys -- list [--json]           all keys, oldest first
-  npm run keys -- rotate [--json]         a new key: published now, signs in 5 minutes; the old one stays until its tokens are dead
-  npm run keys -- rotate --now [--json]   for a leaked key: the new one signs at once, all others are removed, and every access
-                                          token issued so far is refused. Verifiers of your own may keep the old key 5 minutes
-  npm run keys -- remove <kid>            refuse a retired key's tokens now, or give up a rotation that has not begun to sign
+  npm run keys -- list [--json]           list all keys, oldest first
+  npm run keys -- rotate [--json]         add a key: published now, signs in 5 minutes; the old one stays until its tokens expire
+  npm run keys -- rotate --now [--json]   for a leaked key: the new key signs at once, all others are removed, and every access
+                                          token issued so far is refused. Other verifiers may cache the old key for 5 minutes
+  npm run keys -- remove <kid>            refuse a retired key's tokens now, or cancel a rotation that has not begun to sign
 
 With --json use npm run --silent, so that only JSON is printed.
 ${EXIT_CODES}`
@@ -23,7 +23,7 @@ type Command = { verb: 'list' | 'rotate'; now: boolean; json: boolean } | { verb
 export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
   runCommand({ help: HELP, parse, execute }, argv, env, out, err)
 
-/** SHA-256 in base64url: one in 64 begins with a hyphen, and looks like options then. */
+/** SHA-256 in base64url. One in 64 begins with a hyphen, which `parseArgs` would take for options. */
 const KID = /^[\w-]{43}$/
 
 function parse(args: string[]): Command | 'help' {
@@ -36,13 +36,13 @@ function parse(args: string[]): Command | 'help' {
   const [verb, kid, ...rest] = positionals
   const { now = false, json = false } = values
   if (verb === 'remove') {
-    if (kid === undefined || rest.length > 0) throw new UsageError('remove takes one kid; --help shows how.')
+    if (kid === undefined || rest.length > 0) throw new UsageError('remove takes one kid; see --help.')
     if (now || json) throw new UsageError('remove takes no options.')
     return { verb, kid }
   }
   if (verb !== 'list' && verb !== 'rotate')
     throw new UsageError('The commands are list, rotate and remove; see --help.')
-  if (kid !== undefined) throw new UsageError(`${verb} takes no kid; --help shows how.`)
+  if (kid !== undefined) throw new UsageError(`${verb} takes no kid; see --help.`)
   if (now && verb === 'list') throw new UsageError('list does not take --now.')
   return { verb, now, json }
 }
@@ -61,7 +61,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
 async function carryOut(command: Command, store: KeyStore, now: number): Promise<string> {
   if (command.verb === 'remove') {
     await store.changeSigningKeys((keys) => remove(keys, command.kid, now))
-    return `${command.kid} is removed.`
+    return `Removed ${command.kid}.`
   }
   if (command.verb === 'rotate') {
     const next = await newSigningKey(now)
@@ -80,7 +80,7 @@ function show(keys: StoredKey[], now: number, json: boolean): string {
     publishedUntil: time(key.expiresAt),
   }))
   if (json) return JSON.stringify(shown)
-  if (shown.length === 0) return 'There are no keys yet: the service makes the first one when it starts.'
+  if (shown.length === 0) return 'There are no keys yet: the service generates the first one when it starts.'
   return shown
     .map(({ kid, state, signsFrom, publishedUntil }) => {
       const until = publishedUntil === null ? '' : `, published until ${publishedUntil}`

@@ -2,16 +2,16 @@ import { databaseUrlOf } from '../config.ts'
 import { backup, check, restore } from '../store/sqlite/maintenance.ts'
 import { type Environment, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
-const HELP = `The SQLite file that DATABASE_URL names.
+const HELP = `Checks, backs up and restores the SQLite file at DATABASE_URL.
 
-  npm run store -- check [--json]            reads all of it: integrity and references. Works beside the running service
-  npm run store -- backup <file> [--json]    a checked copy in one new file. Works beside the running service. It holds
-                                             the signing keys: keep it as you keep secrets
-  npm run store -- restore <file> [--json]   checks the backup and puts a copy of it in place; refused while a service
-                                             runs. The old file is kept beside it
+  npm run store -- check [--json]            check integrity and references. Safe while the service runs
+  npm run store -- backup <file> [--json]    write a checked copy to a new file. Safe while the service runs. The copy
+                                             holds the signing keys: keep it secret
+  npm run store -- restore <file> [--json]   check a backup and replace the store with a copy of it; refused while a
+                                             service runs. The old file is kept beside the new one
 
 With --json use npm run --silent, so that only JSON is printed.
-Exit codes: 0 done and sound; 1 not sound, or it failed; 2 a command or settings that cannot be understood.`
+Exit codes: 0 success; 1 damaged store or other failure; 2 invalid command or settings.`
 
 type Command = { verb: 'check'; json: boolean } | { verb: 'backup' | 'restore'; file: string; json: boolean }
 
@@ -29,13 +29,13 @@ function parse(args: string[]): Command | 'help' {
   const [verb, file, ...rest] = positionals
   const { json = false } = values
   if (verb === 'check') {
-    if (file !== undefined) throw new UsageError('check takes no file: it reads the store that DATABASE_URL names.')
+    if (file !== undefined) throw new UsageError('check takes no file: it reads the store at DATABASE_URL.')
     return { verb, json }
   }
   if (verb !== 'backup' && verb !== 'restore') {
-    throw new UsageError('The commands are check, backup and restore; --help shows them.')
+    throw new UsageError('The commands are check, backup and restore; see --help.')
   }
-  if (file === undefined || rest.length > 0) throw new UsageError(`${verb} takes one file; --help shows how.`)
+  if (file === undefined || rest.length > 0) throw new UsageError(`${verb} takes one file; see --help.`)
   return { verb, file, json }
 }
 
@@ -51,11 +51,11 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const { file } = command
   if (command.verb === 'backup') {
     await backup(url, file)
-    print(`${file} is a sound copy of the store.`, { file })
+    print(`Wrote a checked copy of the store to ${file}.`, { file })
     return 0
   }
   const keptAt = restore(url, file, Date.now())
-  const kept = keptAt === null ? '' : ` The file that was there is now ${keptAt}.`
-  print(`${file} is restored.${kept}`, { restored: file, keptAt })
+  const kept = keptAt === null ? '' : ` The previous file is now ${keptAt}.`
+  print(`Restored ${file}.${kept}`, { restored: file, keptAt })
   return 0
 }

@@ -15,14 +15,13 @@ interface InspectDeps {
   clock: Clock
 }
 
-/** What each kind of token is, in one sentence. */
 const KINDS = {
   user_access: 'A user’s access token for this API.',
   agent_access: 'An agent’s access token for the /agent routes of this API.',
-  livekit_join: 'A LiveKit join token: with it a client connects to a room.',
-  livekit_webhook: 'The signature of one LiveKit webhook; it is no good for anything else.',
-  unknown: 'A JWT of no kind that this service issues or takes.',
-  no_jwt: 'This is no JWT.',
+  livekit_join: 'A LiveKit join token, with which a client connects to a room.',
+  livekit_webhook: 'The signature of one LiveKit webhook.',
+  unknown: 'A JWT that this service neither issues nor accepts.',
+  no_jwt: 'This is not a JWT.',
 }
 
 type Kind = keyof typeof KINDS
@@ -33,10 +32,10 @@ interface Verdict {
   problems: string[]
 }
 
-/** What there is to say about a token; never the token itself. */
+/** The result of an inspection. It never contains the token itself. */
 export type Report = Awaited<ReturnType<typeof inspectToken>>
 
-/** Says what a token is, whom it is for, what it allows, and whether it is valid here. */
+/** Tells what a token is, who it is for, what it allows, and whether it is valid here. */
 export async function inspectToken(token: string, deps: InspectDeps) {
   const decoded = decode(token)
   const { kind, header, claims } = decoded
@@ -67,7 +66,7 @@ function decode(token: string): { kind: Kind; header: ProtectedHeaderParameters;
   }
 }
 
-/** Which kind a token claims to be; its signature is another question. */
+/** The kind that a token claims to be; the signature is not checked yet. */
 function kindOf({ typ }: ProtectedHeaderParameters, claims: JWTPayload): Kind {
   if (typ === 'at+jwt') return 'scope' in claims || 'generation' in claims ? 'agent_access' : 'user_access'
   if (typeof claims.sha256 === 'string') return 'livekit_webhook'
@@ -76,23 +75,27 @@ function kindOf({ typ }: ProtectedHeaderParameters, claims: JWTPayload): Kind {
 
 async function verdictOf(token: string, decoded: Decoded, deps: InspectDeps): Promise<Verdict> {
   const { kind } = decoded
-  if (kind === 'user_access' || kind === 'agent_access') return ourVerdict(token, decoded, deps)
+  if (kind === 'user_access' || kind === 'agent_access') return accessTokenVerdict(token, decoded, deps)
   if (kind === 'livekit_join' || kind === 'livekit_webhook') return livekitVerdict(token, decoded, deps.secrets)
-  if (kind === 'unknown') return { signature: 'foreign', problems: ['This service takes no such token.'] }
+  if (kind === 'unknown') return { signature: 'foreign', problems: ['This service does not accept such tokens.'] }
   return {
     signature: 'unknown',
-    problems: ['It does not decode as a signed JWT; refresh tokens and agents’ secrets are not JWTs either.'],
+    problems: ['It does not decode as a signed JWT. Refresh tokens and agent secrets are not JWTs.'],
   }
 }
 
 /** Whether one of the service's keys signed it, and whether the service accepts it. */
-async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps: InspectDeps): Promise<Verdict> {
+async function accessTokenVerdict(
+  token: string,
+  { kind, header, claims }: Decoded,
+  deps: InspectDeps,
+): Promise<Verdict> {
   const { store, publicUrl, clock } = deps
   if (typeof store === 'string') return { signature: 'unknown', problems: [store] }
-  // At the time 0 no key is retired yet.
+  // Time 0 includes retired keys.
   const key = header.kid === undefined ? undefined : store.keys.publicKey(header.kid, 0)
   if (!key || !(await isSignedBy(token, key, ALG))) {
-    return { signature: 'foreign', problems: ['No key of ours signed it.'] }
+    return { signature: 'foreign', problems: ['None of this service’s keys signed it.'] }
   }
   const audience = kind === 'agent_access' ? `${publicUrl}/agent` : publicUrl
   const problems = [
@@ -102,7 +105,7 @@ async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps
   if (problems.length > 0 || isExpired(claims, clock.now())) return { signature: 'ours', problems }
   const tokens = createAccessTokens({ keys: store.keys, publicUrl, clock })
   try {
-    // The last word is the service's own. Which scope is asked for does not matter: it is checked after all else.
+    // Ends with the service's own check. Any scope will do, since scopes are checked last.
     if (kind === 'agent_access') await authenticateAgent({ set() {} }, tokens, store.agents, token, 'progress:write')
     else await tokens.verifyUserToken(token)
   } catch (error) {
@@ -112,7 +115,7 @@ async function ourVerdict(token: string, { kind, header, claims }: Decoded, deps
   return { signature: 'ours', problems }
 }
 
-/** Whether a configured LiveKit key pair signed it: the webhook pair for webhooks, the main pair for all else. */
+/** Whether a configured LiveKit key pair signed it: the webhook pair for webhooks, the main pair for join tokens. */
 async function livekitVerdict(token: string, { kind, claims }: Decoded, secrets: Secrets): Promise<Verdict> {
   const { key, secret } = kind === 'livekit_webhook' ? secrets.webhook : secrets.livekit
   const isOurKey = claims.iss === key
@@ -120,8 +123,8 @@ async function livekitVerdict(token: string, { kind, claims }: Decoded, secrets:
   const hasOwnPair = kind === 'livekit_webhook' && secrets.webhook !== secrets.livekit
   const name = hasOwnPair ? 'LIVEKIT_WEBHOOK_API' : 'LIVEKIT_API'
   const problem = isOurKey
-    ? `It names our key ${key}, and another secret than ${name}_SECRET signed it.`
-    : `The key ${claims.iss ?? '(none)'} signed it; ${name}_KEY is ${key}.`
+    ? `It names the key ${key} but was not signed with ${name}_SECRET.`
+    : `It names the key ${claims.iss ?? '(none)'}; ${name}_KEY is ${key}.`
   return { signature: 'foreign', problems: [problem] }
 }
 
@@ -140,7 +143,7 @@ function timeProblems(claims: JWTPayload, now: number): string[] {
   return nbf !== undefined && nbf * 1000 > now ? [`It is not valid before ${isoOf(nbf)}.`] : []
 }
 
-/** ISO 8601, or null for what is no time. */
+/** ISO 8601; null if it is not a valid time. */
 function isoOf(seconds: unknown): string | null {
   const at = new Date(Number(seconds) * 1000)
   return typeof seconds === 'number' && !Number.isNaN(at.getTime()) ? at.toISOString() : null
@@ -168,18 +171,18 @@ function joins({ roomJoin, room, ...video }: Record<string, unknown>, { agents }
   const granted = Object.keys(video).filter((grant) => video[grant] === true)
   const called = (Array.isArray(agents) ? agents : []).map((agent) => objectOf(agent).agentName)
   return [
-    `joining ${room === undefined ? 'any room' : `the room ${room} and no other`}`,
-    ...granted.map((grant) => GRANT_WORDS[grant] ?? `${grant} (ours never do)`),
-    ...called.map((name) => `calling the agent ${name}, if this join creates the room`),
+    `joining ${room === undefined ? 'any room' : `only the room ${room}`}`,
+    ...granted.map((grant) => GRANT_WORDS[grant] ?? `${grant} (never granted by this service)`),
+    ...called.map((name) => `dispatching the agent ${name}, if this join creates the room`),
   ]
 }
 
 const GRANT_WORDS: Readonly<Record<string, string>> = {
   canPublish: 'publishing audio and video',
-  canSubscribe: 'hearing and seeing the others',
+  canSubscribe: 'receiving audio and video',
   canPublishData: 'sending data',
 }
 
-/** The members of a claim that should be an object. */
+/** A claim's members; none if it is not an object. */
 const objectOf = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {}

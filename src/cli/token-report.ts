@@ -1,8 +1,8 @@
 import type { Report } from './token-inspect.ts'
 
-const SIGNATURES = { ours: 'ours', foreign: 'not ours', unknown: 'cannot be checked here' }
+const SIGNATURES = { ours: 'verified', foreign: 'signed with another key', unknown: 'cannot be checked here' }
 
-/** The report for people. */
+/** The report as text. */
 export function reportText(report: Report, now: number): string {
   const { kind, what, valid, signature, expiresAt, header, claims } = report
   const summary = [what, '', `valid      ${valid ? 'yes' : 'no'}`]
@@ -10,7 +10,7 @@ export function reportText(report: Report, now: number): string {
   return [
     ...summary,
     `signature  ${SIGNATURES[signature]}`,
-    `expires    ${expiresAt ? `${expiresAt}, ${relative(Date.parse(expiresAt) - now)}` : 'never says so'}`,
+    `expires    ${expiresAt ? `${expiresAt}, ${relative(Date.parse(expiresAt) - now)}` : 'never'}`,
     ...list('for', report.for),
     ...list('allows', report.allows),
     ...list('problem', report.problems),
@@ -22,7 +22,7 @@ export function reportText(report: Report, now: number): string {
 const list = (label: string, items: string[]) =>
   items.map((item, index) => `${(index === 0 ? label : '').padEnd(10)} ${printable(item)}`)
 
-/** The signer chose the claims: they must not steer a terminal or look like a line of the report. Keeps JSON valid. */
+/** The signer chose the claims: they must not control the terminal or imitate a line of the report. Keeps JSON valid. */
 export const printable = (text: string): string =>
   text.replace(/\p{C}/gu, (character) =>
     Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),

@@ -6,14 +6,14 @@ import { type Environment, oneLine, type Print, readArguments, runCommand, Usage
 import { inspectToken } from './token-inspect.ts'
 import { printable, reportText } from './token-report.ts'
 
-const HELP = `What a token is, whom it is for, what it allows, whether it is expired, and whether the signature is ours.
-Takes users' and agents' access tokens, LiveKit join tokens and webhook signatures. Changes nothing.
+const HELP = `Shows what a token is, who it is for, what it allows, and whether it is valid here. Takes user and agent access tokens,
+LiveKit join tokens and webhook signatures. Changes nothing.
 
-  npm run token -- inspect - [--json]       reads the token from stdin, so that it is in no shell history
-  npm run token -- inspect <jwt> [--json]   npm prints its command line, and the token with it: use npm run --silent
+  npm run token -- inspect - [--json]       reads the token from stdin, which keeps it out of the shell history
+  npm run token -- inspect <jwt> [--json]   npm prints the command line with the token: use npm run --silent
 
-The keys are those of the store that DATABASE_URL names and of LIVEKIT_API_KEY and LIVEKIT_API_SECRET.
-Exit codes: 0 valid; 1 expired, foreign or otherwise not valid here; 2 a command or settings that cannot be understood.`
+The keys come from the store at DATABASE_URL, and from LIVEKIT_API_KEY and LIVEKIT_API_SECRET.
+Exit codes: 0 valid; 1 not valid here; 2 invalid command or settings.`
 
 /** Far longer than any token that a request could carry. */
 const MAX_TOKEN_LENGTH = 64 * 1024
@@ -22,7 +22,8 @@ const MAX_TOKEN_LENGTH = 64 * 1024
 export function run(argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) {
   async function execute({ given, json }: { given: string; json: boolean }): Promise<number> {
     const token = (given === '-' ? await readStdin() : given).trim().replace(/^Bearer\s+/i, '')
-    if (token === '' || token.length > MAX_TOKEN_LENGTH) throw new UsageError('There is no token, or far too much.')
+    if (token === '' || token.length > MAX_TOKEN_LENGTH)
+      throw new UsageError(`The token is empty or longer than ${MAX_TOKEN_LENGTH} characters.`)
     const { config, secrets } = loadConfig(env)
     const { store, clock, close } = await openOwn(config.databaseUrl)
     try {
@@ -40,7 +41,7 @@ function parse(args: string[]) {
   const { values, positionals } = readOptions(args)
   if (values.help) return 'help'
   const [command, given, ...rest] = positionals
-  if (command !== 'inspect') throw new UsageError('The command is inspect; --help shows how.')
+  if (command !== 'inspect') throw new UsageError('The only command is inspect; see --help.')
   if (given === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
   return { given, json: values.json ?? false }
 }
@@ -53,8 +54,8 @@ function readOptions(args: string[]) {
       options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
     })
   } catch {
-    // What was typed is not repeated: it may be a token.
-    throw new UsageError('There is no such option; --help shows them.')
+    // Does not repeat the argument, which may be a token.
+    throw new UsageError('Unknown option; see --help.')
   }
 }
 
@@ -63,7 +64,7 @@ async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {
     const opened = openReadOnly(databaseUrl)
-    if (!opened) return nothing('There is no store at DATABASE_URL: our own signatures cannot be checked.')
+    if (!opened) return nothing('There is no store at DATABASE_URL: access tokens cannot be checked.')
     const { agents, clock, close } = opened
     return { store: { keys: await readSigningKeys(opened.keys, clock), agents }, clock, close }
   } catch (error) {

@@ -7,12 +7,12 @@ export type ClientAddress = (c: Context<AppEnv>) => string
 
 /**
  * The client is the connection's peer. If that is a trusted proxy, it is the rightmost address in `X-Forwarded-For`
- * that is not a trusted proxy: the client can write anything further left. `onDisbelieved` is called the first time
+ * that is not a trusted proxy: the client can write anything further left. `onUntrusted` is called the first time
  * that any other peer sends the header.
  */
 export function createClientAddress(
   trustedProxies: readonly string[],
-  onDisbelieved: () => void = () => {},
+  onUntrusted: () => void = () => {},
 ): ClientAddress {
   const isTrusted = trustedPeers(trustedProxies)
   let isSilent = false
@@ -22,7 +22,7 @@ export function createClientAddress(
     if (!isTrusted(address)) {
       if (!isSilent && c.req.header('X-Forwarded-For') !== undefined) {
         isSilent = true
-        onDisbelieved()
+        onUntrusted()
       }
       return addressKey(address)
     }
@@ -55,7 +55,8 @@ export function proxyList(entries: readonly string[]): BlockList {
     const [address = '', prefix, ...rest] = entry.split('/')
     const family = isIPv6(address) ? 'ipv6' : 'ipv4'
     const isPrefix = prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) > 0)
-    if (isIP(address) === 0 || !isPrefix || rest.length > 0) throw new Error(`${entry} is no address and no CIDR range`)
+    if (isIP(address) === 0 || !isPrefix || rest.length > 0)
+      throw new Error(`${entry} is neither an address nor a CIDR range`)
     if (prefix === undefined) list.addAddress(address, family)
     else list.addSubnet(address, Number(prefix), family)
   }

@@ -24,6 +24,6 @@ async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
     return new Uint8Array(await readFile(file))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    throw new AppError('not_found', 'This page is not built: run `npm run build`.')
+    throw new AppError('not_found', 'This page has not been built: run `npm run build`.')
   }
 }

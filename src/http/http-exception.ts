@@ -7,8 +7,7 @@ import type { AppEnv } from './router.ts'
 /** What Hono and zod-openapi throw for an unreadable body. Only status and message identify it. */
 const UNREADABLE_BODY: Readonly<Record<string, () => AppError>> = {
   '400 Malformed JSON in request body': () => new AppError('malformed_json', 'The body is not valid JSON.'),
-  '415 Unsupported Media Type': () =>
-    new AppError('unsupported_media_type', 'The body has a content type that is not taken here.'),
+  '415 Unsupported Media Type': () => new AppError('unsupported_media_type', 'This content type is not supported.'),
 }
 
 /** The framework's refusal of a body, as one of the service's problems. */

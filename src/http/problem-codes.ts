@@ -10,11 +10,11 @@ interface ProblemKind {
   challenge?: string
   /** Comes with `Retry-After`. */
   retryAfter?: true
-  /** Logged as an error: an operator has to look at it. LiveKit's silence, for one, passes by itself. */
+  /** Logged as an error, because an operator has to act. A LiveKit outage, for example, passes by itself. */
   needsAttention?: true
 }
 
-/** Every way a request can be refused. The code is the API: clients switch on it, never on the words of `detail`. */
+/** Every way that a request can be refused. Clients switch on the code, never on the words of `detail`. */
 const PROBLEMS = {
   // the request itself
   malformed_json: { status: 400, means: 'The body is not JSON.', todo: 'Send valid JSON.' },
@@ -25,10 +25,10 @@ const PROBLEMS = {
   },
   unsupported_media_type: {
     status: 415,
-    means: 'The body has another content type.',
+    means: 'The content type is not supported.',
     todo: 'Send `Content-Type: application/json`.',
   },
-  body_too_large: { status: 413, means: 'The body is too long.', todo: 'Send less.' },
+  body_too_large: { status: 413, means: 'The body is too long.', todo: 'Send a shorter body.' },
   validation_failed: {
     status: 422,
     means: 'A field is missing or wrong.',
@@ -37,27 +37,27 @@ const PROBLEMS = {
   not_found: { status: 404, means: 'There is no such path.', todo: 'Check the path.', where: 'anywhere' },
   method_not_allowed: {
     status: 405,
-    means: 'The path takes other methods.',
-    todo: 'Use one that the `Allow` header names.',
+    means: 'The path does not accept this method.',
+    todo: 'Use a method from the `Allow` header.',
     where: 'anywhere',
   },
   rate_limited: {
     status: 429,
-    means: 'Too many requests from this address, for this account, or of this user or agent.',
-    todo: 'Wait for `Retry-After`; `RateLimit` says which limit it is and what is left.',
+    means: 'Too many requests from this address, user or agent, or for this account.',
+    todo: 'Retry after `Retry-After` seconds; `RateLimit` names the limit.',
     retryAfter: true,
   },
-  // who is asking
+  // authentication
   missing_token: {
     status: 401,
-    means: 'There is no access token.',
+    means: 'The request has no access token.',
     todo: 'Sign in, then send `Authorization: Bearer <token>`.',
     challenge: 'Bearer',
   },
   invalid_token: {
     status: 401,
     means: 'The token has expired, was not issued by this service, or is of another kind.',
-    todo: 'A user refreshes, an agent asks for a new one. `npm run token -- inspect -` says what is wrong with it.',
+    todo: 'Users refresh; agents ask for a new one. `npm run token -- inspect -` shows what is wrong.',
     challenge: 'Bearer error="invalid_token"',
   },
   insufficient_scope: {
@@ -69,7 +69,7 @@ const PROBLEMS = {
   agent_disabled: {
     status: 403,
     means: 'The agent account is disabled.',
-    todo: 'Stop, or `npm run agent -- enable <name>`.',
+    todo: 'Stop calling. An operator can run `npm run agent -- enable <name>`.',
   },
   invalid_credentials: {
     status: 401,
@@ -84,8 +84,8 @@ const PROBLEMS = {
     challenge: 'Bearer',
   },
   email_taken: { status: 409, means: 'Another account has this e-mail.', todo: 'Sign in instead.' },
-  already_registered: { status: 409, means: 'This user is no guest any more.', todo: 'Sign in instead.' },
-  guests_disabled: { status: 403, means: 'This service has no guests.', todo: 'Register or sign in.' },
+  already_registered: { status: 409, means: 'This user is already registered.', todo: 'Sign in instead.' },
+  guests_disabled: { status: 403, means: 'Guest sign-in is disabled.', todo: 'Register or sign in.' },
   // what a client may not choose for its join token
   identity_forbidden: {
     status: 403,
@@ -122,11 +122,11 @@ const PROBLEMS = {
     means: 'There is no agent account of that name.',
     todo: '`npm run agent -- create <name>`',
   },
-  room_required: { status: 422, means: 'An agent has to name the room that it joins.', todo: 'Send `room`.' },
+  room_required: { status: 422, means: 'An agent must name the room that it joins.', todo: 'Send `room`.' },
   room_forbidden: {
     status: 403,
-    means: 'The room belongs to another user, or LiveKit has it from another system.',
-    todo: 'Choose another name, or none.',
+    means: 'The room belongs to another user, or to another system that uses this LiveKit.',
+    todo: 'Choose another name, or leave it out.',
   },
   room_not_found: {
     status: 404,
@@ -141,66 +141,71 @@ const PROBLEMS = {
   // sessions and callbacks
   session_not_found: {
     status: 404,
-    means: 'There is no such session of this user.',
-    todo: 'Leave `session_id` out for a new one.',
+    means: 'The user has no such session.',
+    todo: 'Leave `session_id` out to start a new one.',
   },
   too_many_streams: {
     status: 429,
     means: 'Too many event streams are open.',
-    todo: 'Close one, or wait for `Retry-After`.',
+    todo: 'Close one, or retry after `Retry-After` seconds.',
     retryAfter: true,
   },
   session_ended: {
     status: 409,
-    means: 'The session has ended, for good.',
-    todo: 'Agents stop; a client starts a new session.',
+    means: 'The session has ended.',
+    todo: 'Agents stop calling; clients start a new session.',
   },
   session_mismatch: {
     status: 403,
-    means: 'The session is not this user’s, or unknown.',
-    todo: 'A mistake: do not repeat it.',
+    means: 'The session is unknown or belongs to another user.',
+    todo: 'Do not retry: send the pair from the job’s metadata.',
   },
   session_not_live: {
     status: 409,
     means: 'The user is not in the room now.',
-    todo: 'It may be too early: repeat after `Retry-After`.',
+    todo: 'Retry after `Retry-After` seconds: the user may still be joining.',
     retryAfter: true,
   },
   liveness_unknown: {
     status: 503,
     means: 'LiveKit could not say whether the user is in the room.',
-    todo: 'Repeat after `Retry-After`; `/health` says whether LiveKit answers.',
+    todo: 'Retry after `Retry-After` seconds; `/health` shows whether LiveKit answers.',
     retryAfter: true,
   },
   invalid_idempotency_key: {
     status: 400,
-    means: 'The Idempotency-Key has an unusable form.',
+    means: 'The Idempotency-Key is malformed.',
     todo: 'Send 1 to 255 visible ASCII characters.',
   },
   idempotency_key_reused: {
     status: 422,
-    means: 'The Idempotency-Key was used for another body.',
-    todo: 'One key per call, kept over its retries.',
+    means: 'The Idempotency-Key was already used with another body.',
+    todo: 'Use one key per call, and the same key for its retries.',
   },
-  // what we depend on
+  // dependencies
   livekit_unavailable: {
     status: 503,
     means: 'LiveKit did not answer.',
-    todo: 'Repeat after `Retry-After`.',
+    todo: 'Retry after `Retry-After` seconds.',
     retryAfter: true,
   },
   store_unavailable: {
     status: 503,
-    means: 'The database cannot take this now.',
-    todo: 'Repeat after `Retry-After`.',
+    means: 'The database is unavailable.',
+    todo: 'Retry after `Retry-After` seconds.',
     retryAfter: true,
     needsAttention: true,
   },
-  busy: { status: 503, means: 'Too much at once.', todo: 'Repeat after `Retry-After`.', retryAfter: true },
+  busy: {
+    status: 503,
+    means: 'The service is overloaded or stopping.',
+    todo: 'Retry after `Retry-After` seconds.',
+    retryAfter: true,
+  },
   internal_error: {
     status: 500,
-    means: 'A mistake in the service.',
-    todo: 'The request id finds it in the log.',
+    means: 'A bug in the service.',
+    todo: 'Look in the log for the request id.',
     needsAttention: true,
   },
 } as const satisfies Record<string, ProblemKind>
@@ -210,5 +215,4 @@ export type ProblemStatus<C extends ErrorCode = ErrorCode> = (typeof PROBLEMS)[C
 
 export const ERROR_CODES = Object.keys(PROBLEMS) as [ErrorCode, ...ErrorCode[]]
 
-/** All that the table says of a code. */
 export const problemKind = <C extends ErrorCode>(code: C): ProblemKind & { status: ProblemStatus<C> } => PROBLEMS[code]

@@ -13,9 +13,9 @@ export const Problem = z
     title: z.string().describe('The code in words.'),
     status: z.number().int().describe('The HTTP status.'),
     code: z.enum(ERROR_CODES).describe('Stable: switch on it.'),
-    detail: z.string().describe('What is wrong, in words for people.'),
+    detail: z.string().describe('What is wrong, for people to read.'),
     instance: z.string().describe('Path of the request.'),
-    requestId: z.string().describe('Finds the request in the log.'),
+    requestId: z.string().describe('The id of the request’s log lines.'),
     errors: z
       .array(
         z.object({
@@ -107,7 +107,11 @@ function asKnown(error: unknown): AppError | undefined {
 }
 
 const internalError = (cause: unknown) =>
-  new AppError('internal_error', 'Something went wrong on our side. The request id finds it in the log.', { cause })
+  new AppError(
+    'internal_error',
+    'Something went wrong in the service. The log has the details under this request id.',
+    { cause },
+  )
 
 /** Client errors that Node throws: the client disconnected mid-body, or put credentials in its request line. */
 const isUnreadable = (error: unknown): boolean =>

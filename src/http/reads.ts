@@ -26,7 +26,9 @@ export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined
     if (reader.underWay < MAX_UNDER_WAY) reader.underWay++
     else if (reader.waiting.length < MAX_WAITING) await new Promise<void>((begin) => reader.waiting.push(begin))
     else
-      throw new AppError('rate_limited', 'Too many requests at once: wait for some answers.', { retryAfterSeconds: 1 })
+      throw new AppError('rate_limited', 'Too many requests at once: wait for earlier answers.', {
+        retryAfterSeconds: 1,
+      })
     let isOver = false
     return () => {
       if (isOver) return

@@ -28,7 +28,7 @@ export interface ServerLimits {
   unreadTimeout: number
   /** Bytes written to all connections and not read by clients. Beyond it, the longest-waiting answers are cut off. */
   maxUnreadBytes: number
-  /** Pipelined requests of one connection, answered in turn: today's clients do not pipeline. */
+  /** Pipelined requests of one connection, answered in turn: current clients do not pipeline. */
   maxPipelined: number
   /** Further connections are closed at once, so that descriptors remain for files and LiveKit. */
   maxConnections: number
@@ -71,7 +71,7 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   }) as Server
   server.maxConnections = maxConnections
   server.timeout = stallTimeout
-  // Node would answer an unknown Expect itself, past the queue as well; no client of today sends one.
+  // Node would answer an unknown Expect itself, past the queue as well; current clients do not send one.
   server.on('checkExpectation', ({ socket }: IncomingMessage) => socket.destroy())
   if (config.connectionsPerAddress > 0) limitConnections(server, config)
   return server

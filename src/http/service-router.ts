@@ -18,8 +18,8 @@ interface ServiceRouterDeps {
 /** What every route shares: a request id, a log line, headers, origins, and one way to render errors. */
 export function createServiceRouter({ config, log }: ServiceRouterDeps) {
   const address = createClientAddress(config.trustedProxies, () => {
-    const consequence = 'if that is your proxy, all its clients share one address and one limit'
-    if (config.production) log.warn(`X-Forwarded-For from a peer that TRUSTED_PROXIES does not name: ${consequence}`)
+    const consequence = 'if that is your proxy, all its clients share one address and its limits'
+    if (config.production) log.warn(`X-Forwarded-For from a peer that is not in TRUSTED_PROXIES: ${consequence}`)
   })
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))

@@ -98,7 +98,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
       const limit = config.maxSessionsPerUser
       throw new AppError(
         'too_many_sessions',
-        `There are ${limit} sessions under way, which is the limit. End one first.`,
+        `You have ${limit} sessions under way, which is the limit: end one first.`,
       )
     }
     return session
@@ -129,7 +129,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
     const { room, identity, name = null } = request
     refuseUserFields(request)
-    if (room === undefined) throw AppError.field('room_required', 'room', 'An agent names the room that it joins.')
+    if (room === undefined) throw AppError.field('room_required', 'room', 'An agent must name the room that it joins.')
     if (identity !== undefined && identity !== agentId) {
       throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
     }
@@ -153,7 +153,7 @@ function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, age
     'room_config.agents': agent.name !== undefined || agent.data !== null,
   }
   for (const [field, isGiven] of Object.entries(given)) {
-    if (isGiven) throw AppError.field('validation_failed', field, `${field} is for users: an agent leaves it out.`)
+    if (isGiven) throw AppError.field('validation_failed', field, `${field} is only for users: leave it out.`)
   }
 }
 

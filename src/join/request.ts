@@ -52,7 +52,7 @@ export function joinRequest(body: ParsedRequest): JoinRequest {
 /** The value given in either dialect. @throws AppError `validation_failed` when they contradict each other */
 export function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
   if (standard !== undefined && guide !== undefined && standard !== guide) {
-    throw AppError.field('validation_failed', field, `The request names two different values: ${field} is given twice.`)
+    throw AppError.field('validation_failed', field, `${field} is given twice, with different values.`)
   }
   return standard ?? guide
 }

@@ -48,8 +48,11 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       security: [{ userToken: [] }],
       request: { body: { required: false, content: { 'application/json': { schema: CreateRoomRequest } } } },
       responses: {
-        200: { description: 'It was claimed before, and this user may use it; it exists in LiveKit now.', ...created },
-        201: { description: 'Claimed for this user by this call, and created in LiveKit.', ...created },
+        200: {
+          description: 'The name was claimed before and this user may use it; the room exists in LiveKit.',
+          ...created,
+        },
+        201: { description: 'This call claimed the name for the user and created the room in LiveKit.', ...created },
         ...problems(...userGuardRefusals, ...jsonBodyRefusals, 'rate_limited', 'room_forbidden', 'livekit_unavailable'),
       },
     }),

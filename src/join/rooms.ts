@@ -53,4 +53,4 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
   }
 }
 
-const forbidden = (name: string) => AppError.field('room_forbidden', 'room', `The room ${name} is not yours to join.`)
+const forbidden = (name: string) => AppError.field('room_forbidden', 'room', `You may not use the room ${name}.`)

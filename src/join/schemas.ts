@@ -48,13 +48,13 @@ export const TokenRequest = z
       `Up to ${NAME_SIZE}. Left out: a fresh, unguessable one; an agent has to name one. Another user’s is \`room_forbidden\`.`,
     ),
     participant_identity: optional(z.string().max(256)).describe(
-      'The caller’s own id, which is also what it is when left out. Any other is `identity_forbidden`.',
+      'The caller’s own id, which is the default. Any other is `identity_forbidden`.',
     ),
     participant_name: label.describe(
       `The name in the room, up to ${NAME_SIZE}. Left out: the user’s own, or the agent’s id.`,
     ),
     participant_metadata: text.describe(
-      `A JSON object, as a string; in the token it has \`sessionId\` beside it. The keys \`userId\` and \`sessionId\` are \`metadata_forbidden\`. ${TOGETHER}`,
+      `A JSON object, as a string; the service adds \`sessionId\` to it. The keys \`userId\` and \`sessionId\` are \`metadata_forbidden\`. ${TOGETHER}`,
     ),
     participant_attributes: optional(z.record(z.string().max(256), z.string().max(MAX_METADATA_BYTES))).describe(
       `\`userId\`, \`sessionId\` and \`lk.*\` are \`attribute_forbidden\`: the first two are set by the server. ${TOGETHER}`,
@@ -69,7 +69,7 @@ export const TokenRequest = z
       'Whether the room is created in LiveKit now; otherwise the first join does it. Not for an agent’s token.',
     ),
     session_id: optional(z.string().max(128)).describe(
-      'An own session that has not ended, for another token of it. Left out: a new session. Not for an agent’s token.',
+      'One of the user’s unfinished sessions, for another token to it. Left out: a new session. Not for an agent’s token.',
     ),
   })
   .openapi('TokenRequest', {

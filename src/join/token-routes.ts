@@ -27,12 +27,15 @@ interface TokenEnv extends AppEnv {
 const TokenResponse = z
   .object({
     server_url: z.string().describe('The LiveKit server to connect to.'),
-    participant_token: z.string().describe('The join token, a JWT of LiveKit’s: for this room and identity only.'),
-    room_name: z.string().describe('The room that it is for.'),
+    participant_token: z.string().describe('The join token, a LiveKit JWT for this room and identity only.'),
+    room_name: z.string().describe('The room that the token is for.'),
     participant_identity: z.string().describe('The caller’s own id.'),
     participant_name: z.string().optional().describe('The name in the room. Absent when there is none.'),
-    session_id: z.string().optional().describe('The session that it belongs to. Absent for an agent.'),
-    expires_at: z.number().int().describe('Unix seconds: the token’s own `exp`, up to which it lets in.'),
+    session_id: z.string().optional().describe('The session that the token belongs to. Absent for an agent.'),
+    expires_at: z
+      .number()
+      .int()
+      .describe('The token’s `exp` in Unix seconds: the time until which it can be used to join.'),
     url: z.string().describe('The same as `server_url`.'),
     token: z.string().describe('The same as `participant_token`.'),
     room: z.string().describe('The same as `room_name`.'),

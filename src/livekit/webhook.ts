@@ -45,7 +45,7 @@ export function createWebhookReceiver({ key, secret }: KeyPair, now: () => numbe
     try {
       // Protobuf ignores unknown fields, so any object would parse: only one with an id is an event.
       const webhook = toWebhook(WebhookEvent.fromJsonString(body, { ignoreUnknownFields: true }))
-      if (webhook.id === '') throw new Error('It has no id')
+      if (webhook.id === '') throw new Error('The event has no id')
       return webhook
     } catch (cause) {
       throw new AppError('malformed_json', 'The webhook is not a livekit.WebhookEvent.', { cause })

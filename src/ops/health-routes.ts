@@ -12,15 +12,15 @@ const Up = z.enum(['ok', 'unavailable'])
 const HealthResponse = z
   .object({
     status: z.enum(['ok', 'degraded']).describe('`ok` when store and LiveKit both work.'),
-    version: z.string().describe('Of this service.'),
+    version: z.string().describe('The service’s version.'),
     store: z.object({ status: Up.describe('Whether it answers.') }).describe('The database.'),
     livekit: z
       .object({ status: Up.describe('Whether it answered, at most two seconds ago.') })
-      .describe('The LiveKit server, asked with our key.'),
+      .describe('The LiveKit server, queried with the service’s key.'),
     lastWebhookAt: z.iso
       .datetime()
       .nullable()
-      .describe('UTC. Null while LiveKit has sent none for a day; then the reconciler alone keeps sessions true.'),
+      .describe('UTC. Null while LiveKit has sent none for a day; then only the reconciler keeps sessions up to date.'),
   })
   .openapi('Health')
 const LiveResponse = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })
@@ -44,7 +44,7 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         summary: 'Store and LiveKit, as they are now',
         responses: {
           200: { description: 'Everything works.', content: json(HealthResponse) },
-          503: { description: 'Something does not.', content: json(HealthResponse) },
+          503: { description: 'Something does not work.', content: json(HealthResponse) },
           ...problems(),
         },
       }),
@@ -70,7 +70,7 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         tags: ['Operation'],
         security: [],
         summary: 'The process answers',
-        responses: { 200: { description: 'It does.', content: json(LiveResponse) }, ...problems() },
+        responses: { 200: { description: 'The process answers.', content: json(LiveResponse) }, ...problems() },
       }),
       (c) => c.json({ status: 'ok' as const }, 200),
     )
@@ -83,8 +83,8 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
         security: [],
         summary: 'Send traffic here: store open, first reconcile attempted',
         responses: {
-          200: { description: 'Yes.', content: json(ReadyResponse) },
-          503: { description: 'Not yet, or not any more.', content: json(ReadyResponse) },
+          200: { description: 'Ready.', content: json(ReadyResponse) },
+          503: { description: 'Not ready.', content: json(ReadyResponse) },
           ...problems(),
         },
       }),

@@ -24,8 +24,8 @@ const TAGS = [
   { name: 'Join tokens', description: 'The frontend gets into a LiveKit room.' },
   { name: 'Sessions', description: 'The user’s own sessions, and what happened in them.' },
   { name: 'Agents', description: 'What an agent may do on behalf of the user who is in the room.' },
-  { name: 'LiveKit', description: 'LiveKit says what happens.' },
-  { name: 'Trust', description: 'What others need in order to trust our tokens.' },
+  { name: 'LiveKit', description: 'LiveKit reports what happens in rooms.' },
+  { name: 'Trust', description: 'What other services need to verify access tokens.' },
   { name: 'Operation', description: 'For operators and orchestrators.' },
   { name: 'Documentation', description: 'This document.' },
 ]
@@ -57,9 +57,9 @@ const SECURITY_SCHEMES = {
 } as const
 
 const HEADERS = {
-  'X-Request-Id': { description: 'Finds this request in the log.', schema: { type: 'string' } },
+  'X-Request-Id': { description: 'The id of the request’s log lines.', schema: { type: 'string' } },
   'Retry-After': {
-    description: 'Seconds until asking again makes sense.',
+    description: 'Seconds to wait before retrying.',
     schema: { type: 'integer', minimum: 0 },
   },
   'RateLimit-Policy': {

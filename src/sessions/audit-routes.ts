@@ -27,7 +27,7 @@ const Entry = z
           'refusal. When the route itself refuses what the guard let through, that is a second entry beside `allowed`.',
         ].join(' '),
       ),
-    count: z.number().int().describe('Calls of one minute that were decided alike.'),
+    count: z.number().int().describe('Calls within one minute with this outcome.'),
     firstAt: z.iso.datetime().describe('UTC, the first of them.'),
     lastAt: z.iso.datetime().describe('UTC, the last of them.'),
   })
@@ -44,7 +44,7 @@ export const entryJson = ({ agentId, route, outcome, count, firstAt, lastAt }: A
   lastAt: new Date(lastAt).toISOString(),
 })
 
-/** What agents did on behalf of a user, for that user to read. */
+/** Lets users read what agents did on their behalf. */
 export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutesDeps) {
   const router = createRouter<UserEnv>()
   router.use('/sessions/:id/audit', userGuard(tokens), limitReads)
@@ -57,7 +57,7 @@ export function auditRoutes({ tokens, limitReads, sessions, audit }: AuditRoutes
       summary: 'Which agents acted in it on your behalf, and what was refused; newest first',
       security: [{ userToken: [] }],
       request: {
-        params: z.object({ id: z.string().min(1).max(128).describe('Of an own session.') }),
+        params: z.object({ id: z.string().min(1).max(128).describe('The id of one of the user’s sessions.') }),
         query: z.object({
           limit: z.coerce.number().int().min(1).max(1000).default(100).describe('Entries at most.'),
         }),

@@ -28,7 +28,7 @@ export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING
       if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 1 })
       const ofUser = open.get(userId) ?? new Set()
       if (ofUser.size >= MAX_PER_USER) {
-        throw new AppError('too_many_streams', `There are ${MAX_PER_USER} open streams already: close one.`, {
+        throw new AppError('too_many_streams', `You already have ${MAX_PER_USER} open streams: close one.`, {
           retryAfterSeconds: 5,
         })
       }

@@ -7,7 +7,7 @@ const iso = (at: number) => new Date(at).toISOString()
 export const SessionResponse = z
   .object({
     id: z.string().describe('`sess_…`'),
-    userId: z.string().describe('Whose it is.'),
+    userId: z.string().describe('The user that it belongs to.'),
     room: z.string().describe('Name of its LiveKit room.'),
     status: z
       .enum(STATUSES)
@@ -47,7 +47,7 @@ export const EventResponse = z
     type: z.string().describe('`session.status` comes from the service, any other type from an agent.'),
     data: z
       .unknown()
-      .describe('What the agent sent; of `session.status` `{status, reason?, agentId?, detail?, result?}`.'),
+      .describe('What the agent sent; for `session.status`, `{status, reason?, agentId?, detail?, result?}`.'),
     agentId: z.string().optional().describe('The agent that sent it. Absent for the service’s own events.'),
     createdAt: z.iso.datetime().describe('UTC.'),
   })

@@ -18,21 +18,21 @@ interface SessionRoutesDeps {
   streams: EventStreams
 }
 
-const Params = z.object({ id: z.string().min(1).max(128).describe('Of an own session.') })
+const Params = z.object({ id: z.string().min(1).max(128).describe('The id of one of the user’s sessions.') })
 const page = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
 
 const SessionPageResponse = z
   .object({
     sessions: z.array(SessionResponse).describe('Newest first.'),
-    before: z.string().optional().describe('To be sent as `before` for the next page. Absent on the last one.'),
+    before: z.string().optional().describe('Send it as `before` to get the next page. Absent on the last page.'),
   })
   .openapi('SessionPage')
 
 const EventPageResponse = z
   .object({
     events: z.array(EventResponse).describe('Oldest first, up to 256 KiB of data.'),
-    after: z.number().int().describe('To be sent as `after` for what comes next.'),
-    hasMore: z.boolean().describe('Whether there is more already.'),
+    after: z.number().int().describe('Send it as `after` to get the next events.'),
+    hasMore: z.boolean().describe('Whether there are more events now.'),
   })
   .openapi('EventPage')
 
@@ -73,7 +73,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
   router.use('/sessions/*', userGuard(tokens))
   for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
 
-  /** Another user's session is answered like one that does not exist. */
+  /** Another user's session gets the same answer as one that does not exist. */
   async function own(id: string, userId: string): Promise<Session> {
     const session = await store.sessions.find(id)
     if (session?.userId !== userId) throw notFound()
@@ -87,12 +87,12 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         path: '/sessions',
         operationId: 'listSessions',
         tags: ['Sessions'],
-        summary: 'Own sessions, newest first',
+        summary: 'The user’s sessions, newest first',
         security,
         request: {
           query: z.object({
             limit: page(50, 100).describe('Sessions at most.'),
-            before: z.string().max(128).optional().describe('Only sessions older than the one of this id.'),
+            before: z.string().max(128).optional().describe('Only sessions older than the one with this id.'),
           }),
         },
         responses: { 200: { description: 'A page.', content: json(SessionPageResponse) }, ...problems(...refusals) },
@@ -111,7 +111,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         path: '/sessions/{id}',
         operationId: 'getSession',
         tags: ['Sessions'],
-        summary: 'One own session',
+        summary: 'One of the user’s sessions',
         security,
         request: { params: Params },
         responses: {
@@ -153,14 +153,14 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         request: {
           params: Params,
           query: z.object({
-            after: z.coerce.number().int().min(0).default(0).describe('Only events of a higher `seq`.'),
+            after: z.coerce.number().int().min(0).default(0).describe('Only events with a higher `seq`.'),
             limit: page(100, 1000).describe('Events at most; a stream has no limit.'),
           }),
           headers: z.object({ 'last-event-id': LastEventId.optional() }),
         },
         responses: {
           200: {
-            description: 'A page; or what happened and what happens, as it does, when Accept names text/event-stream.',
+            description: 'A page; or a stream of past and new events when Accept names text/event-stream.',
             content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),

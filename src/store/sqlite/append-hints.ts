@@ -11,7 +11,7 @@ export function appendHints(): AppendHints {
   const listeners = new Map<string, Set<() => void>>()
   let appended = new Set<string>()
 
-  function tell(): void {
+  function notify(): void {
     const told = appended
     appended = new Set()
     for (const sessionId of told) for (const onAppended of listeners.get(sessionId) ?? []) onAppended()
@@ -21,7 +21,7 @@ export function appendHints(): AppendHints {
     appended(sessionId) {
       if (!listeners.has(sessionId)) return
       // A transaction is synchronous, so a microtask runs after its commit. After a rollback the hint is harmless.
-      if (appended.size === 0) queueMicrotask(tell)
+      if (appended.size === 0) queueMicrotask(notify)
       appended.add(sessionId)
     },
     subscribe(sessionId, onAppended) {

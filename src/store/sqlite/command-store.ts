@@ -18,18 +18,18 @@ interface CommandStoreOptions {
 export async function openForCommand(url: string, { mayCreate = false }: CommandStoreOptions = {}): Promise<Store> {
   const named = filePath(url)
   if (mayCreate && named !== null && !existsSync(named)) {
-    return openAlone(url, `A service is making ${named} just now: repeat the command.`)
+    return openAlone(url, `A service is still creating ${named}: try again.`)
   }
   const path = existing(url)
   const version = versionOf(path)
   const latest = latestMigration()
   if (version > latest) {
-    throw new MaintenanceError(`${path} is of a newer version than this command: use the service's own version of it.`)
+    throw new MaintenanceError(`${path} belongs to a newer version of the service: run this command from that version.`)
   }
   if (version === latest) return openStore(url, { keepsTime: false })
   return openAlone(
     url,
-    `${path} is of an older version than this command, and a service runs on it: restart the service in this version first.`,
+    `${path} is in use by an older version of the service: restart the service with this version first.`,
   )
 }
 
@@ -55,7 +55,7 @@ function lockFor(url: string, refusal: string) {
 function versionOf(path: string): number {
   const raw = new Database(path, { readonly: true, fileMustExist: true })
   try {
-    if (!isStore(raw)) throw new MaintenanceError(`${path} is no store of this service.`)
+    if (!isStore(raw)) throw new MaintenanceError(`${path} is not a store of this service.`)
     return Number(raw.prepare('select max(created_at) from __drizzle_migrations').pluck().get())
   } finally {
     raw.close()

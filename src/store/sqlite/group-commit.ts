@@ -80,7 +80,7 @@ export function createGroupCommit(
 export function asStoreError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error
-  return new AppError('store_unavailable', 'The database cannot take this right now.', {
+  return new AppError('store_unavailable', 'The database is unavailable right now.', {
     cause: error,
     retryAfterSeconds: 1,
   })

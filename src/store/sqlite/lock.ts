@@ -8,7 +8,7 @@ export class StoreInUse extends Error {
   constructor(path: string, pid: number | undefined) {
     super(
       `${path} is in use by another service${pid === undefined ? '' : ` (process ${pid})`}. ` +
-        'Stop that one first, or give this one a DATABASE_URL of its own.',
+        'Stop that service first, or set another DATABASE_URL.',
     )
     this.name = 'StoreInUse'
   }

@@ -21,7 +21,7 @@ export class MaintenanceError extends Error {}
 
 const MAX_PROBLEMS = 20
 /** Tables that every store has had since the first version. */
-const OURS = ['__drizzle_migrations', 'events', 'sessions', 'signing_keys', 'users']
+const STORE_TABLES = ['__drizzle_migrations', 'events', 'sessions', 'signing_keys', 'users']
 
 /**
  * Reads the whole store, even while the service runs; returns one line per problem.
@@ -38,12 +38,12 @@ export function check(url: string): string[] {
  */
 export async function backup(url: string, target: string): Promise<void> {
   const path = existing(url)
-  if (existsSync(target)) throw new MaintenanceError(`${target} exists already: name a new file.`)
+  if (existsSync(target)) throw new MaintenanceError(`${target} already exists: name a new file.`)
   const partial = `${target}.partial-${process.pid}`
   try {
     closeSync(openSync(partial, 'w', 0o600))
     await copyStore(path, partial)
-    mustBeSound(partial, 'The backup')
+    assertSound(partial, 'The backup')
     sync(partial)
     renameSync(partial, target)
     sync(dirname(resolve(target)))
@@ -63,14 +63,16 @@ export function restore(url: string, file: string, now: number): string | null {
   const path = existsSync(named) ? realpathSync(named) : named
   if (!existsSync(file)) throw new MaintenanceError(`There is no file ${file}.`)
   if (existsSync(`${file}-wal`) && statSync(`${file}-wal`).size > 0) {
-    throw new MaintenanceError(`${file}-wal shows that ${file} is no finished backup: make one with "store -- backup".`)
+    throw new MaintenanceError(
+      `${file} has unfinished writes in ${file}-wal, so it is not a backup: make one with "store -- backup".`,
+    )
   }
   const lock = lockStore(url)
   const incoming = `${path}.incoming-${process.pid}`
   try {
     copyFileSync(file, incoming)
     chmodSync(incoming, 0o600)
-    mustBeSound(incoming, file)
+    assertSound(incoming, file)
     inOneFile(incoming)
     sync(incoming)
     const kept = existsSync(path) ? keepAside(path, now) : null
@@ -88,14 +90,12 @@ export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
   if (!existsSync(path)) {
-    throw new MaintenanceError(
-      `There is no store at ${resolve(path)}: DATABASE_URL names another place, or the service has never started.`,
-    )
+    throw new MaintenanceError(`There is no store at ${resolve(path)}: check DATABASE_URL, or start the service once.`)
   }
   return path
 }
 
-const inMemory = () => new MaintenanceError('A database in memory has no file.')
+const inMemory = () => new MaintenanceError('An in-memory database has no file.')
 
 async function copyStore(path: string, target: string): Promise<void> {
   const source = new Database(path, { readonly: true, fileMustExist: true })
@@ -117,9 +117,9 @@ function inOneFile(path: string): void {
   }
 }
 
-function mustBeSound(path: string, name: string): void {
+function assertSound(path: string, name: string): void {
   const [problem] = problemsOf(path)
-  if (problem !== undefined) throw new MaintenanceError(`${name} is not sound: ${problem}. Nothing was changed.`)
+  if (problem !== undefined) throw new MaintenanceError(`${name} is damaged: ${problem}. Nothing was changed.`)
 }
 
 function problemsOf(path: string): string[] {
@@ -145,7 +145,7 @@ export const isStore = (raw: Database.Database): boolean => missingTables(raw).l
 
 function missingTables(raw: Database.Database): string[] {
   const tables = raw.prepare<[], string>("select name from sqlite_master where type = 'table'").pluck().all()
-  return OURS.filter((table) => !tables.includes(table))
+  return STORE_TABLES.filter((table) => !tables.includes(table))
 }
 
 /** Keeps the old file, damaged or not, under a second name. Its own name stays until the new file replaces it. */
