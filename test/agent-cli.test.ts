@@ -162,7 +162,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it.each([
-    [1, ['create', 'User'], /^A name is 2 to 63 .*$/],
+    [1, ['create', 'User'], /^A name has 2 to 63 .*$/],
     [1, ['disable', 'nobody'], /^There is no agent named nobody\.$/],
     [1, ['enable', 'nobody'], /^There is no agent named nobody\.$/],
     [2, [], /^Name a command.*$/],

@@ -210,7 +210,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     expect(await command('rotate')).toMatchObject({ code: 1, err: expect.stringContaining('A rotation is under way') })
     expect(await command('remove', old)).toMatchObject({ code: 1, err: expect.stringContaining('rotate --now') })
     const next = (await t.store.keys.signingKeys()).find(({ kid }) => kid !== old)
-    expect(await command('remove', String(next?.kid))).toMatchObject({ code: 0, out: `${next?.kid} is removed.` })
+    expect(await command('remove', String(next?.kid))).toMatchObject({ code: 0, out: `Removed ${next?.kid}.` })
     expect(await states()).toEqual(['signing'])
     const secret = JSON.parse(String(next?.privateJwk)).d
     expect(JSON.stringify([await command('list', '--json'), await command('rotate', '--json')])).not.toContain(secret)

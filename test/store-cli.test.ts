@@ -200,9 +200,9 @@ describe('restore', () => {
     copyFileSync(copy, inFolder('live.db'))
     writeFileSync(inFolder('live.db-wal'), 'a log')
     for (const [name, why] of [
-      ['text.db', 'is not sound: file is not a database'],
-      ['foreign.db', 'is not sound: the table'],
-      ['damaged.db', 'is not sound'],
+      ['text.db', 'is damaged: file is not a database'],
+      ['foreign.db', 'is damaged: the table'],
+      ['damaged.db', 'is damaged'],
       ['live.db', 'so it is not a backup'],
       ['missing.db', 'There is no file'],
     ] as const) {

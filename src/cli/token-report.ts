@@ -1,6 +1,6 @@
 import type { Report } from './token-inspect.ts'
 
-const SIGNATURES = { ours: 'verified', foreign: 'signed with another key', unknown: 'cannot be checked here' }
+const SIGNATURES = { ours: 'verified', foreign: 'not verified', unknown: 'cannot be checked here' }
 
 /** The report as text. */
 export function reportText(report: Report, now: number): string {
