@@ -2,7 +2,7 @@ import { notSignedIn, ProblemError } from './problem.ts'
 import type { Send } from './transport.ts'
 import type { Issued } from './wire.ts'
 
-/** How long before its expiry a token is renewed, but at most half of its lifetime. */
+/** A token is renewed this long before it expires, but not before half of its lifetime. */
 const AHEAD_SECONDS = 60
 
 export interface AccessTokenDeps {

@@ -12,7 +12,7 @@ export interface AgentCallOptions {
 export interface ProgressOptions extends AgentCallOptions {
   /** What kind of event it is; `progress` if not given. */
   type?: string
-  /** Your own key, to repeat a call after a crash of the process; default: one per call. */
+  /** Your own key, so that a call can be repeated after a crash. Default: one per call. */
   idempotencyKey?: string
 }
 
@@ -21,11 +21,11 @@ export interface EndOptions extends AgentCallOptions, Omit<SessionEnd, keyof Pai
 export interface RequestOptions extends AgentCallOptions {
   /** Default: POST. */
   method?: string
-  /** One per call if not given, sent with every attempt: honour it in a route that must not run twice. */
+  /** Sent with every attempt; honour it in a route that must not run twice. Default: one per call. */
   idempotencyKey?: string
 }
 
-/** The pair, and what else the route takes. */
+/** The pair, and the route's other fields. */
 export type RequestFields = Pair | (Pair & Record<string, unknown>)
 
 export interface AgentClientOptions {
@@ -36,9 +36,9 @@ export interface AgentClientOptions {
   secret: string
   /** Default: the global one. */
   fetch?: Fetch
-  /** How long a call is retried while the user is not (yet) in the room. Default: 10 s. */
+  /** How long a call is retried while the user is not in the room. Default: 10 s. */
   notLivePatienceMs?: number
-  /** How long a call is retried while the service is unreachable or cannot say. Default: 30 s. */
+  /** How long a call is retried while the service is unavailable. Default: 30 s. */
   unavailablePatienceMs?: number
   clock?: Clock
 }
@@ -76,7 +76,7 @@ export function agentClient({
     retrying(() => sendAsAgent(input, init), { clock, signal: init?.signal, patienceMs })
   const { call } = apiOf(url, send)
 
-  /** Tells the user's session what the agent is doing; stored once, however often it has to be sent. */
+  /** Reports to the user's session what the agent is doing. Stored once, even if it is sent several times. */
   function progress(
     { userId, sessionId }: Pair,
     data: Progress['data'],
@@ -85,18 +85,18 @@ export function agentClient({
     return request('/agent/progress', { userId, sessionId, data, type }, options)
   }
 
-  /** Whom the agent is talking to, and what happened in the session so far. */
+  /** Who the agent is talking to, and what happened in the session so far. */
   function context({ userId, sessionId }: Pair, { signal }: AgentCallOptions = {}): Promise<Context> {
     return call('GET', '/agent/context', { query: { userId, sessionId }, signal })
   }
 
-  /** Ends the session and removes the user from the room. `session_ended`: it ended before, perhaps by a first try. */
+  /** Ends the session and removes the user from the room. `session_ended` means that it had ended already, perhaps by an earlier attempt. */
   function end({ userId, sessionId }: Pair, { signal, ...body }: EndOptions = {}): Promise<Session> {
     return call('POST', '/agent/session/end', { json: { ...body, userId, sessionId }, signal })
   }
 
   /**
-   * Calls a guarded route of your own with the same token, retries and errors. GET sends the fields as the query, other
+   * Calls your own guarded route with the same token, retries and errors. GET sends the fields as the query, other
    * methods send them as JSON; the route must answer with JSON or 204. A refusal without a code is `refused`.
    * @example const { orderId } = await agent.request<Order>('/agent/orders', { userId, sessionId, item: 'tea' })
    */

@@ -6,9 +6,9 @@ import type { Api } from './transport.ts'
 import type { CloseReason, SessionEvent } from './wire.ts'
 
 export interface EventsOptions {
-  /** `seq` of the last event that is known already; the first one comes after it. */
+  /** `seq` of the last event that is already known; events after it are sent. */
   after?: number
-  /** Aborted, the iteration rejects with its reason. Leaving the loop closes the stream as well. */
+  /** When aborted, the iteration rejects with the signal's reason. Leaving the loop also closes the stream. */
   signal?: AbortSignal
 }
 
@@ -20,13 +20,13 @@ export interface EventsDeps {
 
 /** How long the service may take to begin its answer. */
 const OPEN_MS = 15_000
-/** A connection that lasted this long was a good one, even without an event. */
+/** A connection that lasted this long counts as good, even without an event. */
 const GOOD_MS = 10_000
 const RETRY_MS = 1_000
 const CLOSE = 'close'
 
 /**
- * A session's events, each once and in order, until it has ended and all have arrived. Reconnects where it left off.
+ * A session's events, each once and in order, until the session has ended and all have arrived. Resumes after reconnects.
  * @throws ProblemError that a retry would not change, such as `session_not_found` or `invalid_refresh_token`
  */
 export async function* sessionEvents(
@@ -83,12 +83,12 @@ export async function* sessionEvents(
 
     const wasGood = seq > resumedFrom || clock.now() - openedAt >= GOOD_MS
     failures = wasGood ? 0 : failures + 1
-    // The service is there and asked for another connection; everything else gets time to recover.
+    // The service asked for a new connection, so reconnect at once; any other end gets time to recover.
     const isAsked = wasGood && (closed === 'token_expired' || closed === 'slow_reader')
     if (!isAsked) await clock.wait(Math.max(backoffMs(failures, retryMs), retryAfterMs(failure)), signal)
   }
 }
 
-// The shapes are the service's own: what its routes declare is not checked again here.
+// The shapes are the service's; they are not checked again here.
 const sessionEvent = ({ data }: EventSourceMessage) => JSON.parse(data) as SessionEvent
 const closeReason = ({ data }: EventSourceMessage) => (JSON.parse(data) as { reason: CloseReason }).reason

@@ -4,13 +4,13 @@ import type { ErrorCode, FieldError, TokenErrorCode } from './wire.ts'
 export type ProblemCode =
   | ErrorCode
   | TokenErrorCode
-  /** No user is signed in (any more): the call was not sent. */
+  /** No user is signed in: the call was not sent. */
   | 'not_signed_in'
   /** The service did not answer; the call may have taken effect all the same. */
   | 'unreachable'
-  /** An answer that is not the service's, such as a proxy's error page. */
+  /** The answer did not come from the service, such as a proxy's error page. */
   | 'unexpected_answer'
-  /** A route of your own refused without a code: see `status` and `detail`. */
+  /** Your own route refused without a code: see `status` and `detail`. */
   | 'refused'
 
 interface ProblemInit {
@@ -23,14 +23,14 @@ interface ProblemInit {
 
 /** The only error of both clients, except that aborted calls reject with their signal's reason. */
 export class ProblemError extends Error {
-  /** Switch on it; it is the API, the words of `detail` are not. */
+  /** Switch on it; the words of `detail` may change. */
   readonly code: ProblemCode
   /** HTTP status; 0 where there was no answer. */
   readonly status: number
   readonly detail: string
   /** The offending fields of the request. */
   readonly errors: FieldError[]
-  /** Finds the request in the service's log. */
+  /** Identifies the request in the service's log. */
   readonly requestId: string | undefined
   readonly retryAfterSeconds: number | undefined
 
@@ -46,7 +46,7 @@ export class ProblemError extends Error {
   }
 }
 
-export const notSignedIn = () => new ProblemError('not_signed_in', 'Nobody is signed in.')
+export const notSignedIn = () => new ProblemError('not_signed_in', 'No user is signed in.')
 export const unreachable = (cause: unknown) => new ProblemError('unreachable', 'The service did not answer.', { cause })
 
 /** What a refusal says: problem+json, RFC 6749's error object, or neither. */
@@ -58,11 +58,11 @@ export async function problemOf(response: Response): Promise<ProblemError> {
   const isProblem = headers.get('Content-Type')?.startsWith('application/problem+json')
   const code = text(body.code) ?? text(body.error) ?? (isProblem ? 'refused' : undefined)
   if (code === undefined) {
-    return new ProblemError('unexpected_answer', `The answer was ${status}, and not the service's.`, init)
+    return new ProblemError('unexpected_answer', `The answer (${status}) did not come from the service.`, init)
   }
   const detail = text(body.detail) ?? text(body.error_description) ?? text(body.title) ?? ''
   const errors = Array.isArray(body.errors) ? { errors: body.errors } : {}
-  // A newer service may know more codes than this client; they pass as they are.
+  // A newer service may send codes that this client does not know; they are passed on.
   return new ProblemError(code as ProblemCode, detail, { ...init, ...errors })
 }
 

@@ -28,7 +28,7 @@ export const systemClock: Clock = {
 const FIRST_BACKOFF_MS = 250
 const LONGEST_BACKOFF_MS = 8_000
 
-/** Doubles at each attempt; half of it is chance, so that clients do not come back in step. */
+/** Doubles at each attempt; half of it is random, so that clients do not retry in step. */
 export function backoffMs(attempt: number, firstMs = FIRST_BACKOFF_MS): number {
   return Math.min(LONGEST_BACKOFF_MS, firstMs * 2 ** attempt) * (0.5 + Math.random() / 2)
 }
@@ -42,7 +42,7 @@ export function isTransient(error: unknown): boolean {
 export interface RetryOptions {
   clock: Clock
   signal?: AbortSignal | null | undefined
-  /** How long after the call began such an error is still worth another attempt; 0 for never. */
+  /** How long after the call began such an error is still retried; 0 for never. */
   patienceMs: (error: unknown) => number
 }
 

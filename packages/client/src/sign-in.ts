@@ -26,7 +26,7 @@ export function memoryStorage(): RefreshTokenStorage {
   }
 }
 
-/** The service gives the same child again for 10 s after a refresh: both attempts have to fit in. */
+/** For 10 s after a refresh the service returns the same child again: both attempts must fit in that. */
 const REFRESH_PATIENCE_MS = 8_000
 const REFRESH_ATTEMPT_MS = 4_000
 
@@ -37,7 +37,7 @@ export interface SignInDeps {
   clock: Clock
 }
 
-/** Who is signed in, and the access token that goes with it. */
+/** The signed-in user and its access token. */
 export function signIn({ url, send, storage, clock }: SignInDeps) {
   const { call } = api(url, send)
   const access = accessToken({ issue: refresh, now: clock.now })

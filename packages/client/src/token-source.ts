@@ -19,19 +19,19 @@ export interface Connection {
   participantToken: string
 }
 
-/** A source of livekit-client that gives a token out again while it is valid. */
+/** A livekit-client token source that reuses a token while it is valid. */
 export interface CachingSource {
   fetch: (options: TokenSourceOptions, force?: boolean) => Promise<object>
 }
 
-/** As much of livekit-client's `TokenSource` as is used: it comes from the caller, so that agents need not install it. */
+/** As much of livekit-client's `TokenSource` as is used: the caller passes it in, so that agents need not install it. */
 export interface CustomTokenSources<Source extends CachingSource> {
   custom: (fetch: (options: TokenSourceOptions) => Promise<Connection>) => Source
 }
 
 /**
- * A token source that livekit-client may cache from, but never past its use: `TokenSource.custom` would give out a valid
- * token again, whatever became of its session.
+ * A token source that checks the session before a token is reused. `TokenSource.custom` would reuse any valid token, even
+ * one whose session has ended.
  */
 export function joinTokenSource<Source extends CachingSource>(sources: CustomTokenSources<Source>, api: Api): Source {
   let lastSessionId: string | undefined
@@ -42,7 +42,7 @@ export function joinTokenSource<Source extends CachingSource>(sources: CustomTok
     return { serverUrl: joinToken.server_url, participantToken: joinToken.participant_token }
   })
 
-  // Only the service knows: a session is over by a hang-up, an agent, a limit or another user having signed in here.
+  // Only the service knows whether the session is over: by a hang-up, an agent, a limit, or because another user signed in.
   async function isUnused(sessionId: string): Promise<boolean> {
     try {
       const session = await api.call<Session>('GET', `/sessions/${encodeURIComponent(sessionId)}`)
@@ -52,7 +52,7 @@ export function joinTokenSource<Source extends CachingSource>(sources: CustomTok
     }
   }
 
-  // The instance keeps its class, which React's useSession looks at.
+  // Keeps the instance's class, which React's useSession checks.
   const cached: CachingSource = source
   const fetchCached = cached.fetch.bind(source)
   cached.fetch = async (options, force = false) =>
@@ -60,7 +60,7 @@ export function joinTokenSource<Source extends CachingSource>(sources: CustomTok
   return source
 }
 
-/** livekit-client's words in those of its standard token endpoint, as `TokenSource.endpoint` would send them. */
+/** livekit-client's options as the standard token endpoint's fields, as `TokenSource.endpoint` would send them. */
 function joinRequest(options: TokenSourceOptions): JoinRequest {
   const { agentName, agentMetadata, deployment } = options
   const agent = { agent_name: agentName, metadata: agentMetadata, deployment }

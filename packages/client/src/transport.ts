@@ -3,7 +3,7 @@ import { ProblemError, problemOf, unreachable } from './problem.ts'
 /** `globalThis.fetch`, or anything like it: a proxy's, a test's `app.request`. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Response | Promise<Response>
 
-/** A fetch that only resolves to an answer of the service that is not a refusal. */
+/** A fetch that resolves only to successful answers of the service. */
 export type Send = (input: string | URL | Request, init?: RequestInit) => Promise<Response>
 
 /** What a request carries besides its method and path. */
@@ -35,7 +35,7 @@ export function api(url: string, send: Send) {
     })
   }
 
-  /** The shape is the route's own: it is not checked again here. */
+  /** The answer's shape is not checked. */
   async function call<T>(method: string, path: string, content?: Content): Promise<T> {
     const response = await open(method, path, content)
     return (response.status === 204 ? undefined : await response.json()) as T
@@ -46,10 +46,10 @@ export function api(url: string, send: Send) {
 
 export type Api = ReturnType<typeof api>
 
-// Called as a method of anything but the window, a browser's fetch throws.
+// A browser's fetch throws when called as a method of anything but the window.
 const globalFetch: Fetch = (input, init) => globalThis.fetch(input, init)
 
-/** @throws ProblemError for a refusal, no answer, or one that is not the service's */
+/** @throws ProblemError for a refusal, no answer, or an answer that did not come from the service */
 export function transport(fetch: Fetch = globalFetch): Send {
   return async (input, init) => {
     try {
@@ -59,7 +59,7 @@ export function transport(fetch: Fetch = globalFetch): Send {
       if (!isType(response, 'application/json')) {
         throw new ProblemError('unexpected_answer', 'The answer is not JSON.', { status: response.status })
       }
-      // Read here, so that an answer cut short counts as none.
+      // Read here, so that a truncated answer counts as no answer.
       return new Response(await response.text(), { status: response.status, headers: response.headers })
     } catch (error) {
       if (error instanceof ProblemError) throw error
@@ -71,7 +71,7 @@ export function transport(fetch: Fetch = globalFetch): Send {
 
 const isType = (response: Response, type: string) => response.headers.get('Content-Type')?.startsWith(type) ?? false
 
-/** Gives up on an answer that takes longer: `unreachable`. */
+/** An answer that takes longer is given up as `unreachable`. */
 export function timed(send: Send, ms: number): Send {
   return async (input, init) => {
     const timeout = AbortSignal.timeout(ms)

@@ -10,19 +10,18 @@ export interface UserClientOptions {
   url: string
   /** Default: the global one. */
   fetch?: Fetch
-  /** Where the refresh token is kept. Default: in memory, so that a reload signs out. */
+  /** Where the refresh token is kept. Default: in memory, which a reload clears. */
   storage?: RefreshTokenStorage
   clock?: Clock
 }
 
-/** For one call. */
 export interface CallOptions {
   signal?: AbortSignal
 }
 
 /**
- * What a frontend does with the service. Every method rejects with a `ProblemError`; `not_signed_in` and
- * `invalid_refresh_token` mean that the user has to sign in (again), everything else leaves the sign-in as it was.
+ * The frontend's client. Every method rejects with a `ProblemError`; `not_signed_in` and
+ * `invalid_refresh_token` mean that the user must sign in; other errors leave the sign-in unchanged.
  * @example
  * const client = userClient({ url: 'https://api.example.com' })
  * await client.guest()
@@ -34,23 +33,23 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
   const session = (id: string) => `/sessions/${encodeURIComponent(id)}`
 
   return {
-    /** Makes an account and signs in; a guest who is signed in is upgraded and keeps its id and sessions. */
+    /** Creates an account and signs in; upgrades a signed-in guest, who keeps id and sessions. */
     register: user.register,
     /** Signs in with e-mail and password. */
     login: user.login,
     /** Signs in as a new guest. */
     guest: user.guest,
-    /** Forgets the user here, then tells the service; rejects if that could not be told. */
+    /** Forgets the user here, then signs out at the service; rejects if the service could not be reached. */
     logout: user.logout,
     /** Who is signed in. */
     me: ({ signal }: CallOptions = {}) => api.call<Me>('GET', '/auth/me', { signal }),
-    /** A user access token that is good for a while, for your own routes and for `TokenSource.endpoint`. */
+    /** A user access token that stays valid for a while, for your own routes and for `TokenSource.endpoint`. */
     accessToken: user.accessToken,
-    /** A join token by hand; with `session_id` for a session that has not ended: after a reload, on a second screen. */
+    /** Requests a join token. With `session_id`, for an unfinished session: after a reload, or on a second screen. */
     joinToken: (request: JoinRequest = {}, { signal }: CallOptions = {}) =>
       api.call<JoinToken>('POST', '/token', { json: request, signal }),
     /**
-     * Join tokens for livekit-client. A token is given out again only while its session waits for its first join (React's
+     * Join tokens for livekit-client. A token is reused only while its session waits for its first join (React's
      * `useSession` fetches on mount and again to connect): after a call, every redial is a new session in a new room.
      *
      * A plain `TokenSource.endpoint` would reuse a valid token; there, redial with `source.fetch(options, true)`.
@@ -64,7 +63,7 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
     tokenSource: <Source extends CachingSource>(TokenSource: CustomTokenSources<Source>) =>
       joinTokenSource(TokenSource, api),
     sessions: {
-      /** Own sessions, newest first; pass `before` of a page for the next one. */
+      /** The user's sessions, newest first; pass a page's `before` to get the next one. */
       list: (query: SessionQuery = {}, { signal }: CallOptions = {}) =>
         api.call<SessionPage>('GET', '/sessions', { query, signal }),
       get: (id: string, { signal }: CallOptions = {}) => api.call<Session>('GET', session(id), { signal }),

@@ -1,12 +1,12 @@
 // What goes over the wire. `test/client.types.ts` holds every type here to the routes of the server.
 
-/** Whom the agent acts for, and in which session: as its job metadata says. */
+/** Who the agent acts for, and in which session; from the job's metadata. */
 export interface Pair {
   userId: string
   sessionId: string
 }
 
-/** The user as the service shows it to itself. */
+/** The signed-in user. */
 export interface User {
   /** `user_…`, which is the LiveKit identity as well. */
   id: string
@@ -32,7 +32,7 @@ export interface GuestDetails {
   name?: string | undefined
 }
 
-/** What every token endpoint of the service answers, among other things. */
+/** The fields that every token endpoint returns. */
 export interface Issued {
   access_token: string
   token_type: 'Bearer'
@@ -50,7 +50,7 @@ export interface AgentToken extends Issued {
   scope: string
 }
 
-/** What a client may ask of its join token; LiveKit's own names, and shorter ones that mean the same. */
+/** A request for a join token: LiveKit's own field names, and shorter ones that mean the same. */
 export interface JoinRequest {
   room_name?: string | undefined
   participant_identity?: string | undefined
@@ -63,7 +63,7 @@ export interface JoinRequest {
   identity?: string | undefined
   name?: string | undefined
   auto_create_room?: boolean | undefined
-  /** One's own session that has not ended, for another token of it. */
+  /** One of the user's unfinished sessions, for another token to it. */
   session_id?: string | undefined
 }
 
@@ -108,7 +108,7 @@ export interface Session {
 
 export interface SessionQuery {
   limit?: number | undefined
-  /** `before` of a page, for the next one. */
+  /** A page's `before`, to get the next page. */
   before?: string | undefined
 }
 
@@ -123,7 +123,7 @@ export interface SessionEvent {
   seq: number
   type: string
   data: unknown
-  /** Absent for the service's own. */
+  /** Absent for the service's own events. */
   agentId?: string | undefined
   createdAt: string
 }
