@@ -47,7 +47,7 @@ async function post(path: string, bearer?: string): Promise<Record<string, unkno
   return (await answer.json()) as Record<string, unknown>
 }
 
-/** Resolves when the first bytes are there. */
+/** Resolves when the first bytes have arrived. */
 async function openStream(bearer: string, sessionId: string): Promise<ClientRequest> {
   const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${bearer}` }
   const request = get(`${URL_BASE}/sessions/${sessionId}/events`, { headers, agent: false })
@@ -77,7 +77,7 @@ async function untilReady(): Promise<void> {
     if (answer?.ok) return
     await delay(50)
   }
-  throw new Error('the service did not get ready')
+  throw new Error('the service did not become ready')
 }
 
 async function measure(): Promise<void> {
@@ -97,7 +97,7 @@ async function measure(): Promise<void> {
   })
   try {
     await untilReady()
-    // Once before, so that compiled code and caches are not counted.
+    // A first round, so that compiled code and caches do not count.
     for (const request of await openForNewUser(PER_USER)) request.destroy()
     await delay(2_000)
     const before = await usageOf(server)
@@ -125,6 +125,6 @@ async function measure(): Promise<void> {
 if (process.argv[2] === 'serve') serve()
 else {
   await measure()
-  // The streams' own ends are of no interest.
+  // Ignores the errors of streams that are cut at the end.
   process.exit(0)
 }

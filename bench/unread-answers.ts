@@ -1,5 +1,5 @@
 // What clients that never read their answers cost the service. Each attack opens connections, sends 8 pipelined requests on
-// each, from half-time on one more a second, and takes nothing; the last one reads all it gets and asks again at once.
+// each, from half-time on one more a second, and reads nothing; the last attack reads every answer and asks again at once.
 // Prints the service's memory, and how long /health/live and POST /agent/progress take meanwhile, without and with the
 // limits of production. The attacker runs on the same machine and takes its share of the processor.
 // npm run build && node --import tsx bench/unread-answers.ts
@@ -20,7 +20,7 @@ interface Attack {
   name: string
   connections: number
   users: number
-  /** Instead of the users' events. */
+  /** The path to read; default: the users' events. */
   path?: string
   reads?: true
 }
@@ -34,16 +34,16 @@ const ATTACKS: Attack[] = [
   { name: 'one user, reading', connections: 16, users: 1, reads: true },
 ]
 const PIPELINED = 8
-/** 1 MiB of each user. */
+/** Together 1 MiB per user. */
 const EVENTS = 18
 const EVENT_BYTES = 60_000
 const SECONDS = 12
 const HEAP_MB = 400
-/** The service is ended beyond that, before the machine suffers. */
+/** The service is killed beyond this, to protect the machine. */
 const MAX_RSS_MB = 2_500
 const PORT = 18_009
 const URL_BASE = `http://127.0.0.1:${PORT}`
-/** Not the attacker's, so that the attacker's limits are not theirs. */
+/** Differs from the attacker's, so that the attacker's limits do not apply to the others. */
 const OTHERS_ADDRESS = '127.0.0.2'
 const DIST = fileURLToPath(new URL('../dist/', import.meta.url))
 const PRODUCTION_LIMITS = { CONNECTIONS_PER_ADDRESS: '256', READS_PER_USER_PER_MINUTE: '600' }
@@ -78,7 +78,7 @@ async function untilReady(): Promise<void> {
     if (await call('/health/ready', { method: 'GET' }).catch(() => undefined)) return
     await delay(50)
   }
-  throw new Error('the service did not get ready')
+  throw new Error('the service did not become ready')
 }
 
 async function rssMegabytes({ pid }: ChildProcess): Promise<number> {
@@ -113,7 +113,7 @@ async function people(users: number, env: Record<string, string>, userJoins: (jo
   return { attackers, bearerOfAgent, other: await present() }
 }
 
-/** Opens them in groups, so that none waits in the queue for accept; reads from none. */
+/** Opens connections in groups, so that none waits in the accept queue; reads from none. */
 async function attack(
   sockets: Socket[],
   requests: string[],
@@ -147,7 +147,7 @@ async function readOn(path: string, bearer: string, isOver: () => boolean): Prom
   agent.destroy()
 }
 
-/** Asks one after the other; tells the milliseconds of the median, of one in a hundred and of the longest. */
+/** Sends requests one after the other; returns their p50, p99 and longest time in milliseconds. */
 async function probe(ask: () => Promise<unknown>, isOver: () => boolean): Promise<string> {
   const durations: number[] = []
   let failed = 0

@@ -12,7 +12,7 @@ import {
   TrackSource,
 } from '@livekit/rtc-node'
 
-// Joins a LiveKit room as the user a token was minted for, without a browser: publishes a quiet tone, says what it
+// Joins a LiveKit room as the user a token was minted for, without a browser: publishes a quiet tone, reports what it
 // sees, leaves on Ctrl-C.   npm run join -- <token> [--url ws://127.0.0.1:7880]
 
 const SAMPLE_RATE = 48_000
@@ -46,8 +46,8 @@ function watch(room: Room): Promise<DisconnectReason> {
     say(`track: ${participant.identity} publishes ${publication.name || 'a track'}`),
   )
   room.on(RoomEvent.DataReceived, (payload, participant, _kind, topic) => {
-    // LiveKit's own API sends without a participant, too.
-    const from = participant?.identity ?? 'nobody in the room'
+    // Data sent through LiveKit's server API has no participant.
+    const from = participant?.identity ?? 'the server'
     say(`data: from ${from}${topic ? ` on ${topic}` : ''}: ${new TextDecoder().decode(payload)}`)
   })
   room.on(RoomEvent.Reconnecting, () => say('reconnecting'))
@@ -55,7 +55,7 @@ function watch(room: Room): Promise<DisconnectReason> {
   return new Promise((resolve) => room.once(RoomEvent.Disconnected, resolve))
 }
 
-/** The SDK retries a wrong URL for a long time; a person at a terminal wants to know sooner. */
+/** The SDK retries a wrong URL for a long time; this fails sooner. */
 async function connect(room: Room, url: string, token: string): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_, reject) => {
@@ -86,7 +86,7 @@ async function publishTone(room: Room, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** @returns the exit code: 0 after leaving by Ctrl-C, 1 when LiveKit ended it or it never began. */
+/** @returns the exit code: 0 after Ctrl-C, 1 if LiveKit ended the connection or it failed. */
 async function main(): Promise<number> {
   const { token, url } = readArguments()
   const room = new Room()
@@ -101,7 +101,7 @@ async function main(): Promise<number> {
     throw new Error(`Could not join at ${url}: ${error instanceof Error ? error.message : String(error)}`)
   }
   const self = room.localParticipant
-  say(`connected: room ${room.name} as ${self ? describe(self) : 'nobody'}`)
+  say(`connected: room ${room.name} as ${self ? describe(self) : 'an unknown participant'}`)
   for (const participant of room.remoteParticipants.values()) say(`already here: ${describe(participant)}`)
 
   const tone = new AbortController()

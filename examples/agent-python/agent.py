@@ -19,15 +19,15 @@ from livekit.agents import AgentServer, JobContext, cli
 BEHALF_URL = os.environ.get("BEHALF_URL", "http://localhost:8008")
 AGENT_ID, _ = ACCOUNT = (os.environ["BEHALF_AGENT_ID"], os.environ["BEHALF_AGENT_SECRET"])
 REPORT_SECONDS = float(os.environ.get("REPORT_SECONDS", "1"))
-RENEW_SECONDS = float(os.environ.get("RENEW_SECONDS", "60"))  # a token is renewed this long before it runs out
+RENEW_SECONDS = float(os.environ.get("RENEW_SECONDS", "60"))  # a token is renewed this long before it expires
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "15"))  # how long a user who left may take to come back
-UNAVAILABLE = (429, 502, 503, 504)  # too many requests, or out of order; also in the words of a proxy
-UNAVAILABLE_SECONDS = 90  # how long that may last: a restart of the service, or a limit that counts by the minute
-SAMPLE_RATE, LOUD = 16_000, 100  # of 32767: what is quieter counts as silence
+UNAVAILABLE = (429, 502, 503, 504)  # too many requests, or unavailable; a proxy answers with these too
+UNAVAILABLE_SECONDS = 90  # how long that may last: a restart of the service, or a rate limit's minute
+SAMPLE_RATE, LOUD = 16_000, 100  # of 32767: anything quieter counts as silence
 
 
 class Refused(Exception):
-    """Not accepted, and asking again would not change that."""
+    """A refusal that a retry would not change."""
 
 
 class Behalf:
@@ -36,14 +36,14 @@ class Behalf:
         self.say, self.over, self.token, self.renew_at = say, over, "", 0.0
 
     async def send(self, method: str, path: str, key: str, **request: Any) -> httpx.Response:
-        """With a token of the agent's own (RFC 6749 client credentials), never the user's; or why it gets none."""
+        """Sends with the agent's own token (RFC 6749 client credentials), never the user's."""
         try:
             if time.monotonic() >= self.renew_at:
                 answer = await self.http.post("/agent/token", data={"grant_type": "client_credentials"}, auth=ACCOUNT)
                 if not answer.is_success:
                     return answer
                 grant = answer.json()
-                self.say("renewed its token" if self.token else "has a token of its own")
+                self.say("renewed its token" if self.token else "got its own token")
                 self.token = grant["access_token"]
                 self.renew_at = time.monotonic() + grant["expires_in"] - RENEW_SECONDS
             headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": key}
@@ -52,7 +52,7 @@ class Behalf:
             return httpx.Response(503, text=f"no answer ({error!r})")
 
     async def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """Asks until it is decided. All tries have the same key, so a lost answer never means a second event."""
+        """Retries until the answer is final, with one key, so that a lost answer never causes a second event."""
         key, start, may_renew = str(uuid.uuid4()), time.monotonic(), True
         while True:
             answer = await self.send(method, path, key, **request)
@@ -61,11 +61,11 @@ class Behalf:
             problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
             code = problem.get("code") or problem.get("error", "")
             why = f"{answer.status_code} {code}: {problem.get('detail') or answer.text[:80]}"
-            # The service's key was replaced, or the account's secret. If a new token is refused too, it is something else.
+            # The service's key or the account's secret was replaced. A second refusal has another cause.
             if code == "invalid_token" and may_renew:
                 self.renew_at, may_renew = 0.0, False
                 continue
-            # Not there yet, not there any more, or nobody can say: that may change. All else is final.
+            # The user is not in the room, or the service cannot tell: that may change. Other refusals are final.
             unavailable = UNAVAILABLE_SECONDS if answer.status_code in UNAVAILABLE else 0
             patience = PATIENCE_SECONDS if code == "session_not_live" else unavailable
             after = answer.headers.get("Retry-After", "")
@@ -86,13 +86,13 @@ def tone(hertz: int) -> rtc.AudioFrame:
     return rtc.AudioFrame(wave.tobytes(), SAMPLE_RATE, 1, len(wave))
 
 
-# It hardly computes, so a busy machine is no reason to turn a job away.
+# This worker needs little CPU, so it takes jobs even on a busy machine.
 server = AgentServer(host="127.0.0.1", port=int(os.environ.get("WORKER_PORT", "8081")), load_fnc=lambda: 0.0)
 
 
 @server.rtc_session(agent_name=AGENT_ID)
 async def work(ctx: JobContext) -> None:
-    job = json.loads(ctx.job.metadata)  # minted by our server with the join token: the trustworthy source of the pair
+    job = json.loads(ctx.job.metadata)  # written by the service with the join token: the trustworthy source
     pair = {"userId": job["userId"], "sessionId": job["sessionId"]}
     say = partial(print, f"[{AGENT_ID} {pair['sessionId']}]", flush=True)
     say(f"job {ctx.job.id} for user {pair['userId']} in room {job['room']}")
@@ -102,11 +102,11 @@ async def work(ctx: JobContext) -> None:
         nonlocal heard
         async for event in rtc.AudioStream(track, sample_rate=SAMPLE_RATE):
             heard += event.frame.duration if max(event.frame.data) > LOUD else 0
-    is_ours = lambda who: who.identity == pair["userId"]
-    ctx.room.on("track_subscribed", lambda track, _, who: is_ours(who) and ears.add(asyncio.create_task(listen(track))))
-    ctx.room.on("participant_disconnected", lambda who: is_ours(who) and left.set())
+    is_user = lambda who: who.identity == pair["userId"]
+    ctx.room.on("track_subscribed", lambda track, _, who: is_user(who) and ears.add(asyncio.create_task(listen(track))))
+    ctx.room.on("participant_disconnected", lambda who: is_user(who) and left.set())
     ctx.room.on("disconnected", lambda _reason: (left.set(), over.set()))
-    user = await ctx.wait_for_participant(identity=pair["userId"])  # connects; the job may be earlier than its user
+    user = await ctx.wait_for_participant(identity=pair["userId"])  # connects; the job may start before its user joins
     say(f"the user is here: {user.identity}")
     api, speaker = Behalf(say, over), rtc.AudioSource(SAMPLE_RATE, 1)
     try:
@@ -120,7 +120,7 @@ async def work(ctx: JobContext) -> None:
             say(f"progress {step}: accepted, heard {before:.1f} s")
             left.clear()
             await wait(left, REPORT_SECONDS)
-            if step == 1 or (spoke and heard == before):  # a greeting, then whenever the user falls silent
+            if step == 1 or (spoke and heard == before):  # a greeting, then an answer whenever the user falls silent
                 await speaker.capture_frame(tone(660))
     except Refused as refusal:
         say(f"refused: {refusal} Stopping after {step - 1} reports, heard {heard:.1f} s")

@@ -15,10 +15,10 @@ const TONE_HERTZ = 660
 const TONE_SECONDS = 0.3
 /** Of 32767. */
 const TONE_AMPLITUDE = 3000
-/** What is quieter counts as silence. */
+/** Anything quieter counts as silence. */
 const LOUD = 100
 
-/** Counts the seconds of sound that a user makes, over all tracks and reconnects. To be called before connecting. */
+/** Counts the seconds of sound that a user makes, over all tracks and reconnects. Call it before connecting. */
 export function listenTo(room: Room, identity: string) {
   let samples = 0
   room.on(RoomEvent.TrackSubscribed, async (track, _publication, participant) => {
@@ -30,7 +30,7 @@ export function listenTo(room: Room, identity: string) {
   return { seconds: () => samples / SAMPLE_RATE }
 }
 
-/** Publishes a track to answer on; the function plays a short tone. */
+/** Publishes a track, and returns a function that plays a short tone on it. */
 export async function publishTone(room: Room): Promise<() => Promise<void>> {
   const source = new AudioSource(SAMPLE_RATE, 1)
   const track = LocalAudioTrack.createAudioTrack('answer', source)

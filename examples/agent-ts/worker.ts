@@ -25,10 +25,10 @@ const Settings = z.object({
 })
 
 const STEP_PERCENT = 5
-/** How long the service may be out of order: a restart, or a limit that counts by the minute. */
+/** How long the service may be unavailable: a restart, or a rate limit's minute. */
 const UNAVAILABLE_MS = 90_000
 
-/** The job's metadata, written by our server when it minted the join token: the one trustworthy source of the pair. */
+/** The job's metadata, written by the service when it minted the join token: the only trustworthy source of the pair. */
 const JobMetadata = z.object({
   userId: z.string(),
   sessionId: z.string(),
@@ -78,12 +78,12 @@ async function work(ctx: JobContext): Promise<void> {
       await session.progress({ status: 'working', message, heard, step, percent, job: ctx.job.id })
       accepted = step
       say(`progress ${step}: accepted, heard ${heard.toFixed(1)} s`)
-      // The next report comes early when the user leaves, to be told what that means.
+      // Reports early when the user leaves, to learn from the answer what that means.
       const woken = new Promise<void>((resolve) => {
         wake = resolve
       })
       await Promise.race([woken, delay(REPORT_SECONDS * 1000)])
-      // A greeting, then whenever the user falls silent.
+      // Greets the user, then answers whenever the user falls silent.
       if (step === 1 || (spoke && ears.seconds() === heard)) await answer()
     }
   } catch (error) {
@@ -97,7 +97,7 @@ async function work(ctx: JobContext): Promise<void> {
 
 export default defineAgent({ entry: work })
 
-// Job processes import this file for the agent above; only the one that was started is the worker.
+// Job processes import this file for the agent above; only the started process is the worker.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { BEHALF_AGENT_ID, LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, WORKER_PORT } = settings()
   cli.runApp(
@@ -111,7 +111,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       host: '127.0.0.1',
       port: WORKER_PORT,
       numIdleProcesses: 1,
-      // It hardly computes, so a busy machine is no reason to turn a job away.
+      // This worker needs little CPU, so it takes jobs even on a busy machine.
       loadFunc: async () => 0,
     }),
   )

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-// One line of log per thing that happened, for a person: three programs write three formats.
+// One readable log line per event: the three programs write three formats.
 
 const Request = z.object({
   method: z.string(),
@@ -12,19 +12,19 @@ const Request = z.object({
 const Pino = z.looseObject({ level: z.number(), msg: z.string().optional() })
 const WARN = 40
 
-/** What LiveKit says that a person wants to hear of, beside errors: it warns of every connection that is closed. */
-const OF_LIVEKIT = ['starting LiveKit server', 'worker registered', 'participant active', 'participant closed']
+/** LiveKit's messages worth showing, besides errors: it also warns about every closed connection. */
+const LIVEKIT_MESSAGES = ['starting LiveKit server', 'worker registered', 'participant active', 'participant closed']
 
-/** The line as a person would write it; undefined for one that is not worth showing. */
+/** The line in readable form; undefined if it is not worth showing. */
 export function readable(line: string): string | undefined {
   if (/^[=\s]*$/.test(line)) return undefined
   const json = parse(line)
   if (json !== undefined) return shorten(ofPino(json))
   const [, level, , , message, details] = line.split('\t')
-  return shorten(level && message ? ofLiveKit(level, message, parse(details ?? '')) : line)
+  return shorten(level && message ? livekitLine(level, message, parse(details ?? '')) : line)
 }
 
-/** Ids are told apart by their last digits. */
+/** The last digits suffice to tell ids apart. */
 const shorten = (line: string | undefined) =>
   line?.replace(/\b(user|sess|room)_[0-9a-f]{20,}([0-9a-f]{4})\b/g, '$1_…$2')
 
@@ -41,9 +41,9 @@ function ofPino(json: object): string | undefined {
   return line?.msg === undefined ? undefined : `${line.level >= WARN ? 'warning: ' : ''}${line.msg}`
 }
 
-function ofLiveKit(level: string, message: string, details: object = {}): string | undefined {
+function livekitLine(level: string, message: string, details: object = {}): string | undefined {
   const isError = level === 'ERROR'
-  if (!isError && !OF_LIVEKIT.includes(message)) return undefined
+  if (!isError && !LIVEKIT_MESSAGES.includes(message)) return undefined
   const { participant, agentName, error } = details as Record<string, unknown>
   const about = [participant, agentName, isError ? error : undefined].filter((value) => value !== undefined).join(', ')
   return `${isError ? 'error: ' : ''}${message}${about ? `: ${about}` : ''}`

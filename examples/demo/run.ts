@@ -16,7 +16,7 @@ const READY_SECONDS = 30
 if (existsSync('.env')) process.loadEnvFile()
 const given = process.env
 const port = Number(given.PORT || 8008)
-// Without a LiveKit server of your own the one of livekit.yaml is used, with its keys.
+// Without LIVEKIT_URL, the demo uses the server of livekit.yaml, with its keys.
 const livekitUrl = given.LIVEKIT_URL || 'ws://127.0.0.1:7880'
 const keys = {
   LIVEKIT_API_KEY: (given.LIVEKIT_URL && given.LIVEKIT_API_KEY) || 'devkey',
@@ -28,7 +28,7 @@ const env = {
   NODE_ENV: 'development',
   PORT: String(port),
   LIVEKIT_URL: livekitUrl,
-  // A database of its own: what is tried here is not in the way of `npm start`.
+  // A separate database, so that the demo does not affect `npm start`.
   DATABASE_URL: given.DATABASE_URL || 'file:./data/demo.db',
   DEFAULT_AGENT: AGENT,
   DEMO: 'on',
@@ -38,7 +38,7 @@ const env = {
 const started: Program[] = []
 let isStopping = false
 
-/** Whatever ends before it is told to ends the demo: half of it would only confuse. */
+/** When one program ends unexpectedly, the whole demo ends: half of it would only confuse. */
 function start(
   name: string,
   command: string,
@@ -49,12 +49,12 @@ function start(
   const child = program(name, command, args, { cwd, env: { ...env, ...more } })
   started.push(child)
   void child.ended.then((how) => {
-    if (!isStopping) void stop(1, `${name} has ended by itself (${how}). Its last lines above say why.`)
+    if (!isStopping) void stop(1, `${name} ended unexpectedly (${how}). Its last lines above say why.`)
   })
   return child
 }
 
-/** The agent first, then the service; LiveKit would wait for the browser to leave, so it is not asked. */
+/** The agent first, then the service. LiveKit would wait for the browser to leave, so it is killed. */
 async function stop(code: number, why: string): Promise<void> {
   if (isStopping) return
   isStopping = true
@@ -79,11 +79,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 
 async function installAgent(): Promise<void> {
   if (existsSync(join(AGENT_FOLDER, 'node_modules/@livekit/agents/package.json'))) return
-  say('demo', 'Installing what the example agent needs, once; this takes a minute: npm ci --prefix examples/agent-ts')
+  say('demo', "Installing the example agent's packages (once, about a minute): npm ci --prefix examples/agent-ts")
   await output('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: AGENT_FOLDER, env: given })
 }
 
-/** The agent's account, and a new secret for it each time: nothing is kept in a file. */
+/** The agent's account, with a new secret each time, so that no file keeps one. */
 async function agentSecret(): Promise<string> {
   const cli = join(REPOSITORY, 'dist/cli.js')
   const run = (command: string) =>
@@ -97,14 +97,14 @@ async function startLiveKit(): Promise<boolean> {
   const isLocal = !given.LIVEKIT_URL
   const running = await askLiveKit(livekitUrl, keys.LIVEKIT_API_KEY, keys.LIVEKIT_API_SECRET)
   if (running === 'ours') {
-    say('demo', `Using the LiveKit server that runs at ${livekitUrl} already.`)
+    say('demo', `Using the LiveKit server that already runs at ${livekitUrl}.`)
     return true
   }
   if (running === 'other') {
     throw new Error(
       isLocal
-        ? 'Port 7880 is taken, by something that is no LiveKit server with the key devkey: stop it, or use it by LIVEKIT_URL and its keys.'
-        : `${livekitUrl} does not take LIVEKIT_API_KEY and LIVEKIT_API_SECRET.`,
+        ? 'Port 7880 is taken by something other than a LiveKit server with the key devkey. Stop it, or set LIVEKIT_URL and its keys.'
+        : `${livekitUrl} does not accept LIVEKIT_API_KEY and LIVEKIT_API_SECRET.`,
     )
   }
   if (!isLocal) throw new Error(`Nothing answers at LIVEKIT_URL=${livekitUrl}.`)
@@ -139,7 +139,7 @@ async function until(what: string, ask: () => Promise<boolean>, seconds = READY_
   const deadline = Date.now() + seconds * 1000
   while (!isStopping) {
     if (await ask().catch(() => false)) return
-    if (Date.now() > deadline) throw new Error(`Not within ${seconds} seconds: ${what}.`)
+    if (Date.now() > deadline) throw new Error(`Gave up after ${seconds} seconds of waiting until ${what}.`)
     await delay(100)
   }
 }
@@ -147,7 +147,7 @@ async function until(what: string, ask: () => Promise<boolean>, seconds = READY_
 function invite(): void {
   const lines = [
     `Open  http://localhost:${port}/demo`,
-    'continue as guest, start the call, and speak.  Ctrl-C stops it all.',
+    'continue as guest, start the call, and speak.  Ctrl-C stops everything.',
   ]
   const rule = '='.repeat(Math.max(...lines.map(({ length }) => length)))
   console.log(`\n${[rule, ...lines, rule].join('\n')}\n`)

@@ -3,7 +3,7 @@ import Database from 'better-sqlite3'
 import { Pair } from '../../src/agent/agent-route.ts'
 import { startService } from '../../src/start.ts'
 
-// The whole service with a route and a table of your own: what an agent orders for the user who is in the room.
+// The whole service with your own route and table: an agent places orders for the user who is in the room.
 // node --import tsx examples/your-route/server.ts
 
 startService({
