@@ -20,7 +20,7 @@ const WORKERS = [
     agentName: 'tutor-python',
     command: python ? [python, '-B', 'agent.py', 'start'] : undefined,
     // There is no client for Python: the example gets its tokens and repeats its calls itself.
-    alsoSays: ['has a token of its own', 'renewed its token', 'refused for now: 409 session_not_live'],
+    alsoSays: ['got its own token', 'renewed its token', 'refused for now: 409 session_not_live'],
   },
 ]
 
