@@ -29,7 +29,7 @@ async function placeWithApp() {
 }
 
 describe('npm run agent', { timeout: 30_000 }, () => {
-  it('creates an agent that the running service accepts, and stores no secret in clear', async () => {
+  it('creates an agent that the running service accepts, and stores no plaintext secret', async () => {
     const { app, cli, folder } = await placeWithApp()
     const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -45,7 +45,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(onDisk.join().includes(created.secret)).toBe(false)
   })
 
-  it('gives only the scopes that it is told', async () => {
+  it('grants only the scopes it was given', async () => {
     const { app, cli } = await placeWithApp()
     const { stdout } = await cli('create', 'tutor', '--scope', 'session:end', '--scope', 'context:read', '--json')
     const { id, secret, scopes } = JSON.parse(stdout)
@@ -54,7 +54,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await answer.json()).toMatchObject({ error: 'invalid_scope' })
   })
 
-  it('disables and enables an agent from the next request on', async () => {
+  it('disables and enables an agent with effect from the next request', async () => {
     const { app, test, cli } = await placeWithApp()
     const agent = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
@@ -70,7 +70,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, agent))).toMatchObject({ status: 200 })
   })
 
-  it('gives a new secret, after which the old one and tokens issued before are refused', async () => {
+  it('sets a new secret, which invalidates the old one and tokens issued before', async () => {
     const { app, test, cli } = await placeWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
@@ -85,7 +85,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
   })
 
-  it('gives a second secret for a while, beside the one that workers still have', async () => {
+  it('adds a second secret while workers still use the first', async () => {
     const { app, test, cli } = await placeWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
@@ -107,7 +107,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
   })
 
-  it('lists the agents without any hash', async () => {
+  it('lists the agents without their secret hashes', async () => {
     const { cli } = await placeWithApp()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
@@ -128,7 +128,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect((await cli('list')).stdout).toMatch(/^tutor {2}enabled .*\ncoach {2}disabled .*rooms:join\n$/)
   })
 
-  it('reads .env of its folder', async () => {
+  it('reads .env in the working directory', async () => {
     const { folder, databaseUrl, start, cli } = place()
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
@@ -138,7 +138,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
   })
 
-  it('reads no .env in production, as the service', async () => {
+  it('ignores .env in production, as the service does', async () => {
     const { folder, start } = place()
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
     expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
@@ -146,7 +146,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(inProduction.stderr).toMatch(/^There is no store at .*behalf\.db: /)
   })
 
-  it('shows its help', async () => {
+  it('prints its help', async () => {
     const { cli } = place()
     const { code, stdout, stderr } = await cli('--help')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -156,7 +156,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   it.each([
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
-  ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
+  ])('exits with %d and one line on stderr for %j', async (code, args, line) => {
     const { cli } = await placeWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
   })
@@ -177,7 +177,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['create', 'tutor', '--overlap', '5'], /^create does not take --overlap\.$/],
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^There is no command toString.*$/],
-  ])('answers %d and one error for %j', async (code, args, line) => {
+  ])('exits with %d and one error for %j', async (code, args, line) => {
     const { databaseUrl } = await placeWithApp()
     const expected = { code, out: [], err: [expect.stringMatching(line)] }
     expect(await outcomeOf(run, args, { DATABASE_URL: databaseUrl })).toEqual(expected)
@@ -194,7 +194,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     })
   })
 
-  it('says in one line which settings are wrong and when the file cannot be opened', async () => {
+  it('reports wrong settings and a file that cannot be opened in one line', async () => {
     const { folder, start } = place()
     const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({

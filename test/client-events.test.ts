@@ -77,8 +77,8 @@ const cutAfter = (chunks: number) => async (reach: () => Promise<Response>) => {
 const stream = (text: string) => new Response(text, { headers: { 'Content-Type': 'text/event-stream' } })
 const closing = (reason: string) => () => stream(`retry: 1000\n\nevent: close\ndata: {"reason":"${reason}"}\n\n`)
 
-describe('events', () => {
-  test('tell what has happened, then what happens, and finish with the session', async () => {
+describe('the client’s event stream', () => {
+  test('yields past events, then new ones, and finishes with the session', async () => {
     const { client, sessionId, tell, end, opened } = await call()
     await tell(1)
     const seen = await all(client.events(sessionId), async (event) => {
@@ -91,7 +91,7 @@ describe('events', () => {
     expect(opened()).toEqual(['0'])
   })
 
-  test('begin after what is known already', async () => {
+  test('starts after the given cursor', async () => {
     const { client, sessionId, tell, end } = await call()
     await tell(1)
     await tell(2)
@@ -101,7 +101,7 @@ describe('events', () => {
     expect(await all(client.events(sessionId, { after: Number(first?.seq) }))).toContainEqual(second)
   })
 
-  test('arrive once and in order over five connections that break', async () => {
+  test('yields every event once and in order over five broken connections', async () => {
     const { client, network, path, sessionId, tell, end, opened } = await call()
     for (const step of upTo(5)) await tell(step)
     network.plan(path, cutAfter(2), cutAfter(1), cutAfter(2), cutAfter(3), cutAfter(2))
@@ -114,7 +114,7 @@ describe('events', () => {
     expect(opened()).toHaveLength(6)
   })
 
-  test('go on with a fresh token when the old one has expired', async () => {
+  test('continues with a fresh token when the old one has expired', async () => {
     const { s, client, network, sessionId, end, tell, opened } = await call()
     await tell(1)
     const seen = await all(client.events(sessionId), async (event) => {
@@ -129,7 +129,7 @@ describe('events', () => {
     expect(network.sentTo('/auth/refresh')).toHaveLength(1)
   })
 
-  test.each(['token_expired', 'slow_reader', 'shutting_down'])('go on after %s', async (reason) => {
+  test.each(['token_expired', 'slow_reader', 'shutting_down'])('continues after %s', async (reason) => {
     const { client, network, path, sessionId, tell, end } = await call()
     await tell(1)
     await end()
@@ -137,7 +137,7 @@ describe('events', () => {
     expect(steps(await all(client.events(sessionId)))).toEqual([1])
   })
 
-  test('are not repeated when a proxy has dropped Last-Event-ID', async () => {
+  test('repeats no event when a proxy drops Last-Event-ID', async () => {
     const { client, network, path, sessionId } = await call()
     const events = upTo(3).map((seq) => `data: {"seq":${seq},"type":"progress","data":{"step":${seq}}}\n\n`)
     const begin = () => stream(events.slice(0, 2).join(''))
@@ -145,7 +145,7 @@ describe('events', () => {
     expect(steps(await all(client.events(sessionId)))).toEqual([1, 2, 3])
   })
 
-  test('wait longer and longer while the service is out of order', async () => {
+  test('backs off while the service fails', async () => {
     const { client, network, path, sessionId, tell, end, waits } = await call()
     await tell(1)
     await end()
@@ -160,7 +160,7 @@ describe('events', () => {
     expect(fifth).toBe(20_000)
   })
 
-  test('outlive the service, when it is started anew on the same data', async () => {
+  test('continues after the service restarts on the same data', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'behalf-'))
     onTestFinished(() => rm(folder, { recursive: true }))
     const databaseUrl = `file:${join(folder, 'behalf.db')}`
@@ -185,7 +185,7 @@ describe('events', () => {
   test.each([
     ['another user', 'session_not_found'],
     ['nobody', 'not_signed_in'],
-  ])('are not for %s', async (who, code) => {
+  ])('throws for %s', async (who, code) => {
     const { client, sessionId, network } = await call()
     const stranger = userClient({ url, fetch: network.fetch })
     if (who === 'another user') await stranger.guest()
@@ -193,7 +193,7 @@ describe('events', () => {
     expect(await client.sessions.get(sessionId)).toMatchObject({ id: sessionId })
   })
 
-  test('stop with the signal, also in the middle of a wait for the next one', async () => {
+  test('stops when its signal aborts, also while it waits for the next event', async () => {
     const { client, sessionId, tell } = await call()
     await tell(1)
     const stop = new AbortController()
@@ -206,7 +206,7 @@ describe('events', () => {
     expect(await next).toBe(reason)
   })
 
-  test('close their connection when the loop is left', async () => {
+  test('closes its connection when the caller leaves the loop', async () => {
     const { client, network, path, sessionId, tell } = await call()
     await tell(1)
     let cancelled = () => {}
@@ -232,7 +232,7 @@ describe('events', () => {
     await gone
   })
 
-  test('come over a real connection with the global fetch', async () => {
+  test('works over a real connection with the global fetch', async () => {
     const s = await scene()
     const server = createAdaptorServer({ fetch: s.app.fetch })
     onTestFinished(() => void server.close())

@@ -88,7 +88,7 @@ test(`${EVENTS} events arrive once and in order over ${CUTS.length} disconnectio
   }
 }, 120_000)
 
-test('a stop of the service ends its streams at once, and says so', async () => {
+test('stopping the service ends its event streams at once with a reason', async () => {
   const { behalf, tell, open } = await liveService()
   await tell(1)
   const streams = await Promise.all([open(), open(), open()])

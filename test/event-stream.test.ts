@@ -24,8 +24,8 @@ vi.setConfig({ testTimeout: 20_000 })
 
 const seqs = (...numbers: number[]) => numbers.map(String)
 
-describe('the stream of events', () => {
-  test('tells what has happened and what happens, in order, just as the page does', async () => {
+describe('GET /sessions/{id}/events as a stream', () => {
+  test('sends past and new events in order, in the same form as the page', async () => {
     const { s, user, pair, tell, end, open } = await call()
     await tell(1)
     const stream = await open()
@@ -48,7 +48,7 @@ describe('the stream of events', () => {
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('is written as browsers and proxies want it', async () => {
+  test('has the headers and framing that browsers and proxies need', async () => {
     const { tell, end, open, s, user, pair } = await call()
     await tell(1)
     await end()
@@ -64,7 +64,7 @@ describe('the stream of events', () => {
     expect(stream.text).toBe(['retry: 1000\n\n', ...events, 'event: close\ndata: {"reason":"ended"}\n\n'].join(''))
   })
 
-  test('tells each status change when it is known', async () => {
+  test('sends each status change as it happens', async () => {
     const { s, agent, pair, user, open } = await call()
     const stream = await open()
     const statuses = () => stream.events.map(({ data }) => data)
@@ -94,7 +94,7 @@ describe('the stream of events', () => {
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('stays open for as long as an agent may wrap up after the user left', async () => {
+  test('stays open through the wrap-up window after the user left', async () => {
     const { s, leg, tell, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
     await tell(1)
     const stream = await open()
@@ -110,7 +110,7 @@ describe('the stream of events', () => {
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('goes on without gap or repeat after a disconnection in the middle', async () => {
+  test('resumes without gap or repeat after a disconnection', async () => {
     const { tell, open } = await call()
     await tell(1)
     const first = await open()
@@ -134,12 +134,12 @@ describe('the stream of events', () => {
     expect(await refusal(answer)).toEqual({ status: 422, code: 'validation_failed' })
   })
 
-  test('is refused for a bad after', async () => {
+  test('refuses an invalid "after"', async () => {
     const { url, bearer } = await call()
     expect((await refusal(requestStream(`${url}?after=x`, { bearer }))).code).toBe('validation_failed')
   })
 
-  test('is for the session’s own user', async () => {
+  test('is refused to other users', async () => {
     const { s, server, url, agent } = await call()
     const { bearer } = await s.newUser()
     const NOT_FOUND = { status: 404, code: 'session_not_found' }
@@ -148,7 +148,7 @@ describe('the stream of events', () => {
     expect((await refusal(requestStream(url, agent))).code).toBe('invalid_token')
   })
 
-  test.each(['access_token', 'token', 'bearer'])('takes no token from the URL (%s)', async (name) => {
+  test.each(['access_token', 'token', 'bearer'])('accepts no token in the URL (%s)', async (name) => {
     const { url, bearer } = await call()
     const answer = fetch(`${url}?${name}=${bearer}`, { headers: { Accept: 'text/event-stream' } })
     expect(await refusal(answer)).toEqual({ status: 401, code: 'missing_token' })
@@ -160,7 +160,7 @@ describe('the stream of events', () => {
     ['application/json', false],
     ['*/*', false],
     ['text/event-streams', false],
-  ])('is the answer to Accept: %s – %s', async (accept, isStream) => {
+  ])('is chosen by Accept: %s – %s', async (accept, isStream) => {
     const { url, bearer } = await call()
     const abort = new AbortController()
     const answer = await fetch(url, {
@@ -171,7 +171,7 @@ describe('the stream of events', () => {
     abort.abort()
   })
 
-  test('may be resumed from pages of other origins that are allowed', async () => {
+  test('can be resumed from allowed origins', async () => {
     const { url } = await call()
     const preflight = await fetch(url, {
       method: 'OPTIONS',
@@ -184,7 +184,7 @@ describe('the stream of events', () => {
     expect(preflight.headers.get('Access-Control-Allow-Headers')).toContain('Last-Event-ID')
   })
 
-  test('is not opened by HEAD', async () => {
+  test('is not started by HEAD', async () => {
     const { url, bearer, s } = await call()
     for (let i = 0; i < 25; i++) {
       const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${bearer}` }
@@ -195,7 +195,7 @@ describe('the stream of events', () => {
   })
 })
 
-test('the store hints after the commit, at an agent’s event and at a status change, until told to stop', async () => {
+test('the store notifies watchers of agent events and status changes after the commit, until they unsubscribe', async () => {
   const { s, pair, end, tell } = await call()
   const seen: Array<Promise<number>> = []
   const read = async () => (await s.store.events.page(pair.sessionId, 0, 100)).length

@@ -165,12 +165,12 @@ const KINDS = {
 }
 const header = () => ({ alg: 'ES256', typ: 'at+jwt', kid: setting.s.keys.current().kid })
 
-test('the table has its rows', () => {
+test('the table of malformed tokens is complete', () => {
   expect(Object.keys(MALFORMED).length).toBeGreaterThanOrEqual(60)
 })
 
 describe.each(Object.entries(KINDS))('%s token', (_, { claims, ask }) => {
-  test('sealed by this table is taken when nothing is wrong with it', async () => {
+  test('built by this table is accepted when nothing is wrong with it', async () => {
     expect((await ask(sealed(header(), claims()))).status).toBe(200)
     // RFC 7519 §4.1.3: an audience may be a list.
     expect((await ask(sealed(header(), { ...claims(), aud: ['https://x.example', claims().aud] }))).status).toBe(200)

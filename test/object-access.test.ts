@@ -117,7 +117,7 @@ async function ask(s: Spoof, place: Place, value: string, own: Record<Kind, stri
   return { text, outcome: [answer.status, code].filter(Boolean).join(' ') }
 }
 
-test('every field of every operation of users and agents is known to name an object or not to', () => {
+test('every field of every user and agent operation is classified as naming an object or not', () => {
   const unknown = fields.filter(({ name }) => !isObject(name) && !NO_OBJECTS.includes(name))
   expect(unknown).toEqual([])
   // Or the tests below are empty.
@@ -127,7 +127,7 @@ test('every field of every operation of users and agents is known to name an obj
 describe.each(places)('$method $path, $name in the $in', (place) => {
   const kind = OBJECTS[place.name]
 
-  test('user B gets nothing on what is user A’s (A38)', async () => {
+  test('user B gets nothing of user A’s objects (A38)', async () => {
     const { s, ada, eve, adaIn } = await adaAndEve()
     const before = s.rows()
     const { text, outcome } = await ask(s, place, ada[kind], eve)
@@ -143,7 +143,7 @@ describe.each(places)('$method $path, $name in the $in', (place) => {
     expect(adaIn()).toBe(1)
   })
 
-  test('but it is let through with what is its own', async () => {
+  test('user B is let through with its own objects', async () => {
     const { s, eve } = await adaAndEve()
     const { outcome } = await ask(s, place, eve[kind], eve)
     expect(outcome).toMatch(/^20[014]$/)

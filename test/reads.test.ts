@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { callingScene, refusal } from './scene.ts'
 
-describe('one user', () => {
+describe('the reads of one user', () => {
   /** Requests whose answers stay where they are until they are taken. */
   async function reader() {
     const scene = await callingScene()
@@ -17,7 +17,7 @@ describe('one user', () => {
     return { ...scene, read, taken, own: `/sessions/${pair.sessionId}` }
   }
 
-  test('has six reads under way until their answers are taken, and further ones wait', async () => {
+  test('are at most six until their answers are read, and further ones wait', async () => {
     const { s, read, taken, own } = await reader()
     const paths = ['/sessions', own, `${own}/events`, `${own}/audit`, '/auth/me', own]
     for (const path of paths) expect((await read(path)).status, path).toBe(200)
@@ -40,7 +40,7 @@ describe('one user', () => {
     )
   })
 
-  test('has sixty more wait, and beyond that is refused', async () => {
+  test('are refused when more than sixty wait', async () => {
     const { read, taken, own, s } = await reader()
     for (let i = 0; i < 6; i++) expect((await read(own)).status).toBe(200)
     const waiting = Array.from({ length: 61 }, () => read(own))
@@ -54,7 +54,7 @@ describe('one user', () => {
     expect(answers.filter((status) => status === 200)).toHaveLength(60)
   })
 
-  test('has event streams beside its reads', async () => {
+  test('do not count event streams', async () => {
     const { s, read, taken, own } = await reader()
     expect((await read(own)).status).toBe(200)
     for (let i = 0; i < 7; i++) {

@@ -22,7 +22,7 @@ async function given(asked: Response | Promise<Response>) {
 }
 
 describe('POST /rooms', () => {
-  test('claims and creates a room: 201 at first, 200 when it is already mine', async () => {
+  test('claims and creates a room: 201 at first, 200 when the user already owns it', async () => {
     const s = await scene()
     const user = await s.newUser()
     expect(await given(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
@@ -33,7 +33,7 @@ describe('POST /rooms', () => {
     expect(s.sfu.rooms.size).toBe(1)
   })
 
-  test('creates it again when LiveKit has closed it meanwhile', async () => {
+  test('recreates a room that LiveKit has closed', async () => {
     const s = await scene()
     const user = await s.newUser()
     await askFor(s, user, { room: 'lesson' })
@@ -42,7 +42,7 @@ describe('POST /rooms', () => {
     expect(s.sfu.rooms.has('lesson')).toBe(true)
   })
 
-  test('gives a fresh name that nobody can guess when none is asked for', async () => {
+  test('generates an unguessable name when none is given', async () => {
     const s = await scene()
     const user = await s.newUser()
     const headers = { Authorization: `Bearer ${user.bearer}` }
@@ -62,14 +62,14 @@ describe('POST /rooms', () => {
     expect(await refusedFields(askFor(s, other, { room: rooms[0]?.room }))).toEqual(forbidden)
   })
 
-  test('gives one room to one of two who ask at once', async () => {
+  test('gives a room to one of two users who ask at once', async () => {
     const s = await scene()
     const users = [await s.newUser(), await s.newUser()]
     const answers = await Promise.all(users.map((user) => askFor(s, user, { room: 'lesson' })))
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 403])
   })
 
-  test('is 201 for one of two requests of one user at once, and 200 for the other', async () => {
+  test('answers 201 to one of two simultaneous requests of a user, and 200 to the other', async () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
@@ -79,7 +79,7 @@ describe('POST /rooms', () => {
     expect((await Promise.all(answers)).map(({ status }) => status).sort()).toEqual([200, 201])
   })
 
-  test('is 200 when another request of the user claimed and created the room while LiveKit was asked', async () => {
+  test('answers 200 when another request of the user created the room while LiveKit was asked', async () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
@@ -91,7 +91,7 @@ describe('POST /rooms', () => {
     expect(await answer).toEqual({ status: 200, room: 'lesson' })
   })
 
-  test('refuses another user’s room, and one that LiveKit has and we do not know', async () => {
+  test('refuses another user’s room, and an unclaimed one that exists in LiveKit', async () => {
     const s = await scene()
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
@@ -101,7 +101,7 @@ describe('POST /rooms', () => {
     expect(await s.store.rooms.findOwner('of-another-system')).toBeNull()
   })
 
-  test('is 503 while LiveKit does not answer, and claims nothing that it could not check', async () => {
+  test('answers 503 and claims nothing while LiveKit does not answer', async () => {
     const s = await scene()
     const user = await s.newUser()
     await askFor(s, user, { room: 'mine' })
@@ -129,7 +129,7 @@ describe('POST /rooms', () => {
     expect(s.sfu.rooms.size).toBe(0)
   })
 
-  test('is for users only', async () => {
+  test('refuses agents', async () => {
     const t = await makeApp()
     expect(await refusedFields(post(t.app, '/rooms', {}))).toMatchObject({ status: 401, code: 'missing_token' })
     const s = await scene()
@@ -138,8 +138,8 @@ describe('POST /rooms', () => {
   })
 })
 
-describe('a session in a room that was made ahead', () => {
-  test('is its owner’s', async () => {
+describe('a session in a room created in advance', () => {
+  test('is for the room’s owner only', async () => {
     const s = await scene()
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
@@ -149,7 +149,7 @@ describe('a session in a room that was made ahead', () => {
 })
 
 describe('ROOM_POLICY=open', () => {
-  test('lets any signed-in user into any room of ours, and into no other', async () => {
+  test('admits any signed-in user to any claimed room, and to no other', async () => {
     const s = await scene({ env: { ROOM_POLICY: 'open' } })
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
@@ -161,7 +161,7 @@ describe('ROOM_POLICY=open', () => {
   })
 })
 
-describe('a claim', () => {
+describe('a claim to a room name', () => {
   const ADA = { email: 'ada@example.com', password: 'correct horse' }
 
   /** The app with an account, which signs in again after every pause: guests are pruned themselves. */
@@ -180,7 +180,7 @@ describe('a claim', () => {
     return { s, signIn, ownerAfter }
   }
 
-  test('lives for 30 days, and then the name is anybody’s', async () => {
+  test('lasts 30 days, after which any user can claim the name', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const ada = await signIn()
     await askFor(s, ada, { room: 'lesson' })
@@ -192,7 +192,7 @@ describe('a claim', () => {
     expect(await s.store.rooms.findOwner('lesson')).toBe(eve.id)
   })
 
-  test('lives for 30 days after the room’s last session', async () => {
+  test('lasts until 30 days after the room’s last session', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const { id, bearer } = await signIn()
     await mint(s, bearer, { room: 'lesson' })
@@ -204,7 +204,7 @@ describe('a claim', () => {
     expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
   })
 
-  test('lives as long as a session in the room', async () => {
+  test('lasts as long as a session in the room', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const { id, bearer } = await signIn()
     s.sfu.join((await mint(s, bearer, { room: 'lesson' })).token)

@@ -63,7 +63,7 @@ async function requester() {
 
 const codes = { missing: { status: 401, code: 'missing_token' }, invalid: { status: 401, code: 'invalid_token' } }
 
-test('every route is public, a user’s or an agent’s, and the lists are not empty', () => {
+test('every route is classified as public, for users or for agents', () => {
   expect([...routes].filter((route) => PUBLIC.includes(route)).sort()).toEqual([...PUBLIC].sort())
   expect(agentRoutes.sort()).toEqual(['GET /agent/context', 'POST /agent/progress', 'POST /agent/session/end'])
   expect(userRoutes).toEqual(expect.arrayContaining([BOTH, 'GET /auth/me', 'POST /rooms', 'DELETE /sessions/:id']))
@@ -95,7 +95,7 @@ describe.each(guarded)('%s', (route) => {
 })
 
 describe(BOTH, () => {
-  test('takes an agent’s token with the scope rooms:join, and no other agent’s', async () => {
+  test('accepts an agent’s token with the scope rooms:join, and no other agent’s', async () => {
     const { s, agent, room } = await requester()
     const body = { room }
     expect((await post(s.app, '/token', body, agent.bearer)).status).toBe(201)
@@ -106,7 +106,7 @@ describe(BOTH, () => {
     expect(await refusal(post(s.app, '/token', body, agent.bearer))).toEqual({ status: 403, code: 'agent_disabled' })
   })
 
-  test('tells the token’s own expiry, and nothing in the token names an e-mail', async () => {
+  test('an access token has its own expiry in the answer and contains no e-mail address', async () => {
     const { s, user, room, agent } = await requester()
     const account = { email: 'lovelace@example.com', password: 'correct horse' }
     expect((await post(s.app, '/auth/register', account, user.bearer)).status).toBe(201)

@@ -26,7 +26,7 @@ async function expectRefused(s: Spoof, expected: { status: number; code: string 
 const postTo = (s: Spoof, path: string, expected: { status: number; code: string }, body: string, headers = {}) =>
   expectRefused(s, expected, path, { method: 'POST', body, headers: { ...JSON_TYPE, ...headers } })
 
-describe.each(POSTS)('POST %s', (path) => {
+describe.each(POSTS)('a spoofed body to POST %s', (path) => {
   test.each<[string, { status: number; code: string }, string]>([
     ['empty', INVALID, ''],
     ['not JSON', NO_JSON, 'userId=user_1&sessionId=sess_1'],
@@ -100,7 +100,7 @@ describe.each(POSTS)('POST %s', (path) => {
   })
 })
 
-describe('what only one route takes', () => {
+describe('spoofed input that only one route accepts', () => {
   const tooDeep = JSON.parse(nested(33, '[', ']')) as unknown
   const fields: Array<[string, (typeof POSTS)[number], Record<string, unknown>]> = [
     ['no data', '/agent/progress', { data: undefined }],
@@ -124,7 +124,7 @@ describe('what only one route takes', () => {
     await postTo(s, path, INVALID, JSON.stringify({ ...s.victim.pair, data: {}, ...change }))
   })
 
-  test('data of 10,000 levels', async () => {
+  test('data with 10,000 levels', async () => {
     const s = await spoofScene()
     const pair = JSON.stringify(s.victim.pair).slice(1, -1)
     const deep = `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`
@@ -140,7 +140,7 @@ describe('what only one route takes', () => {
   })
 })
 
-describe('GET /agent/context', () => {
+describe('a spoofed GET /agent/context', () => {
   test.each<[string, (pair: { userId: string; sessionId: string }) => string]>([
     ['no pair', () => ''],
     ['no user', ({ sessionId }) => `sessionId=${sessionId}`],

@@ -32,7 +32,7 @@ async function expectRefused(
   if (isRealPair) expect(entries).toEqual(expect.arrayContaining(ROUTES.map(entry)))
 }
 
-test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the rows is seen', async (route) => {
+test.each(ROUTES)('control: %s accepts a genuine request, and its change to the rows is detected', async (route) => {
   const s = await spoofScene()
   s.clock.advance(60)
   const before = s.rows()
@@ -40,7 +40,7 @@ test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the 
   expect(s.rows()).not.toEqual(before)
 })
 
-describe('who asks (A27)', () => {
+describe('spoofing the agent (A27)', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Promise<string | null> | string | null]>([
     ['nobody', MISSING, () => null],
     ['a Basic credential', MISSING, (s) => `Basic ${btoa(`${s.agent.id}:${s.agent.secret}`)}`],
@@ -97,13 +97,13 @@ describe('who asks (A27)', () => {
     await expectRefused(s, expected, { authorization })
   })
 
-  test.each(Object.keys(FORGERIES) as Forgery[])('an agent’s token %s', async (name) => {
+  test.each(Object.keys(FORGERIES) as Forgery[])('with an agent’s token %s', async (name) => {
     const s = await spoofScene()
     const token = await FORGERIES[name](s, agentClaims(s, s.agent.id))
     await expectRefused(s, INVALID, { authorization: `Bearer ${token}` })
   })
 
-  test('an agent whose token is in the query (A28)', async () => {
+  test('an agent’s token in the query is refused (A28)', async () => {
     const s = await spoofScene()
     await expectRefused(s, MISSING, { authorization: null, query: { access_token: s.agent.bearer } })
   })
@@ -130,7 +130,7 @@ describe('an agent on a user’s route (A39)', () => {
   })
 })
 
-describe('for whom', () => {
+describe('spoofing the user and the session', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Pair | Promise<Pair>]>([
     ['another user, with a live session', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.other.user.id })],
     ['a live user, with another’s session', MISMATCH, (s) => ({ ...s.other.pair, userId: s.victim.user.id })],

@@ -47,7 +47,7 @@ function damage(path: string) {
   writeFileSync(path, bytes)
 }
 
-test('the real command line checks, backs up and restores', { timeout: 60_000 }, async () => {
+test('npm run store checks, backs up and restores', { timeout: 60_000 }, async () => {
   const store = await open()
   await remember(store, 'before')
   const copy = inFolder('copy.db')
@@ -64,8 +64,8 @@ test('the real command line checks, backs up and restores', { timeout: 60_000 },
   expect(await remembered()).toBe('before')
 })
 
-describe('check', () => {
-  test('says what is damaged, with exit code 1', async () => {
+describe('store check', () => {
+  test('reports damage with exit code 1', async () => {
     await close(await open())
     damage(place.databasePath)
     const { code, out } = await command('check', '--json')
@@ -73,7 +73,7 @@ describe('check', () => {
     expect(JSON.parse(out)).toMatchObject({ ok: false, problems: expect.arrayContaining([expect.any(String)]) })
   })
 
-  test('finds a row that refers to nothing', async () => {
+  test('finds a row with a dangling reference', async () => {
     await open()
     const raw = new Database(place.databasePath)
     raw.pragma('foreign_keys = OFF')
@@ -85,7 +85,7 @@ describe('check', () => {
     })
   })
 
-  test('says that a file is no database, no store of ours, or not there', async () => {
+  test('reports a file that is not a database, not a Behalf store, or missing', async () => {
     expect(await command('check')).toMatchObject({
       code: 1,
       err: expect.stringContaining(`There is no store at ${place.databasePath}:`),
@@ -98,8 +98,8 @@ describe('check', () => {
   })
 })
 
-describe('backup', () => {
-  test('is one sound file that only its owner may read, made while the service writes', async () => {
+describe('store backup', () => {
+  test('writes one sound file, readable by its owner only, while the service writes', async () => {
     const store = await open()
     await remember(store, 'first')
     const writing = Promise.all(Array.from({ length: 200 }, (_, i) => store.keys.secret(`more ${i}`, () => 'x', 0)))
@@ -120,7 +120,7 @@ describe('backup', () => {
     expect((await command('backup', place.databasePath)).code).toBe(1)
   })
 
-  test('of a damaged store is refused, and leaves no file', async () => {
+  test('refuses a damaged store, and leaves no file', async () => {
     await close(await open())
     damage(place.databasePath)
     expect((await command('backup', inFolder('copy.db'))).code).toBe(1)
@@ -128,7 +128,7 @@ describe('backup', () => {
   })
 })
 
-describe('restore', () => {
+describe('store restore', () => {
   async function backedUp() {
     const store = await open()
     await remember(store, 'backed up')
@@ -157,7 +157,7 @@ describe('restore', () => {
     expect(await remembered()).toBe('backed up')
   })
 
-  test('keeps the old file, with what it had in its write-ahead log', async () => {
+  test('keeps the old file, including its write-ahead log', async () => {
     const { store, copy } = await backedUp()
     await close(store)
     const later = new Database(place.databasePath)
@@ -174,7 +174,7 @@ describe('restore', () => {
     expect(await remembered(`file:${keptAt}`)).toBe('later')
   })
 
-  test('puts a backup in the place of a damaged file, or of none', async () => {
+  test('replaces a damaged or missing file with a backup', async () => {
     const { store, copy } = await backedUp()
     await close(store)
     writeFileSync(place.databasePath, 'what is left of it')
@@ -189,7 +189,7 @@ describe('restore', () => {
     await close(restored)
   })
 
-  test('refuses what is no sound backup, and changes nothing', async () => {
+  test('refuses an unsound backup, and changes nothing', async () => {
     const { store, copy } = await backedUp()
     await remember(store, 'backed up')
     await close(store)
@@ -220,11 +220,11 @@ test.each([
   [2, ['backup'], /^backup takes one file/],
   [2, ['restore', 'a', 'b'], /^restore takes one file/],
   [2, ['check', '--force'], /^Unknown option '--force'/],
-])('answers %d for %j', async (code, args, line) => {
+])('store exits with %d for %j', async (code, args, line) => {
   expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
 })
 
-test('shows its help', async () => {
+test('store prints its help', async () => {
   const { code, out } = await command('--help')
   expect(code).toBe(0)
   for (const verb of ['check', 'backup', 'restore']) expect(out).toContain(`-- ${verb}`)

@@ -75,7 +75,7 @@ async function requester() {
   return ask
 }
 
-test('the matrix has every kind somewhere on its diagonal', () => {
+test('every kind of token is accepted by some route of the matrix', () => {
   expect(new Set(routes.flatMap(takes))).toEqual(new Set(KINDS.filter((kind) => kind !== 'LiveKit join')))
   expect(routes.length).toBeGreaterThanOrEqual(14)
 })

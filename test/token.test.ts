@@ -34,7 +34,7 @@ const NULLS = JSON.stringify({
   session_id: null,
 })
 
-describe('a request that names nothing', () => {
+describe('POST /token with an empty request', () => {
   test.each([
     ['no body', undefined],
     ['an empty body', ''],
@@ -52,7 +52,7 @@ describe('a request that names nothing', () => {
     expect((await joinClaims(t, answer.token)).roomConfig?.agents).toBeUndefined()
   })
 
-  test('gets a fresh room each time, which nobody can guess', async () => {
+  test('gets a new, unguessable room each time', async () => {
     const { t, bearer } = await setUp()
     const answers = await Promise.all(Array.from({ length: 8 }, () => mint(t, bearer)))
     for (const { room } of answers) expect(room).toMatch(/^room_[0-9a-f]{32}$/)
@@ -61,8 +61,8 @@ describe('a request that names nothing', () => {
   })
 })
 
-describe('the answer', () => {
-  test('speaks both dialects, whichever was asked in', async () => {
+describe('the answer of POST /token', () => {
+  test('has both dialects, whichever the request used', async () => {
     const { t, userId, bearer } = await setUp()
     const { room } = await mint(t, bearer)
     const asked = [
@@ -88,7 +88,7 @@ describe('the answer', () => {
     }
   })
 
-  test('has no name when nobody gave one', async () => {
+  test('has no participant name when none was given', async () => {
     const { app, secrets, clock } = await makeApp()
     const { access_token } = SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json())
     const answer = await mint({ app }, access_token)
@@ -96,7 +96,7 @@ describe('the answer', () => {
     expect(await joinClaims({ secrets, clock }, answer.token)).not.toHaveProperty('name')
   })
 
-  test('is of a session that is pending', async () => {
+  test('belongs to a pending session', async () => {
     const { t, userId, bearer } = await setUp()
     const { session_id, room } = await mint(t, bearer)
     const headers = { Authorization: `Bearer ${bearer}` }
@@ -107,7 +107,7 @@ describe('the answer', () => {
 })
 
 describe('the join token', () => {
-  test('carries the pair, joins that room and may do nothing else (A49)', async () => {
+  test('carries the user and session, and grants only joining that room (A49)', async () => {
     const { t, userId, bearer } = await setUp({ RECONNECT_SECONDS: '45' })
     const { token, session_id, room, expires_at } = await mint(t, bearer, {
       participant_metadata: JSON.stringify({ theme: 'dark', nested: { sessionId: 'of something else' } }),
@@ -140,7 +140,7 @@ describe('the join token', () => {
     expect(expires_at).toBe(claims.exp)
   })
 
-  test('names no e-mail (A51)', async () => {
+  test('contains no e-mail address (A51)', async () => {
     const { app } = await makeApp()
     const account = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
     const { access_token } = SignedInResponse.parse(await (await post(app, '/auth/register', account)).json())
@@ -150,8 +150,8 @@ describe('the join token', () => {
   })
 })
 
-describe('session_id', () => {
-  test('gets a new token for the same session, room and identity', async () => {
+describe('POST /token with session_id', () => {
+  test('issues a new token for the same session, room and identity', async () => {
     const { t, bearer } = await setUp()
     const first = await mint(t, bearer, { name: 'Ada' })
     t.clock.advance(600)
@@ -167,7 +167,7 @@ describe('session_id', () => {
     })
   })
 
-  test('makes no second session, without it every call does, also in the same room', async () => {
+  test('creates no session, while every call without it does, even in the same room', async () => {
     const { t, bearer } = await setUp()
     const { session_id, room } = await mint(t, bearer)
     await mint(t, bearer, { session_id })

@@ -65,7 +65,7 @@ describeWithLiveKit('the example agents', () => {
 
   for (const { folder, agentName, command, alsoSays } of WORKERS) {
     describe.skipIf(!command)(folder.slice(REPOSITORY.length), () => {
-      test('completes calls: job metadata, context, progress, refused after the hang-up, and says so', async () => {
+      test('completes calls: reads job metadata and context, reports progress, and logs the refusal after the hang-up', async () => {
         const { api } = stack()
         const agent = await api.agent(agentName)
         const worker = await startWorker(stack(), agent, folder, command ?? [])

@@ -18,7 +18,7 @@ const DEPTH = sized(5, 7)
 test.each([
   ['one after the other', 1],
   ['in one millisecond', 0],
-])(`no state that ${DEPTH} facts can lead to differs from LiveKit's truth (facts %s)`, (name, tickMs) => {
+])(`every sequence of ${DEPTH} facts leads to the state that LiveKit has (facts %s)`, (name, tickMs) => {
   const started = performance.now()
   const figures = explore(DEPTH, tickMs)
   const seconds = ((performance.now() - started) / 1000).toFixed(1)

@@ -12,7 +12,7 @@ const REQUESTS = 200
 /** At a time, so that none waits in the queue for accept. */
 const DIALLED_AT_ONCE = 100
 
-test(`serves while ${SOCKETS} sockets say nothing, and then gets rid of them`, async () => {
+test(`the service answers while ${SOCKETS} sockets are idle, and then closes them`, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
   const port = await freeTcpPort()
   const env = { LOG_LEVEL: 'warn', GUESTS_PER_ADDRESS_PER_HOUR: String(REQUESTS) }

@@ -91,7 +91,7 @@ async function untilAccepted({ sfu, api, agent, newCaller }: SetUp): Promise<voi
   await api.untilAccepted(agent, { userId: user.id, sessionId: ticket.session_id })
 }
 
-test('a LiveKit that is down, slow, hanging or lying lets nobody through and holds up nobody else', async () => {
+test('a LiveKit server that is down, slow, hanging or wrong admits no callback and delays no other request', async () => {
   const s = await setUp()
   const reader = await s.api.guest()
   const healthy = await callWhileReading(s, await s.newAbsent(), reader)
