@@ -33,7 +33,7 @@ describe('X-Forwarded-For', () => {
   const PROXIES = ['10.0.0.0/8', '192.168.1.1', '2001:db8:cafe::/48']
 
   test.each([
-    ['nobody is trusted', [], '10.0.0.1', '203.0.113.1', '10.0.0.1'],
+    ['no proxy is trusted', [], '10.0.0.1', '203.0.113.1', '10.0.0.1'],
     ['the peer is no proxy', PROXIES, '198.51.100.1', '203.0.113.1', '198.51.100.1'],
     ['the peer only looks like one', PROXIES, '192.168.1.10', '203.0.113.1', '192.168.1.10'],
   ])('changes nothing when %s (A36)', async (_, proxies, peer, forwarded, expected) => {

@@ -87,7 +87,7 @@ describe('register', () => {
         errors: [{ field: 'password', message: 'is one of the most used passwords: choose another' }],
       })
     }
-    // Which of the two is wrong is for whoever signs in to find out.
+    // The answer does not say which of the two is wrong.
     expect(await codeOf(post(app, '/auth/login', { ...ADA, password: 'password' }))).toBe('invalid_credentials')
     expect((await post(app, '/auth/register', { ...ADA, password: 'password1 of mine' })).status).toBe(201)
   })

@@ -4,7 +4,7 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 
 type Calling = Awaited<ReturnType<typeof callingScene>>
 
-/** What can happen to a session while a callback for it is under way, and what the callback is told then. */
+/** What can happen to a session during a callback, and the refusal that the callback then gets. */
 const MEANWHILE: Array<[string, (c: Calling) => Promise<Response>, typeof ENDED]> = [
   [
     'its user ends it',
@@ -112,7 +112,7 @@ describe('when the confirmation expires between the guard and the write', () => 
     ['an end', ({ s, agent, pair }: Calling) => s.end(agent.bearer, pair)],
   ] as const
 
-  /** So many times more time passes before a write's transaction than a confirmation counts. */
+  /** How many times the confirmation expires before a write's transaction. */
   function delayed({ s }: Calling, times: number): void {
     const { report, endAsAgent } = s.sessions
     let left = times

@@ -17,7 +17,7 @@ interface CallOptions {
   onWait?: (s: Scene, count: number) => unknown
 }
 
-/** A frontend whose session is live, and an agent that has something to tell. */
+/** A frontend whose session is live, and an agent that reports events. */
 async function call({ onWait, ...options }: CallOptions = {}) {
   const s = await scene(options)
   const network = faultyFetch(s.app)
@@ -47,7 +47,7 @@ async function call({ onWait, ...options }: CallOptions = {}) {
 }
 
 const Step = z.object({ step: z.number() })
-/** The number that the agent told, if it is that kind of event. */
+/** The number in the agent's event, if it is a progress event. */
 const stepOf = ({ data }: SessionEvent) => Step.safeParse(data).data?.step
 const steps = (events: SessionEvent[]) => events.flatMap((event) => stepOf(event) ?? [])
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
@@ -184,7 +184,7 @@ describe('the client’s event stream', () => {
 
   test.each([
     ['another user', 'session_not_found'],
-    ['nobody', 'not_signed_in'],
+    ['a client that is not signed in', 'not_signed_in'],
   ])('throws for %s', async (who, code) => {
     const { client, sessionId, network } = await call()
     const stranger = userClient({ url, fetch: network.fetch })

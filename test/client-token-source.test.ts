@@ -17,7 +17,7 @@ function bound({ participantToken }: { participantToken?: string }) {
   return { sessionId: attributes.sessionId, room: video.room }
 }
 
-/** A signed-in frontend, and calls that LiveKit tells the service of. */
+/** A signed-in frontend, and calls that LiveKit reports to the service. */
 async function caller() {
   const s = await scene()
   const network = faultyFetch(s.app)

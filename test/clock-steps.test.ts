@@ -69,7 +69,7 @@ interface Lived {
   /** Deleting late is right where deleting early would lose something. */
   mayLiveLonger?: true
   env?: Record<string, string>
-  /** Makes one; says whether it is still alive, or taken. */
+  /** Creates one; the returned function says whether it is still valid. */
   begin: (call: Steppable) => Promise<() => Promise<boolean>>
 }
 
@@ -235,7 +235,7 @@ const LIVED: Lived[] = [
   },
 ]
 
-/** How close to its end a thing is looked at, in seconds; 5 s of leeway beyond it are allowed. */
+/** How close to its expiry each is checked, in seconds; 5 s of leeway beyond it are allowed. */
 const MARGIN = 2
 
 describe.each(LIVED)('$what', ({ life, ahead, mayLiveLonger, env, begin }) => {
@@ -349,7 +349,7 @@ describe('a callback for a user whose leave LiveKit did not report', () => {
     const call = await steppable()
     expect((await call.report()).status).toBe(201)
     call.s.sfu.leave(call.leg)
-    // The wall clock shows that time has passed, the other one stood still.
+    // The wall clock moved on while the monotonic clock stood still.
     call.clock.step(10.001)
     expect(await refusal(call.report())).toEqual(NOT_LIVE)
   })

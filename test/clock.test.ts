@@ -26,7 +26,7 @@ test('monotonic times never go back, whatever happens to the wall clock', () => 
         const passed = times.steady - last.steady
         if (what === 'pass') expect(Math.abs(passed - seconds * 1000)).toBeLessThanOrEqual(1)
         if (what === 'step') expect([0, 1]).toContain(passed)
-        // Strictly, so that what an earlier process was told can never be taken for something of this one.
+        // Strictly, so that readings of an earlier process are never mistaken for readings of this one.
         if (what === 'restart') {
           expect(passed).toBeGreaterThan(0)
           expect(passed).toBeGreaterThanOrEqual(Math.floor(seconds * 1000) - 1)

@@ -69,7 +69,7 @@ describe('a rate counter', () => {
     for (let i = 0; i < 20_000; i++) outcomes.push(await counter.count(`address ${i}`))
     expect(outcomes.slice(0, 100).every(({ allowed }) => allowed)).toBe(true)
     expect(outcomes.slice(-1000).some(({ allowed }) => allowed)).toBe(false)
-    // Who was there first is still told apart.
+    // The first keys are still tracked individually.
     expect(await counter.count('address 7')).toMatchObject({ allowed: true, remaining: 0 })
     vi.advanceTimersByTime(60_000)
     expect(await counter.count('address 19999')).toMatchObject({ allowed: true, remaining: 1 })

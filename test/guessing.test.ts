@@ -60,9 +60,9 @@ describe('password guessing', () => {
     expect(codes.filter((one) => one === 'invalid_credentials')).toHaveLength(5)
     expect(await code('203.0.113.1', RIGHT)).toBe('rate_limited')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // From there too one cannot guess for ever.
+    // The known address is limited as well.
     expect(await times(4, '192.0.2.1', WRONG)).toContain('rate_limited')
-    // And the rest is over within the hour.
+    // All limits end within the hour.
     vi.advanceTimersByTime(3_600_000)
     expect(await code('203.0.113.1', RIGHT)).toBe('in')
   })
@@ -74,7 +74,7 @@ describe('password guessing', () => {
     vi.advanceTimersByTime(1_200_000)
     for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // What the account's own limit refused has taken nobody's place.
+    // Attempts refused by the account's own limit did not take up tracked addresses.
     for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `somebody${i}@example.com`)).toBe('in')
     for (let i = 0; i < 200; i++) await code(`192.0.3.${i}`, WRONG, `thrown${i}@away.example`)
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
@@ -86,7 +86,7 @@ describe('password guessing', () => {
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     expect(await times(3, '192.0.2.1', WRONG)).not.toContain('rate_limited')
     await times(3, '198.51.100.1', WRONG)
-    // Two of before and three of now.
+    // Two from before and three new ones.
     expect(await code('198.51.100.2', WRONG)).toBe('rate_limited')
   })
 
@@ -110,7 +110,7 @@ describe('password guessing', () => {
     const known = await answers(ADA.email)
     expect(known.map(([status]) => status)).toEqual([...Array(10).fill(401), 429, 429])
     expect(await answers('nobody@example.com')).toEqual(known)
-    // Whatever the case of the letters.
+    // In any letter case.
     const again = from(t, '192.0.2.1', '/auth/login', { ...ADA, email: 'ADA@example.com' })
     expect(await refusal(again)).toEqual(LIMITED)
     expect((await from(t, '192.0.2.2', '/auth/login', ADA)).status).toBe(200)

@@ -131,7 +131,7 @@ describe('an unknown route or method', () => {
     ['GET', '/livekit/webhook', ['POST']],
   ])('%s %s gets 405 with Allow', async (method, path, allowed) => {
     const t = await makeApp()
-    // A route that is guarded says so first.
+    // A guarded route answers 401 first.
     const { access_token } = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
     const { allow, ...problem } = await problemAt(t, path, method, access_token)
     expect(problem).toEqual({ status: 405, code: 'method_not_allowed', at: path })
@@ -182,7 +182,7 @@ describe('requests from other origins', () => {
     expect(answer.headers.get('Access-Control-Allow-Origin')).toBe(PAGE)
     const headers = answer.headers.get('Access-Control-Allow-Headers')?.toLowerCase().split(',')
     expect(headers).toEqual(expect.arrayContaining(['authorization', 'content-type', 'idempotency-key']))
-    // Own routes of a team may have all of them.
+    // Custom routes may use every method.
     const methods = answer.headers.get('Access-Control-Allow-Methods')?.split(',')
     expect(methods).toEqual(['GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
     expect(answer.headers.get('Access-Control-Allow-Credentials')).toBeNull()

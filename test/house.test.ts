@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 const SRC = fileURLToPath(new URL('../src/', import.meta.url))
 /** A folder may import from those after it, and nothing may import from those before it. */
 const ORDER = ['cli', 'ops', 'agent', 'join', 'sessions', 'auth', 'livekit', 'store', 'http']
-/** What decides, and what it decides on: nothing of HTTP, SQL or LiveKit's wire. */
+/** The rules and their types: no HTTP, SQL or LiveKit wire format. */
 const RULES = [
   'sessions/lifecycle.ts',
   'sessions/participants.ts',

@@ -5,7 +5,7 @@ import { post } from './support.ts'
 
 const KEY = { 'Idempotency-Key': 'job-1/step-1' }
 
-/** An agent and a user who is there. */
+/** An agent and a user who is in the room. */
 async function ready() {
   const s = await scene()
   const agent = await s.newAgent()
@@ -39,7 +39,7 @@ test('a callback that waited for LiveKit gets the answer stored under its key in
   const release = s.sfu.hold()
   const waiting = s.progress(agent.bearer, pair, KEY)
   await vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(1))
-  // The reconciler confirms the user meanwhile, so that the second one need not ask.
+  // The reconciler confirms the user in the meantime, so that the second callback needs no liveness check.
   const seen = { kind: 'answer', present: [leg.participant.sid], joining: [] } as const
   await directSessions(s.store).observe(pair.sessionId, { ...seen, askedAt: s.store.clock.steady() })
   const second = await s.progress(agent.bearer, pair, KEY)

@@ -69,7 +69,7 @@ describe('each request logs one line with who, what and why', () => {
     const secret = (id: string, value: string) => lineOf(s, () => requestToken(s.app, GRANT, basic(id, value)))
     expect(await secret(agent.id, agent.secret)).toMatchObject({ path: '/agent/token', status: 200, ...tutor })
     expect(await secret(agent.id, 'a-wrong-secret')).toMatchObject({ status: 401, ...tutor })
-    // Somebody may have put the secret where the name goes.
+    // A caller may have put the secret where the name belongs.
     expect(await secret(agent.secret, agent.secret)).not.toHaveProperty('agent')
 
     const progress = (bearer: string, about = pair) => lineOf(s, () => s.progress(bearer, about))

@@ -12,7 +12,7 @@ import { makeApp, post } from './support.ts'
 const WRONG_TYPE = { 'Content-Type': 'text/plain' }
 const INTERNAL = { status: 500, code: 'internal_error' }
 
-/** The app with a route of a team's own that does this; what it answers is in no document of ours. */
+/** The app with a custom route that runs this handler; its answers are not in the OpenAPI document. */
 async function withOwnRoute(handle: () => Response) {
   const t = await makeApp()
   t.app.route('/', createRouter().get('/own/orders', handle))

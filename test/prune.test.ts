@@ -5,7 +5,7 @@ import { makeApp, type TestApp } from './support.ts'
 
 const DAY_SECONDS = 24 * 60 * 60
 
-/** An app with a user that is no guest, and ways to make sessions and what they leave behind. */
+/** An app with a registered user, and helpers that make sessions with their events and keys. */
 async function setUp(env: Record<string, string> = {}) {
   const t = await makeApp({ env })
   const { users, agents } = t.store
@@ -105,7 +105,7 @@ test('pruning keeps a session that has not ended or whose participant may still 
 })
 
 describe('pruning a session whose user never joined', () => {
-  /** One that gave way, one that nobody joined in time, and one that its user ended. */
+  /** One that was superseded, one that was not joined in time, and one that its user ended. */
   async function unused() {
     const t = await setUp()
     const { sessions } = t.store

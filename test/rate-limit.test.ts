@@ -61,7 +61,7 @@ describe('rate limits', () => {
     const other = await s.newUser()
     expect((await from(s, '192.0.2.1', '/token', {}, other.bearer)).status).toBe(201)
     expect((await from(s, '192.0.2.1', '/token', { room }, agent.bearer)).status).toBe(201)
-    // The forged and the unsigned count for nobody.
+    // Forged and unsigned tokens count towards no user.
     expect((await from(s, '192.0.2.1', '/token', {}, 'forged')).status).toBe(401)
   })
 

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { callingScene, refusal } from './scene.ts'
 
 describe('the reads of one user', () => {
-  /** Requests whose answers stay where they are until they are taken. */
+  /** Requests whose answers stay unread until the test reads them. */
   async function reader() {
     const scene = await callingScene()
     const { s, user, pair } = scene
@@ -48,7 +48,7 @@ describe('the reads of one user', () => {
     expect(refused.headers.get('Retry-After')).toBe('1')
     expect(await refusal(refused)).toEqual({ status: 429, code: 'rate_limited' })
     expect((await read('/sessions', (await s.newUser()).bearer)).status).toBe(200)
-    // Those that are gone while they wait keep no place either.
+    // Requests aborted while they wait free their place as well.
     for (const take of taken) take()
     const answers = (await Promise.all(waiting)).map(({ status }) => status)
     expect(answers.filter((status) => status === 200)).toHaveLength(60)
@@ -62,7 +62,7 @@ describe('the reads of one user', () => {
       expect(stream.headers.get('Content-Type')).toBe('text/event-stream')
     }
     for (let i = 0; i < 5; i++) expect((await read(own)).status).toBe(200)
-    // The end of a stream makes no room for a read.
+    // The end of a stream does not free a place for a read.
     for (const end of taken.slice(1, 8)) end()
     let isAnswered = false
     const waiting = read(own).finally(() => {

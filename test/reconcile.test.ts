@@ -8,7 +8,7 @@ import { post } from './support.ts'
 
 const OUTAGES = ['error500', 'html404', 'reset'] as const
 
-/** Reconciles after that many seconds, with all that follows. */
+/** Reconciles after that many seconds, and waits for everything that this starts. */
 async function reconcileAfter({ clock, reconcile, background }: Scene, seconds: number) {
   clock.advance(seconds)
   const complete = await reconcile()
@@ -138,7 +138,7 @@ describe('a user who left', () => {
     expect(await statusAfter(s, user, pair, 1)).toBe('ended')
     const ended = { status: 'ended', reason: 'left' }
     expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'disconnected' }, ended])
-    // LiveKit itself said that nobody is there: there is nobody to remove.
+    // LiveKit itself said that the room is empty, so there is no participant to remove.
     expect(await s.store.sessions.listToRemove()).toEqual([])
   })
 
@@ -258,12 +258,12 @@ describe('a user whose session has ended', () => {
     await s.reconcile()
     expect(s.sfu.asked('DeleteRoom')).toBe(10 + 1)
     expect(s.sfu.rooms.has(other.room)).toBe(false)
-    // In turn: nobody stays in a room because they are many.
+    // Removed in turn, however many they are.
     await s.reconcile()
     await s.reconcile()
     expect(deleted.size).toBe(25)
     expect(s.sfu.asked('DeleteRoom')).toBe(3 * 10 + 1)
-    // Not one of them was out when LiveKit was asked: none is forgotten.
+    // Each was in the room when LiveKit was asked, so each has to be removed.
     expect(await s.store.sessions.listToRemove()).toHaveLength(25)
   })
 

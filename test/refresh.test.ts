@@ -15,7 +15,7 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
 
-/** The app on a file, and a second connection that looks at what is really stored. */
+/** The app on a file, and a second connection to inspect what is stored. */
 async function makeAppOnFile() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-refresh-'))
   folders.push(folder)

@@ -13,7 +13,7 @@ const forbidden = { status: 403, code: 'room_forbidden', fields: ['room'] }
 const askFor = ({ app }: Pick<TestApp, 'app'>, { bearer }: Pick<SignedIn, 'bearer'>, request: unknown = {}) =>
   post(app, '/rooms', request, bearer)
 
-/** Status and name of a room that was given. */
+/** Status and name from a successful answer. */
 async function given(asked: Response | Promise<Response>) {
   const answer = await asked
   const { room, room_name } = RoomAnswer.parse(await answer.json())
@@ -164,7 +164,7 @@ describe('ROOM_POLICY=open', () => {
 describe('a claim to a room name', () => {
   const ADA = { email: 'ada@example.com', password: 'correct horse' }
 
-  /** The app with an account, which signs in again after every pause: guests are pruned themselves. */
+  /** The app with an account, which signs in again after every pause. Not a guest, because guests are pruned. */
   async function withAccount() {
     const s = await scene()
     await post(s.app, '/auth/register', ADA)

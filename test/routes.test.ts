@@ -6,7 +6,7 @@ import { agentClaims, FORGERIES, type Forgery, sign, userClaims } from './forged
 import { refusal, scene } from './scene.ts'
 import { makeApp, post } from './support.ts'
 
-/** Open to anybody. A route that is not here has to refuse every caller without its own kind of token. */
+/** Public routes. A route that is not here has to refuse every caller without its own kind of token. */
 const PUBLIC = [
   'GET /openapi.json',
   'GET /docs',
@@ -86,7 +86,7 @@ describe.each(guarded)('%s', (route) => {
 
   test.each(Object.keys(FORGERIES) as Forgery[])('refuses a token %s (A07)', async (name) => {
     const { s, request, rightClaims } = await requester()
-    // Each forgery carries a payload on; which of the two kinds it is makes no difference to it.
+    // Each forgery reuses a valid payload, so either kind of token will do.
     const token = await FORGERIES[name](s, rightClaims(route))
     const answer = await request(route, `Bearer ${token}`)
     expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer error="invalid_token"')

@@ -34,7 +34,7 @@ async function setUp() {
 
 type Opened = Awaited<ReturnType<Awaited<ReturnType<typeof setUp>>['opened']>>
 
-/** Sids are unique in LiveKit, so each session's facts are told with sids of their own. */
+/** Sids are unique in LiveKit, so each session's facts have their own sids. */
 const ownSids = <F extends WebhookFact>(fact: F, { id }: Opened): F => ({
   ...fact,
   roomSid: `${fact.roomSid}/${id}`,

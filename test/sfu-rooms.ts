@@ -14,7 +14,7 @@ export interface SfuParticipant {
 }
 
 export interface Timeouts {
-  /** Seconds a room that nobody has joined yet stays. */
+  /** Seconds that a room stays before its first join. */
   emptyTimeout: number
   /** Seconds a room stays after the last participant left. */
   departureTimeout: number
@@ -85,7 +85,7 @@ const JoinClaims = z.object({
 
 export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'AJ' | 'EV') => `${prefix}_${randomBytes(8).toString('hex')}`
 
-/** Rooms and who is in them, as a LiveKit server of one node keeps them, and what it tells of each change. */
+/** Rooms and who is in them, as a LiveKit server of one node keeps them, and the event of each change. */
 export function sfuRooms() {
   const rooms = new Map<string, SfuRoom>()
   const workers = new Set<string>()
@@ -115,7 +115,7 @@ export function sfuRooms() {
     return room
   }
 
-  /** Unless somebody leaves later than now: then it is that one's time that counts. */
+  /** The time counts from the last leave, if there is a later one. */
   function closeIfIdleIn(seconds: number, room: SfuRoom): void {
     const { leftAtMs } = room
     setTimeout(() => {
@@ -139,7 +139,7 @@ export function sfuRooms() {
     closeIfIdleIn(room.departureTimeout, room)
   }
 
-  /** A participant comes in; whoever held its identity in that room goes. */
+  /** A participant joins and replaces the one with the same identity in that room. */
   function enter(
     name: string,
     { identity, ...given }: Partial<SfuParticipant> & Pick<SfuParticipant, 'identity'>,
@@ -195,14 +195,14 @@ export function sfuRooms() {
       const participant = room?.participants.get(identity)
       if (room && participant?.sid === sid) sendOut(room, participant, reason)
     },
-    /** Whoever holds the identity now is sent out; false when nobody does. */
+    /** Removes the participant with the identity; false when there is none. */
     remove(name: string, identity: string): boolean {
       const room = rooms.get(name)
       const participant = room?.participants.get(identity)
       if (room && participant) sendOut(room, participant, 'PARTICIPANT_REMOVED')
       return participant !== undefined
     },
-    /** The room is gone, with everybody in it; false when there is none. */
+    /** Deletes the room with everyone in it; false when there is none. */
     finishRoom(name: string): boolean {
       const room = rooms.get(name)
       if (room) close(room, 'ROOM_DELETED')

@@ -5,7 +5,7 @@ import { dial, isUp, lines, said, served } from './raw-connections.ts'
 import { callingScene } from './scene.ts'
 import { makeApp } from './support.ts'
 
-/** The service's own server, with no patience. */
+/** The service's own server, with short timeouts. */
 const HASTY = {
   ...SERVER_LIMITS,
   headersTimeout: 300,
@@ -14,7 +14,7 @@ const HASTY = {
   connectionsCheckingInterval: 50,
 }
 
-/** Goes on writing while the connection stands: time passes, and never enough of it without a byte. */
+/** Keeps writing while the connection is open, so that no idle timeout applies. */
 function drip(socket: Socket, bytes: string) {
   const timer = setInterval(() => socket.writable && socket.write(bytes), 40)
   socket.once('close', () => clearInterval(timer))

@@ -15,7 +15,7 @@ const FITTING = 'x'.repeat(60_000)
 const nested = (levels: number, open: string, close: string) => open.repeat(levels) + close.repeat(levels)
 const JSON_TYPE = { 'Content-Type': 'application/json' }
 
-/** Sends it, and sees to it that nothing is written. */
+/** Sends it, and checks that nothing is written. */
 async function expectRefused(s: Spoof, expected: { status: number; code: string }, path: string, init: RequestInit) {
   const before = s.rows()
   const headers = { Authorization: `Bearer ${s.agent.bearer}`, ...init.headers }
@@ -31,7 +31,7 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
     ['empty', INVALID, ''],
     ['not JSON', NO_JSON, 'userId=user_1&sessionId=sess_1'],
     ['cut off', NO_JSON, '{"userId":"user_1"'],
-    ['JSON with something behind it', NO_JSON, '{} {}'],
+    ['JSON followed by more', NO_JSON, '{} {}'],
     ['XML', NO_JSON, '<callback/>'],
     ['a list', INVALID, '[]'],
     ['a string', INVALID, '"user_1"'],
@@ -40,8 +40,8 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
     ['an empty object', INVALID, '{}'],
     ['100,000 brackets', TOO_LARGE, '['.repeat(100_000)],
     ['60,000 brackets', NO_JSON, '['.repeat(60_000)],
-    ['30,000 lists in one another', INVALID, nested(30_000, '[', ']')],
-    ['5,000 objects in one another', INVALID, `${'{"userId":'.repeat(5000)}1${'}'.repeat(5000)}`],
+    ['30,000 nested lists', INVALID, nested(30_000, '[', ']')],
+    ['5,000 nested objects', INVALID, `${'{"userId":'.repeat(5000)}1${'}'.repeat(5000)}`],
   ])('a body that is %s', async (_, expected, body) => {
     await postTo(await spoofScene(), path, expected, body)
   })
@@ -112,7 +112,7 @@ describe('spoofed input that only one route accepts', () => {
     ['data of 33 levels', '/agent/progress', { data: { tooDeep } }],
     ['a type that is a number', '/agent/progress', { type: 7 }],
     ['a type of 60,000 characters', '/agent/progress', { type: FITTING }],
-    ['a type of the service’s own', '/agent/progress', { type: 'session.status' }],
+    ['a reserved type', '/agent/progress', { type: 'session.status' }],
     ['a reason that is an object', '/agent/session/end', { reason: {} }],
     ['an empty reason', '/agent/session/end', { reason: '' }],
     ['a reason of 60,000 characters', '/agent/session/end', { reason: FITTING }],

@@ -10,7 +10,7 @@ const MALFORMED = { status: 400, code: 'invalid_request' }
 const MISMATCH = { status: 403, code: 'session_mismatch' }
 
 /**
- * Tries the same on every callback route: each refuses, in the same way, and nothing is written, but for the line in the
+ * Tries the same on every callback route: each gives the same refusal and writes nothing, except the entry in the
  * audit trail of a pair that is real.
  */
 async function expectRefused(
@@ -42,7 +42,7 @@ test.each(ROUTES)('control: %s accepts a genuine request, and its change to the 
 
 describe('spoofing the agent (A27)', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Promise<string | null> | string | null]>([
-    ['nobody', MISSING, () => null],
+    ['no credentials', MISSING, () => null],
     ['a Basic credential', MISSING, (s) => `Basic ${btoa(`${s.agent.id}:${s.agent.secret}`)}`],
     ['a bearer that is empty', MALFORMED, () => 'Bearer '],
     ['two bearers', MALFORMED, (s) => `Bearer ${s.agent.bearer}, Bearer ${s.agent.bearer}`],
@@ -137,7 +137,7 @@ describe('spoofing the user and the session', () => {
     ['an unknown user', MISMATCH, (s) => ({ ...s.victim.pair, userId: 'user_unknown' })],
     ['an unknown session', MISMATCH, (s) => ({ ...s.victim.pair, sessionId: 'sess_unknown' })],
     ['the agent itself', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.agent.id })],
-    ['a user’s id with a space behind it', MISMATCH, (s) => ({ ...s.victim.pair, userId: `${s.victim.user.id} ` })],
+    ['a user’s id followed by a space', MISMATCH, (s) => ({ ...s.victim.pair, userId: `${s.victim.user.id} ` })],
     ['a user’s id in capitals', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.victim.user.id.toUpperCase() })],
     ['ids with a NUL in them', MISMATCH, (s) => ({ userId: `${s.victim.user.id}\u0000`, sessionId: '\u0000' })],
     ['an SQL wildcard', MISMATCH, () => ({ userId: '%', sessionId: "' or 1=1 --" })],

@@ -19,7 +19,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** Routes that do what nobody expects. */
+/** Routes that fail outside any request. */
 const TRAPS = `({ app }) => {
   app.get('/throws-later', (c) => { setTimeout(() => { throw new Error('thrown later') }); return c.text('yet') })
   app.get('/rejects-later', (c) => { Promise.reject(new Error('rejected later')); return c.text('yet') })

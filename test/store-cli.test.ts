@@ -35,7 +35,7 @@ async function close(store: Store) {
   await store.close()
 }
 
-/** Something to find again. */
+/** A row to find again. */
 const remember = (store: Store, value: string) => store.keys.secret('marker', () => value, 0)
 const remembered = async (url = place.databaseUrl) => remember(await open(url), 'nothing')
 const inFolder = (name: string) => join(place.folder, name)

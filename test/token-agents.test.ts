@@ -35,7 +35,7 @@ describe('the agent dispatched by a join token', () => {
   test('is absent when none is named and there is no default', async () => {
     const { s, user } = await setUp()
     expect(await dispatchOf(s, (await mint(s, user.bearer)).token)).toBeUndefined()
-    // A dispatch without a name is LiveKit's automatic one, which is not ours to give.
+    // A dispatch without a name would be LiveKit's automatic dispatch, which tokens must not request.
     expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent(undefined, 'hello'))).token)).toBeUndefined()
   })
 

@@ -58,7 +58,7 @@ async function scene() {
   }
 }
 
-/** The command in this process, by stdin, both ways of printing; the token must not be printed. */
+/** Runs the command in this process with stdin, in both output formats; the token must not be printed. */
 async function inspect(token: string, env: Record<string, string>) {
   const once = async (...args: string[]) => {
     const { code, out, err } = await outcomeOf(run, ['inspect', '-', ...args], env, `${token}\n`)

@@ -110,7 +110,7 @@ describe('POST /token with room_config', () => {
 
 describe('agent metadata in POST /token', () => {
   test.each([
-    ['no JSON', 'hello'],
+    ['a word', 'hello'],
     ['a list', '[]'],
     ['a string', '"a"'],
     ['null', 'null'],

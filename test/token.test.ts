@@ -5,14 +5,14 @@ import { SignedInResponse } from '../src/auth/schemas.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { joinClaims, mint, minted } from './token-client.ts'
 
-/** The app and a signed-in guest; LiveKit cannot be reached, which minting does not mind. */
+/** The app and a signed-in guest; LiveKit cannot be reached, and minting does not need it. */
 async function setUp(env: Record<string, string> = {}) {
   const t = await makeApp({ env })
   const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/guest', { name: 'Gwen' })).json())
   return { t, userId: signedIn.user.id, bearer: signedIn.access_token }
 }
 
-/** Sends a body as it stands, or none. */
+/** Sends a raw body, or none. */
 const send = ({ app }: TestApp, bearer: string, body?: string) =>
   app.request('/token', {
     method: 'POST',
@@ -43,7 +43,7 @@ describe('POST /token with an empty request', () => {
     ['null for everything', NULLS],
     ['empty strings', '{"room_name":"","participant_identity":"","participant_metadata":"","name":"","session_id":""}'],
     ['defaults that say nothing', '{"room_config":{"empty_timeout":0,"tags":{},"egress":null,"agents":[]}}'],
-    ['keys that nobody knows', '{"new_field":{"a":[1]},"room_config":{"brand_new":{"x":1},"agents":[]}}'],
+    ['unknown keys', '{"new_field":{"a":[1]},"room_config":{"brand_new":{"x":1},"agents":[]}}'],
     ['an unknown key nested without end', `{"room_config":{"x":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`],
   ])('works with %s', async (_, body) => {
     const { t, userId, bearer } = await setUp()

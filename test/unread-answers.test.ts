@@ -6,7 +6,7 @@ import { reportDirectly } from './direct-sessions.ts'
 import { dial, isUp, lines, served } from './raw-connections.ts'
 import { callingScene } from './scene.ts'
 
-/** More than the kernel takes for a connection whose client does not read. */
+/** More than the kernel buffers for a connection whose client does not read. */
 const LONG = 24 * 1024 * 1024
 const ask = (path: string) => lines(`GET ${path} HTTP/1.1`, 'Host: x', '')
 const statuses = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status))
@@ -35,7 +35,7 @@ async function longWinded(limits: Partial<ServerLimits>) {
   }
 }
 
-/** A client that asks and then takes nothing until it is told to. */
+/** A client that sends requests and reads nothing until the test says so. */
 function lazy(port: number, requests: string) {
   const socket = dial(port).pause()
   socket.write(requests)
@@ -91,7 +91,7 @@ describe('a client that does not read its answers', () => {
     const patient = lazy(port, ask('/long') + post)
     const said = patient.read()
     await untilAsked(1)
-    // What waits for the service, not for its client, has longer, also behind an answer that waited for its client.
+    // An answer that waits for the service has a longer timeout, even behind one that waited for its client.
     lazy(port, ask('/long'))
     await vi.waitFor(() => expect(asked).toHaveLength(3))
     await untilCut(2)
@@ -110,7 +110,7 @@ describe('a client that does not read its answers', () => {
       await vi.waitFor(() => expect(asked).toHaveLength(count))
     }
     await untilCut(0)
-    // What is read makes room for others.
+    // Reading an answer makes room for others.
     const said = clients[1]?.read()
     await vi.waitFor(() => expect(statuses(said?.() ?? '')).toEqual([200, 200]), 10_000)
     lazy(port, ask('/long'))

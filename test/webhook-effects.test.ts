@@ -98,7 +98,7 @@ describe('a webhook event', () => {
     await deliver(first)
     await deliver(leaves(leg))
     await deliver(first)
-    // The same id with other contents is still the same event.
+    // The same id with different contents is still the same event.
     await deliver({ ...joins(s.sfu.join(joinToken)), id: first.id })
     expect(await statuses()).toEqual([LIVE, DISCONNECTED])
   })

@@ -17,7 +17,7 @@ describe('a webhook is refused', () => {
   test.each<[string, (setup: Setup) => Promise<{ body?: string; token?: string | null }>]>([
     ['without a header', async () => ({ token: null })],
     ['with a Bearer prefix', async ({ signed }) => ({ token: `Bearer ${signed.headers.Authorization}` })],
-    ['with a token that is none', async () => ({ token: 'a.b.c' })],
+    ['with a malformed token', async () => ({ token: 'a.b.c' })],
     ['with a tampered body', async ({ signed }) => ({ body: signed.body.replace('joined', 'left') })],
     ['with one space more', async ({ signed }) => ({ body: `${signed.body} ` })],
     ['with another secret', async ({ s, signed: { body } }) => ({ token: await sign(s, body, { secret: 'another' }) })],
@@ -75,13 +75,13 @@ describe('a webhook is refused', () => {
   })
 
   test.each([
-    ['no JSON', '{'],
+    ['not JSON', '{'],
     ['empty', ''],
     ['an empty object', '{}'],
     ['a list', '[]'],
     ['null', 'null'],
     ['another object', '{"hello":"world"}'],
-    ['an event with a participant that is none', '{"id":"EV_1","event":"participant_joined","participant":7}'],
+    ['an event with an invalid participant', '{"id":"EV_1","event":"participant_joined","participant":7}'],
     ['nested without end', `{"id":"EV_1","room":${'['.repeat(100_000)}`],
   ])('with a signed body that is %s', async (_, body) => {
     const { s } = await joinedScene()

@@ -4,7 +4,7 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 
 const env = { WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' }
 
-/** A call that the user has just hung up, with LiveKit's word for it. */
+/** A call that the user has just hung up, as LiveKit reported. */
 async function hungUp(settings: Record<string, string> = env) {
   const scene = await callingScene({ env: settings })
   await scene.report()

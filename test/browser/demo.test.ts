@@ -84,7 +84,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
       const [user, sessionId] = [await person.user(), await person.sessionId()]
       const events = await api.events(user, sessionId)
       expect(events.slice(0, after.length).map(({ seq }) => seq)).toEqual(after)
-      // The agent's own count goes on as well: what was refused meanwhile was posted again.
+      // The agent's own count has no gap either: it posted again what was refused in the meantime.
       const steps = events.flatMap(({ data }) => Step.safeParse(data).data?.step ?? [])
       expect(steps).toEqual(steps.map((_, index) => index + 1))
 

@@ -24,7 +24,7 @@ const cut: Respond = (response) => response.destroy()
 const proxy: Respond = (response) =>
   response.writeHead(503, { 'Content-Type': 'text/html', 'Retry-After': 'Wed, 21 Oct 2015 07:28:00 GMT' }).end('<p>')
 
-/** Answers each path with what is left for it, the last one for ever; remembers with what it was asked. */
+/** Answers each path from its script, repeating the last answer; records the requests. */
 function service() {
   const script: Record<string, Respond[]> = {}
   const asked: string[] = []

@@ -129,7 +129,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     const { room } = await join(ticket.token)
     const before = await rooms.getParticipant(ticket.room, user.id)
     // The SDK resolves these calls without waiting for LiveKit's answer. A second participant that may do all this
-    // tells when LiveKit has come to such requests.
+    // shows when LiveKit has processed such requests.
     const allowed = new AccessToken('devkey', 'secret', { identity: 'allowed' })
     allowed.addGrant({ room: ticket.room, roomJoin: true, canUpdateOwnMetadata: true })
     const control = await join(await allowed.toJwt(), { audio: false })

@@ -83,7 +83,7 @@ describeWithLiveKit('the example agents', () => {
           `${left.session_id}] refused: 409 session_not_live: The user is not in the room now. Stopping`,
         )
 
-        // One whose page ends the session while they are in the room: the agent is told that it is over.
+        // One whose page ends the session while they are in the room: the agent learns that it has ended.
         const ended = await api.mint(user, agents)
         call(ended.token)
         await says(worker, new RegExp(`${ended.session_id}\\] progress 2: accepted`), 40)

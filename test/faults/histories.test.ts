@@ -21,7 +21,7 @@ test(`${HISTORIES} random histories end in LiveKit's state, and no callback is a
       played++
       service.sfu.mode = 'ok'
       await runHistory(service, one)
-      // The next history begins with nobody there.
+      // The next history begins with empty rooms.
       const { store } = service.app()
       const sessions = directSessions(store)
       for (const session of await store.sessions.listUnfinished()) {

@@ -47,7 +47,7 @@ test(`the service answers while ${SOCKETS} sockets are idle, and then closes the
   durations.sort((a, b) => a - b)
   const [p50 = 0, p99 = 0] = [durations[REQUESTS / 2], durations.at(-2)]
   report('idle sockets', { opened: SOCKETS, stillOpen, p50Ms: p50.toFixed(1), p99Ms: p99.toFixed(1) })
-  // Nobody was turned out to make room: the others were served beside them.
+  // No idle socket was closed to make room; the other requests were served alongside.
   expect(stillOpen).toBe(SOCKETS)
   expect(p99).toBeLessThan(1000)
   await Promise.all(closed)

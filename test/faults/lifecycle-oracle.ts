@@ -10,9 +10,9 @@ export const LEEWAY_MS = 60_000
 /** Times within one step of the clock differ by less. */
 const SLACK_MS = 1000
 
-/** What the service has been told of one sid, kept by the oracle in its own simple way. */
+/** What the service has learned about one sid, in the oracle's own simple form. */
 export interface Told {
-  /** First and newest time at which anything spoke for its having been there. */
+  /** First and newest time of evidence that it was in the room. */
   first: number | null
   last: number | null
   left: boolean
@@ -20,7 +20,7 @@ export interface Told {
   roomKnown: boolean
   /** Start of the newest question that was answered with it. */
   listedAt: number | null
-  /** The last two answers without it, each told since it was known and asked after the newest evidence by then. */
+  /** The last two answers without it, each requested after the newest evidence known at that time. */
   absents: readonly number[]
   /** How many of them in a row were each asked after everything known before. */
   run: number
@@ -87,7 +87,7 @@ interface KnownLeg {
 const ours = (truth: Truth, told: readonly Told[]): KnownLeg[] =>
   truth.legs.map((leg, i) => ({ leg, told: told[i] ?? UNTOLD })).filter(({ leg }) => leg.whose === 'ours')
 
-/** The promise: LiveKit's own word, young enough, was "there", and nothing told or asked since then says otherwise. */
+/** The promise: a recent answer of LiveKit listed the user, and nothing since then contradicts it. */
 function mayCall({ now, facts, finishedTold }: View, legs: KnownLeg[]): boolean {
   if (facts.end) return false
   return legs.some(({ leg, told: { listedAt, left, roomKnown, absents } }) => {

@@ -32,7 +32,7 @@ interface Family {
 }
 
 export interface Load {
-  /** Starts everything at once; resolves when all of it has stopped, because `running` says so or nobody answers. */
+  /** Starts everything at once; resolves when all of it has stopped, because `running` says so or the service no longer answers. */
   run: (running: () => boolean) => Promise<Acknowledged>
 }
 
@@ -103,7 +103,7 @@ async function tell(api: Api, agent: Agent, session: Told, done: Acknowledged): 
   session.told++
 }
 
-/** The user's join, told again with an id of its own: stored, and changes nobody's liveness. */
+/** The user's join, delivered again under a new id: it is stored and changes no liveness. */
 async function repeatJoin({ url }: Service, sfu: Sfu, { leg }: Told, done: Acknowledged): Promise<void> {
   const body = { ...webhookEvent('participant_joined', leg), id: `EV_${randomUUID()}` }
   const text = JSON.stringify(body)

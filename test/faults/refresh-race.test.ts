@@ -9,7 +9,7 @@ import { report, sized } from './size.ts'
 
 const ROUNDS = sized(100, 1_000)
 
-/** The app on a file, and a second connection that looks at what is really stored. */
+/** The app on a file, and a second connection to inspect what is stored. */
 async function makeAppOnFile() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-race-'))
   const databaseUrl = `file:${join(folder, 'behalf.db')}`

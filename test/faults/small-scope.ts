@@ -26,7 +26,7 @@ const JUMPS = [LIVENESS_MS, RECONNECT_MS, LIMIT_MS, TOKEN_MS + LEEWAY_MS].map((m
 const MAX_QUESTIONS = 2
 const OURS = { id: 'sess_ours', userId: 'user_1' }
 
-/** A question of ours under way, with who was listed when LiveKit looked: at its start. */
+/** A request in flight, with the participants that LiveKit listed at its start. */
 export interface Question {
   askedAt: number
   listed: Leg | null
@@ -166,7 +166,7 @@ const passed = (state: State, now: number, step: string): State => ({
   path: after(state, step, now),
 })
 
-/** The fact told, with the oracle's own account of it; an end that nobody asked for is judged at once. */
+/** The state after a fact, with the oracle's own account of it; an end that was not requested is judged at once. */
 function told(state: State, now: number, fact: Fact, account: Partial<State> = {}): State {
   const known = apply(state.facts, fact, RULES)
   const next: State = { ...passed(state, now, JSON.stringify(fact)), ...account, facts: known }
