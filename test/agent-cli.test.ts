@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { run } from '../src/cli/agent.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'
-import { workplace } from './workplace.ts'
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -13,16 +13,16 @@ afterEach(async () => {
 })
 
 /** A folder with a database of its own, and `agent` as a real process in it. */
-function place() {
-  const { folder, databaseUrl, start, remove } = workplace()
+function agentSandbox() {
+  const { folder, databaseUrl, start, remove } = cliSandbox()
   cleanups.push(remove)
   const agent = (env: Record<string, string>, args: string[]) => start(env, ['agent', ...args])
   return { folder, databaseUrl, start: agent, cli: (...args: string[]) => agent({ DATABASE_URL: databaseUrl }, args) }
 }
 
 /** The same with the service open on that database. */
-async function placeWithApp() {
-  const here = place()
+async function sandboxWithApp() {
+  const here = agentSandbox()
   const test = await makeApp({ databaseUrl: here.databaseUrl })
   cleanups.push(() => test.store.close())
   return { ...here, test, app: test.app }
@@ -30,7 +30,7 @@ async function placeWithApp() {
 
 describe('npm run agent', { timeout: 30_000 }, () => {
   it('creates an agent that the running service accepts, and stores no plaintext secret', async () => {
-    const { app, cli, folder } = await placeWithApp()
+    const { app, cli, folder } = await sandboxWithApp()
     const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const created = JSON.parse(stdout)
@@ -46,7 +46,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('grants only the scopes it was given', async () => {
-    const { app, cli } = await placeWithApp()
+    const { app, cli } = await sandboxWithApp()
     const { stdout } = await cli('create', 'tutor', '--scope', 'session:end', '--scope', 'context:read', '--json')
     const { id, secret, scopes } = JSON.parse(stdout)
     expect(scopes).toEqual(['context:read', 'session:end'])
@@ -55,7 +55,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('disables and enables an agent with effect from the next request', async () => {
-    const { app, test, cli } = await placeWithApp()
+    const { app, test, cli } = await sandboxWithApp()
     const agent = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, agent)
@@ -71,7 +71,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('sets a new secret, which invalidates the old one and tokens issued before', async () => {
-    const { app, test, cli } = await placeWithApp()
+    const { app, test, cli } = await sandboxWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -86,7 +86,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('adds a second secret while workers still use the first', async () => {
-    const { app, test, cli } = await placeWithApp()
+    const { app, test, cli } = await sandboxWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -108,7 +108,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('lists the agents without their secret hashes', async () => {
-    const { cli } = await placeWithApp()
+    const { cli } = await sandboxWithApp()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
     await cli('create', 'tutor')
@@ -129,7 +129,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reads .env in the working directory', async () => {
-    const { folder, databaseUrl, start, cli } = place()
+    const { folder, databaseUrl, start, cli } = agentSandbox()
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
       code: 0,
@@ -139,7 +139,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('ignores .env in production, as the service does', async () => {
-    const { folder, start } = place()
+    const { folder, start } = agentSandbox()
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
     expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
     const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
@@ -147,7 +147,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('prints its help', async () => {
-    const { cli } = place()
+    const { cli } = agentSandbox()
     const { code, stdout, stderr } = await cli('--help')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     for (const command of ['create', 'list', 'disable', 'enable', 'rekey']) expect(stdout).toContain(`-- ${command}`)
@@ -157,7 +157,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],
   ])('exits with %d and one line on stderr for %j', async (code, args, line) => {
-    const { cli } = await placeWithApp()
+    const { cli } = await sandboxWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
   })
 
@@ -178,13 +178,13 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^There is no command toString.*$/],
   ])('exits with %d and one error for %j', async (code, args, line) => {
-    const { databaseUrl } = await placeWithApp()
+    const { databaseUrl } = await sandboxWithApp()
     const expected = { code, out: [], err: [expect.stringMatching(line)] }
     expect(await outcomeOf(run, args, { DATABASE_URL: databaseUrl })).toEqual(expected)
   })
 
   it('refuses a name that is taken', async () => {
-    const { cli } = place()
+    const { cli } = agentSandbox()
     await cli('create', 'tutor')
     const again = await cli('create', 'tutor', '--json')
     expect(again).toEqual({
@@ -195,7 +195,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reports wrong settings and a file that cannot be opened in one line', async () => {
-    const { folder, start } = place()
+    const { folder, start } = agentSandbox()
     const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({
       code: 2,

@@ -38,7 +38,7 @@ async function worker({ onWait, extend, ...options }: Options = {}) {
     pair,
     session: agent.session(pair),
     join: () => s.sfu.join(joinToken),
-    told: async () => (await s.eventsOf(user, pair)).filter(({ agentId }) => agentId),
+    agentEvents: async () => (await s.eventsOf(user, pair)).filter(({ agentId }) => agentId),
   }
 }
 
@@ -48,7 +48,7 @@ const sum = (numbers: number[]) => numbers.reduce((total, one) => total + one, 0
 
 describe('the agent client', () => {
   test('reports progress, reads the context and ends the session', async () => {
-    const { session, join, pair, told } = await worker()
+    const { session, join, pair, agentEvents } = await worker()
     join()
     const stored = await session.progress({ step: 1 }, { type: 'lesson.step' })
     expect(stored).toMatchObject({ sessionId: pair.sessionId, seq: 2 })
@@ -57,7 +57,7 @@ describe('the agent client', () => {
     expect(context.events.at(-1)).toMatchObject({ type: 'lesson.step', data: { step: 1 }, agentId: 'tutor' })
     const ended = await session.end({ reason: 'lesson over', result: { score: 3 } })
     expect(ended).toMatchObject({ id: pair.sessionId, status: 'ended', endReason: 'agent' })
-    expect(await told()).toHaveLength(1)
+    expect(await agentEvents()).toHaveLength(1)
   })
 
   test('shares one service token between simultaneous calls, and renews it before it expires', async () => {
@@ -178,7 +178,7 @@ describe('a custom route, through the agent client,', () => {
 describe('a user who has not joined yet', () => {
   test('is waited for as Retry-After says, with one Idempotency-Key', async () => {
     const joins: Array<() => unknown> = []
-    const { session, join, network, waits, told } = await worker({ onWait: (_, n) => n === 2 && joins[0]?.() })
+    const { session, join, network, waits, agentEvents } = await worker({ onWait: (_, n) => n === 2 && joins[0]?.() })
     joins.push(join)
     await session.progress({ step: 1 })
     expect(waits).toHaveLength(2)
@@ -186,7 +186,7 @@ describe('a user who has not joined yet', () => {
     const [key, ...repeated] = keysOf(network)
     expect(key).toMatch(/^[0-9a-f-]{36}$/)
     expect(repeated).toEqual([key, key])
-    expect(await told()).toHaveLength(1)
+    expect(await agentEvents()).toHaveLength(1)
   })
 
   test.each([
@@ -231,18 +231,18 @@ describe('what retrying cannot fix', () => {
 
 describe('when the network or the service fails, a call', () => {
   test('does not store progress twice after a lost answer', async () => {
-    const { session, join, network, told } = await worker()
+    const { session, join, network, agentEvents } = await worker()
     join()
     network.plan(PROGRESS, lost, unreachable, lost)
     const { seq } = await session.progress({ step: 1 })
-    expect(await told()).toMatchObject([{ seq, data: { step: 1 } }])
+    expect(await agentEvents()).toMatchObject([{ seq, data: { step: 1 } }])
     expect(keysOf(network)).toHaveLength(4)
     expect(new Set(keysOf(network)).size).toBe(1)
   })
 
   test('retries with the same body, even if the object was changed', async () => {
     const data = { step: 1 }
-    const { session, join, network, told } = await worker({
+    const { session, join, network, agentEvents } = await worker({
       onWait: () => {
         data.step = 2
       },
@@ -250,7 +250,7 @@ describe('when the network or the service fails, a call', () => {
     join()
     network.plan(PROGRESS, lost)
     await session.progress(data)
-    expect(await told()).toMatchObject([{ data: { step: 1 } }])
+    expect(await agentEvents()).toMatchObject([{ data: { step: 1 } }])
   })
 
   test('waits while LiveKit cannot say who is in the room', async () => {

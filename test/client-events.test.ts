@@ -41,7 +41,7 @@ async function call({ onWait, ...options }: CallOptions = {}) {
     path,
     /** `Last-Event-ID` of each connection. */
     opened: () => network.sentTo(path).map(({ headers }) => headers.get('Last-Event-ID')),
-    tell: (step: number) => agent.progress({ step }),
+    report: (step: number) => agent.progress({ step }),
     end: () => agent.end(),
   }
 }
@@ -79,10 +79,10 @@ const closing = (reason: string) => () => stream(`retry: 1000\n\nevent: close\nd
 
 describe('the client’s event stream', () => {
   test('yields past events, then new ones, and finishes with the session', async () => {
-    const { client, sessionId, tell, end, opened } = await call()
-    await tell(1)
+    const { client, sessionId, report, end, opened } = await call()
+    await report(1)
     const seen = await all(client.events(sessionId), async (event) => {
-      if (stepOf(event) === 1) await tell(2)
+      if (stepOf(event) === 1) await report(2)
       if (stepOf(event) === 2) await end()
     })
     expect(steps(seen)).toEqual([1, 2])
@@ -92,9 +92,9 @@ describe('the client’s event stream', () => {
   })
 
   test('starts after the given cursor', async () => {
-    const { client, sessionId, tell, end } = await call()
-    await tell(1)
-    await tell(2)
+    const { client, sessionId, report, end } = await call()
+    await report(1)
+    await report(2)
     await end()
     const [first, second, third] = await all(client.events(sessionId))
     expect(await all(client.events(sessionId, { after: Number(third?.seq) }))).not.toContainEqual(third)
@@ -102,12 +102,12 @@ describe('the client’s event stream', () => {
   })
 
   test('yields every event once and in order over five broken connections', async () => {
-    const { client, network, path, sessionId, tell, end, opened } = await call()
-    for (const step of upTo(5)) await tell(step)
+    const { client, network, path, sessionId, report, end, opened } = await call()
+    for (const step of upTo(5)) await report(step)
     network.plan(path, cutAfter(2), cutAfter(1), cutAfter(2), cutAfter(3), cutAfter(2))
     const seen = await all(client.events(sessionId), async (event) => {
       const step = stepOf(event) ?? 0
-      if (step >= 5 && step < 40) await tell(step + 1)
+      if (step >= 5 && step < 40) await report(step + 1)
       if (step === 40) await end()
     })
     expect(steps(seen)).toEqual(upTo(40))
@@ -115,12 +115,12 @@ describe('the client’s event stream', () => {
   })
 
   test('continues with a fresh token when the old one has expired', async () => {
-    const { s, client, network, sessionId, end, tell, opened } = await call()
-    await tell(1)
+    const { s, client, network, sessionId, end, report, opened } = await call()
+    await report(1)
     const seen = await all(client.events(sessionId), async (event) => {
       if (stepOf(event) === 1) {
         s.clock.advance(15 * 60)
-        await tell(2)
+        await report(2)
       }
       if (stepOf(event) === 2) await end()
     })
@@ -130,8 +130,8 @@ describe('the client’s event stream', () => {
   })
 
   test.each(['token_expired', 'slow_reader', 'shutting_down'])('continues after %s', async (reason) => {
-    const { client, network, path, sessionId, tell, end } = await call()
-    await tell(1)
+    const { client, network, path, sessionId, report, end } = await call()
+    await report(1)
     await end()
     network.plan(path, closing(reason))
     expect(steps(await all(client.events(sessionId)))).toEqual([1])
@@ -146,8 +146,8 @@ describe('the client’s event stream', () => {
   })
 
   test('backs off while the service fails', async () => {
-    const { client, network, path, sessionId, tell, end, waits } = await call()
-    await tell(1)
+    const { client, network, path, sessionId, report, end, waits } = await call()
+    await report(1)
     await end()
     const busy = () => new Response('{"code":"busy"}', { status: 503, headers: { 'Retry-After': '20' } })
     network.plan(path, unreachable, unreachable, unreachable, unreachable, busy, closing('shutting_down'))
@@ -165,7 +165,7 @@ describe('the client’s event stream', () => {
     onTestFinished(() => rm(folder, { recursive: true }))
     const databaseUrl = `file:${join(folder, 'behalf.db')}`
     let stopped: Promise<void> | undefined
-    const { s, client, network, sessionId, tell, opened } = await call({ databaseUrl, onWait: restart })
+    const { s, client, network, sessionId, report, opened } = await call({ databaseUrl, onWait: restart })
     async function restart() {
       await stopped
       await s.store.close()
@@ -173,7 +173,7 @@ describe('the client’s event stream', () => {
       network.app = app
       await directSessions(store).end(sessionId, 'user')
     }
-    await tell(1)
+    await report(1)
     const seen = await all(client.events(sessionId), (event) => {
       if (stepOf(event) === 1) stopped = s.streams.close()
     })
@@ -194,8 +194,8 @@ describe('the client’s event stream', () => {
   })
 
   test('stops when its signal aborts, also while it waits for the next event', async () => {
-    const { client, sessionId, tell } = await call()
-    await tell(1)
+    const { client, sessionId, report } = await call()
+    await report(1)
     const stop = new AbortController()
     const reason = new Error('left the page')
     const iterator = client.events(sessionId, { signal: stop.signal })
@@ -207,8 +207,8 @@ describe('the client’s event stream', () => {
   })
 
   test('closes its connection when the caller leaves the loop', async () => {
-    const { client, network, path, sessionId, tell } = await call()
-    await tell(1)
+    const { client, network, path, sessionId, report } = await call()
+    await report(1)
     let cancelled = () => {}
     const gone = new Promise<void>((resolve) => {
       cancelled = resolve

@@ -390,7 +390,7 @@ describe('a callback for a user who is in the room', () => {
 })
 
 describe('a webhook from a LiveKit server with the right clock', () => {
-  const told = async (step: number) => {
+  const deliver = async (step: number) => {
     const call = await steppable()
     call.clock.step(step)
     const event = webhookEvent('participant_left', call.leg)
@@ -398,11 +398,11 @@ describe('a webhook from a LiveKit server with the right clock', () => {
   }
 
   test.each([-60, -1, 1, 60, 300])('is accepted by a service whose clock is %d s off', async (step) => {
-    expect(await told(step)).toBe(200)
+    expect(await deliver(step)).toBe(200)
   })
 
   test.each([-62, 362, -DAY, DAY])('is refused by a service whose clock is %d s off', async (step) => {
-    expect(await told(step)).toBe(401)
+    expect(await deliver(step)).toBe(401)
   })
 })
 
@@ -422,14 +422,17 @@ test('each clock step is logged once, with its size', async () => {
     call.clock.step(step)
     for (let i = 0; i < 3; i++) await call.me()
   }
-  const told = () =>
+  const logged = () =>
     call
       .app()
       .logged()
       .map(({ msg }) => String(msg))
       .filter((msg) => msg.includes('system clock'))
-  expect(told()).toEqual([expect.stringContaining('set back by 30 s'), expect.stringContaining('set ahead by 86400 s')])
+  expect(logged()).toEqual([
+    expect.stringContaining('set back by 30 s'),
+    expect.stringContaining('set ahead by 86400 s'),
+  ])
   await call.step(-60, 'while it is stopped')
   await call.me()
-  expect(told()).toEqual([expect.stringContaining('set back by 60 s')])
+  expect(logged()).toEqual([expect.stringContaining('set back by 60 s')])
 })

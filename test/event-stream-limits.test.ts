@@ -20,18 +20,18 @@ describe('an idle event stream', () => {
   })
 
   test('sends no heartbeat while it sends events', async () => {
-    const { open, tell } = await timedCall({ heartbeat: 60_000 })
+    const { open, report } = await timedCall({ heartbeat: 60_000 })
     const stream = await open()
-    await tell(100)
+    await report(100)
     await stream.until(() => expect(stream.events).toHaveLength(102))
     expect(stream.comments).toBe(0)
   })
 
   test('polls the store even without a notification', async () => {
-    const { open, tell } = await timedCall({ poll: 10 }, { subscribe: () => () => {} })
+    const { open, report } = await timedCall({ poll: 10 }, { subscribe: () => () => {} })
     const stream = await open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
   })
 
@@ -45,11 +45,11 @@ describe('an idle event stream', () => {
 
 describe('the access token of an event stream', () => {
   test.each([0, -60])('ends the stream when it expires, despite a clock step of %d s', async (step) => {
-    const { s, open, tell } = await timedCall({ poll: 10 })
+    const { s, open, report } = await timedCall({ poll: 10 })
     const stream = await open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
     s.clock.advance(15 * 60 - 2)
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
     s.clock.step(step)
     s.clock.advance(2)
@@ -73,7 +73,7 @@ describe('the access token of an event stream', () => {
 describe('a client that does not read its event stream', () => {
   test('pauses the service’s reads, and is told why it was disconnected', async () => {
     const c = await timedCall({ stall: 300, goodbye: 60_000 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const reader = await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
     // The stall is long over when the pages stand still.
@@ -97,7 +97,7 @@ describe('a client that does not read its event stream', () => {
 
   test('is cut off when it does not even read that', async () => {
     const c = await timedCall({ stall: 200, goodbye: 50 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const reader = await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.listeners).toBe(1), soon)
     await vi.waitFor(() => expect(c.counts.listeners).toBe(0), soon)
@@ -107,16 +107,16 @@ describe('a client that does not read its event stream', () => {
   test('does not delay other clients', async () => {
     const c = await timedCall({ stall: 60_000 })
     await lazyReader(c.url, c)
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const stream = await c.open()
     await stream.until(() => expect(stream.events).toHaveLength(EVENTS + 2))
   })
 
   test('is not confused with one that has no events to read', async () => {
-    const { open, tell } = await timedCall({ stall: 30, heartbeat: 200 })
+    const { open, report } = await timedCall({ stall: 30, heartbeat: 200 })
     const stream = await open()
     await stream.until(() => expect(stream.comments).toBe(2))
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
     expect(stream.closed).toBeUndefined()
   })
@@ -162,7 +162,7 @@ describe('open event streams', () => {
 
   test('do not delay the service’s stop when a client does not read', async () => {
     const c = await timedCall({ goodbye: 50 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
     await c.streams.close()
@@ -192,7 +192,7 @@ describe('open event streams', () => {
     const stream = await c.open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
     fail = true
-    await c.tell(1)
+    await c.report(1)
     expect(await stream.over).toBe(false)
     expect(stream.closed).toBeUndefined()
     expect(c.counts.listeners).toBe(0)

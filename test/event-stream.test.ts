@@ -14,7 +14,7 @@ async function call(env: Record<string, string> = {}) {
     server,
     url,
     bearer,
-    tell: async (step: number) => expect((await c.s.progress(c.agent.bearer, c.pair, {}, { step })).status).toBe(201),
+    report: async (step: number) => expect((await c.s.progress(c.agent.bearer, c.pair, {}, { step })).status).toBe(201),
     end: async () => expect((await c.s.end(c.agent.bearer, c.pair)).status).toBe(200),
     open: (query = '', headers: Record<string, string> = {}) => openStream(`${url}${query}`, { bearer, headers }),
   }
@@ -26,13 +26,13 @@ const seqs = (...numbers: number[]) => numbers.map(String)
 
 describe('GET /sessions/{id}/events as a stream', () => {
   test('sends past and new events in order, in the same form as the page', async () => {
-    const { s, user, pair, tell, end, open } = await call()
-    await tell(1)
+    const { s, user, pair, report, end, open } = await call()
+    await report(1)
     const stream = await open()
     await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2)))
-    await tell(2)
+    await report(2)
     await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2, 3)))
-    await tell(3)
+    await report(3)
     await end()
     expect(await stream.over).toBe(true)
     const page = await s.eventsOf(user, pair)
@@ -49,8 +49,8 @@ describe('GET /sessions/{id}/events as a stream', () => {
   })
 
   test('has the headers and framing that browsers and proxies need', async () => {
-    const { tell, end, open, s, user, pair } = await call()
-    await tell(1)
+    const { report, end, open, s, user, pair } = await call()
+    await report(1)
     await end()
     const stream = await open()
     await stream.over
@@ -85,8 +85,8 @@ describe('GET /sessions/{id}/events as a stream', () => {
     ['the beginning', '?after=0', {}, [1, 2, 3, 4, 5]],
     ['the end', '', { 'Last-Event-ID': '5' }, []],
   ])('resumes from %s', async (_, query, headers, expected) => {
-    const { tell, end, open } = await call()
-    for (const step of [1, 2, 3]) await tell(step)
+    const { report, end, open } = await call()
+    for (const step of [1, 2, 3]) await report(step)
     await end()
     const stream = await open(query, headers as Record<string, string>)
     expect(await stream.over).toBe(true)
@@ -95,15 +95,15 @@ describe('GET /sessions/{id}/events as a stream', () => {
   })
 
   test('stays open through the wrap-up window after the user left', async () => {
-    const { s, leg, tell, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
-    await tell(1)
+    const { s, leg, report, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
+    await report(1)
     const stream = await open()
     s.sfu.leave(leg)
     await postWebhook(s, webhookEvent('participant_left', leg))
     s.clock.advance(11)
     await s.reconcile()
     await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'left' }))
-    await tell(2)
+    await report(2)
     await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ step: 2 }))
     s.clock.advance(31)
     expect(await stream.over).toBe(true)
@@ -111,15 +111,15 @@ describe('GET /sessions/{id}/events as a stream', () => {
   })
 
   test('resumes without gap or repeat after a disconnection', async () => {
-    const { tell, open } = await call()
-    await tell(1)
+    const { report, open } = await call()
+    await report(1)
     const first = await open()
     await first.until(() => expect(first.ids).toEqual(seqs(1, 2)))
     first.stop()
     expect(await first.over).toBe(false)
-    await tell(2)
+    await report(2)
     const second = await open('', { 'Last-Event-ID': first.ids.at(-1) ?? '' })
-    await tell(3)
+    await report(3)
     await second.until(() => expect(second.ids).toEqual(seqs(3, 4)))
   })
 
@@ -196,11 +196,11 @@ describe('GET /sessions/{id}/events as a stream', () => {
 })
 
 test('the store notifies watchers of agent events and status changes after the commit, until they unsubscribe', async () => {
-  const { s, pair, end, tell } = await call()
+  const { s, pair, end, report } = await call()
   const seen: Array<Promise<number>> = []
   const read = async () => (await s.store.events.page(pair.sessionId, 0, 100)).length
   const unsubscribe = s.store.events.subscribe(pair.sessionId, () => seen.push(read()))
-  await tell(1)
+  await report(1)
   expect(await Promise.all(seen)).toEqual([1, 2])
   unsubscribe()
   await end()

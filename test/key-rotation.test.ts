@@ -5,17 +5,17 @@ import { newSigningKey } from '../src/auth/keys.ts'
 import { remove, rotate } from '../src/auth/rotation.ts'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { run } from '../src/cli/keys.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
-import { workplace } from './workplace.ts'
 
 const MINUTE = 60
 
-let place: ReturnType<typeof workplace>
+let sandbox: ReturnType<typeof cliSandbox>
 beforeEach(() => {
-  place = workplace()
+  sandbox = cliSandbox()
 })
-afterEach(() => place.remove())
+afterEach(() => sandbox.remove())
 
 const signIn = async ({ app }: TestApp) =>
   SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json()).access_token
@@ -127,8 +127,8 @@ describe('a removed signing key', () => {
 
 describe('the running service', () => {
   test('accepts the first token signed with a key that another instance rotated to', async () => {
-    const other = await makeApp({ databaseUrl: place.databaseUrl })
-    const t = await makeApp({ databaseUrl: place.databaseUrl })
+    const other = await makeApp({ databaseUrl: sandbox.databaseUrl })
+    const t = await makeApp({ databaseUrl: sandbox.databaseUrl })
     const next = await newSigningKey(other.clock.now())
     await other.store.keys.changeSigningKeys(() => [next])
     other.clock.advance(1)
@@ -155,9 +155,9 @@ describe('the running service', () => {
   })
 
   test('answers store_unavailable, not 401, when it cannot read the keys', async () => {
-    const t = await makeApp({ databaseUrl: place.databaseUrl })
+    const t = await makeApp({ databaseUrl: sandbox.databaseUrl })
     const token = await signIn(t)
-    new Database(place.databasePath).exec('drop table signing_keys').close()
+    new Database(sandbox.databasePath).exec('drop table signing_keys').close()
     expect(await me(t, token)).toBe(200)
     t.clock.advance(1)
     expect(await me(t, token)).toBe(503)
@@ -168,12 +168,12 @@ describe('the running service', () => {
 describe('npm run keys', { timeout: 60_000 }, () => {
   let t: TestApp
   beforeEach(async () => {
-    t = await makeApp({ databaseUrl: place.databaseUrl })
+    t = await makeApp({ databaseUrl: sandbox.databaseUrl })
   })
   afterEach(() => t.store.close())
 
   async function command(...args: string[]) {
-    const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
+    const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: sandbox.databaseUrl })
     return { code, out: out.join('\n'), err: err.join('\n') }
   }
   const states = async () => {
@@ -184,7 +184,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
   test('replaces a leaked key while the service runs: its tokens are refused within seconds', async () => {
     const leaked = await signIn(t)
     expect(await me(t, leaked)).toBe(200)
-    const { code, stdout, stderr } = await place.cli('keys', 'rotate', '--now', '--json')
+    const { code, stdout, stderr } = await sandbox.cli('keys', 'rotate', '--now', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const [only, ...others] = JSON.parse(stdout)
     expect(only).toMatchObject({ state: 'signing', publishedUntil: null })

@@ -248,7 +248,7 @@ describe('a user whose session has ended', () => {
     const mine: Minted[] = []
     for (let i = 0; i < 25; i++) mine.push(await endedAndThere(user))
     const other = await endedAndThere(await s.newUser())
-    s.sfu.onTold(({ event, room: { name } }) => {
+    s.sfu.onEvent(({ event, room: { name } }) => {
       const back = mine.find(({ room }) => room === name)
       if (event !== 'room_finished' || !back) return
       deleted.add(name)

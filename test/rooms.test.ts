@@ -14,7 +14,7 @@ const askFor = ({ app }: Pick<TestApp, 'app'>, { bearer }: Pick<SignedIn, 'beare
   post(app, '/rooms', request, bearer)
 
 /** Status and name from a successful answer. */
-async function given(asked: Response | Promise<Response>) {
+async function statusAndName(asked: Response | Promise<Response>) {
   const answer = await asked
   const { room, room_name } = RoomAnswer.parse(await answer.json())
   expect(room_name).toBe(room)
@@ -25,10 +25,10 @@ describe('POST /rooms', () => {
   test('claims and creates a room: 201 at first, 200 when the user already owns it', async () => {
     const s = await scene()
     const user = await s.newUser()
-    expect(await given(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
+    expect(await statusAndName(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
     const { sid } = s.sfu.rooms.get('lesson') ?? {}
     expect(sid).toBeDefined()
-    expect(await given(askFor(s, user, { room_name: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(await statusAndName(askFor(s, user, { room_name: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
     expect(s.sfu.rooms.get('lesson')?.sid).toBe(sid)
     expect(s.sfu.rooms.size).toBe(1)
   })
@@ -51,7 +51,7 @@ describe('POST /rooms', () => {
       askFor(s, user, { room: null }),
       s.app.request('/rooms', { method: 'POST', headers }),
     ]
-    const rooms = await Promise.all(answers.map(given))
+    const rooms = await Promise.all(answers.map(statusAndName))
     for (const { status, room } of rooms) {
       expect(status).toBe(201)
       expect(room).toMatch(/^room_[0-9a-f]{32}$/)
@@ -73,7 +73,7 @@ describe('POST /rooms', () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
-    const answers = [1, 2].map(() => given(askFor(s, user, { room: 'lesson' })))
+    const answers = [1, 2].map(() => statusAndName(askFor(s, user, { room: 'lesson' })))
     await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(2))
     release()
     expect((await Promise.all(answers)).map(({ status }) => status).sort()).toEqual([200, 201])
@@ -83,7 +83,7 @@ describe('POST /rooms', () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
-    const answer = given(askFor(s, user, { room: 'lesson' }))
+    const answer = statusAndName(askFor(s, user, { room: 'lesson' }))
     await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(1))
     await s.store.rooms.claim('lesson', user.id, s.clock.now())
     s.sfu.enter('lesson', { identity: user.id })
@@ -154,7 +154,7 @@ describe('ROOM_POLICY=open', () => {
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
     expect(await mint(s, eve.bearer, { room: 'lesson' })).toMatchObject({ room: 'lesson', identity: eve.id })
-    expect(await given(askFor(s, eve, { room: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(await statusAndName(askFor(s, eve, { room: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
     expect(await s.store.rooms.findOwner('lesson')).toBe(ada.id)
     s.sfu.enter('of-another-system', { identity: 'somebody' })
     expect(await refusedFields(post(s.app, '/token', { room: 'of-another-system' }, eve.bearer))).toEqual(forbidden)

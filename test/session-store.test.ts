@@ -156,8 +156,8 @@ describe('answers from LiveKit in SQLite', () => {
         const own = (sids: string[]) => sids.map((sid) => `${sid}/${session.id}`)
         for (const fact of facts) {
           if (fact.kind === 'answer') {
-            const told = { ...fact, present: own(fact.present), joining: own(fact.joining) }
-            await sessions.observe(session.id, told)
+            const answer = { ...fact, present: own(fact.present), joining: own(fact.joining) }
+            await sessions.observe(session.id, answer)
           } else await sessions.observe(session.id, ownSids(fact, session))
         }
         const { status } = await outcomeOf(store, session)

@@ -55,7 +55,7 @@ export type DisconnectReason =
   | 'SIGNAL_CLOSE'
 
 /** Something that LiveKit sends a webhook about. */
-export interface Told extends Pick<Leg, 'room'> {
+export interface SfuEvent extends Pick<Leg, 'room'> {
   event: 'room_started' | 'participant_joined' | 'participant_left' | 'participant_connection_aborted' | 'room_finished'
   participant?: SfuParticipant
   disconnectReason?: DisconnectReason
@@ -89,9 +89,9 @@ export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'AJ' | 'EV') => `${prefix}_$
 export function sfuRooms() {
   const rooms = new Map<string, SfuRoom>()
   const workers = new Set<string>()
-  const listeners = new Set<(told: Told) => void>()
-  const tell = (told: Told) => {
-    for (const listener of listeners) listener(told)
+  const listeners = new Set<(sfuEvent: SfuEvent) => void>()
+  const emit = (sfuEvent: SfuEvent) => {
+    for (const listener of listeners) listener(sfuEvent)
   }
   const nameOf = ({ sid, name }: SfuRoom) => ({ sid, name })
 
@@ -110,7 +110,7 @@ export function sfuRooms() {
     // Where no agent is named, LiveKit dispatches those without a name.
     if (agents.length === 0) dispatch(room, '', '')
     for (const agent of agents) dispatch(room, agent.agentName, agent.metadata)
-    tell({ event: 'room_started', room: nameOf(room) })
+    emit({ event: 'room_started', room: nameOf(room) })
     closeIfIdleIn(room.emptyTimeout, room)
     return room
   }
@@ -128,14 +128,14 @@ export function sfuRooms() {
   function close(room: SfuRoom, reason: DisconnectReason): void {
     rooms.delete(room.name)
     for (const participant of room.participants.values()) sendOut(room, participant, reason)
-    tell({ event: 'room_finished', room: nameOf(room) })
+    emit({ event: 'room_finished', room: nameOf(room) })
   }
 
   function sendOut(room: SfuRoom, participant: SfuParticipant, disconnectReason: DisconnectReason): void {
     room.participants.delete(participant.identity)
     room.leftAtMs = Date.now()
     const event = participant.state === 'ACTIVE' ? 'participant_left' : 'participant_connection_aborted'
-    tell({ event, room: nameOf(room), participant: { ...participant, state: 'DISCONNECTED' }, disconnectReason })
+    emit({ event, room: nameOf(room), participant: { ...participant, state: 'DISCONNECTED' }, disconnectReason })
     closeIfIdleIn(room.departureTimeout, room)
   }
 
@@ -151,7 +151,7 @@ export function sfuRooms() {
     const participant: SfuParticipant = { ...defaults, kind: 'STANDARD', state: 'ACTIVE', ...given, identity }
     room.participants.set(identity, participant)
     const leg = { room: nameOf(room), participant }
-    if (participant.state === 'ACTIVE') tell({ event: 'participant_joined', ...leg })
+    if (participant.state === 'ACTIVE') emit({ event: 'participant_joined', ...leg })
     return leg
   }
 
@@ -177,7 +177,7 @@ export function sfuRooms() {
     dispatch,
     undispatch,
     /** Calls back on everything that LiveKit sends a webhook about, as it happens. */
-    onTold: (listener: (told: Told) => void) => void listeners.add(listener),
+    onEvent: (listener: (sfuEvent: SfuEvent) => void) => void listeners.add(listener),
     /** Joins with a join token as a client would; `given` is for what no well-behaved client does. */
     join(token: string, given: Partial<SfuParticipant> = {}): Leg {
       const { sub, name, metadata, attributes, kind, video, roomConfig } = JoinClaims.parse(decodeJwt(token))

@@ -4,8 +4,8 @@ import { text } from 'node:stream/consumers'
 import { SignJWT } from 'jose'
 import { z } from 'zod'
 import type { KeyPair } from '../src/config.ts'
-import { newSid, sfuRooms, type Told } from './sfu-rooms.ts'
-import { dispatchAnswer, participantAnswer, participantTold, refusal, roomAnswer } from './sfu-wire.ts'
+import { newSid, type SfuEvent, sfuRooms } from './sfu-rooms.ts'
+import { dispatchAnswer, participantAnswer, participantInWebhook, refusal, roomAnswer } from './sfu-wire.ts'
 import type { TestApp } from './support.ts'
 
 /** How every request is answered: normally, or with a failure seen in practice. */
@@ -151,13 +151,13 @@ function send(response: ServerResponse, { status, body }: { status: number; body
 }
 
 /** LiveKit's event about a participant or a whole room, as protojson writes it: defaults are left out. */
-export function webhookEvent(event: string, leg: Omit<Told, 'event'>, more: Record<string, unknown> = {}) {
+export function webhookEvent(event: string, leg: Omit<SfuEvent, 'event'>, more: Record<string, unknown> = {}) {
   return {
     event,
     id: newSid('EV'),
     createdAt: String(Math.floor(Date.now() / 1000)),
     room: leg.room,
-    ...(leg.participant ? { participant: participantTold(leg.participant, leg.disconnectReason) } : {}),
+    ...(leg.participant ? { participant: participantInWebhook(leg.participant, leg.disconnectReason) } : {}),
     ...more,
   }
 }

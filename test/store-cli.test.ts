@@ -5,26 +5,26 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run } from '../src/cli/store.ts'
 import { lockStore } from '../src/store/sqlite/lock.ts'
 import { openStore, type Store } from '../src/store/store.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
-import { workplace } from './workplace.ts'
 
-let place: ReturnType<typeof workplace>
+let sandbox: ReturnType<typeof cliSandbox>
 const opened: Store[] = []
 beforeEach(() => {
-  place = workplace()
+  sandbox = cliSandbox()
 })
 afterEach(async () => {
   for (const store of opened.splice(0)) await store.close()
-  place.remove()
+  sandbox.remove()
 })
 
 /** The command in this process; what it printed, and its exit code. */
 async function command(...args: string[]) {
-  const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
+  const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: sandbox.databaseUrl })
   return { code, out: out.join('\n'), err: err.join('\n') }
 }
 
-async function open(url = place.databaseUrl) {
+async function open(url = sandbox.databaseUrl) {
   const store = await openStore(url)
   opened.push(store)
   return store
@@ -37,8 +37,8 @@ async function close(store: Store) {
 
 /** A row to find again. */
 const remember = (store: Store, value: string) => store.keys.secret('marker', () => value, 0)
-const remembered = async (url = place.databaseUrl) => remember(await open(url), 'nothing')
-const inFolder = (name: string) => join(place.folder, name)
+const remembered = async (url = sandbox.databaseUrl) => remember(await open(url), 'nothing')
+const inFolder = (name: string) => join(sandbox.folder, name)
 
 /** Overwrites the middle of the file, as a failing disk would. */
 function damage(path: string) {
@@ -51,14 +51,14 @@ test('npm run store checks, backs up and restores', { timeout: 60_000 }, async (
   const store = await open()
   await remember(store, 'before')
   const copy = inFolder('copy.db')
-  expect(await place.cli('store', 'check', '--json')).toEqual({
+  expect(await sandbox.cli('store', 'check', '--json')).toEqual({
     code: 0,
     stdout: '{"ok":true,"problems":[]}\n',
     stderr: '',
   })
-  expect(await place.cli('store', 'backup', copy)).toMatchObject({ code: 0, stderr: '' })
+  expect(await sandbox.cli('store', 'backup', copy)).toMatchObject({ code: 0, stderr: '' })
   await close(store)
-  const restored = await place.cli('store', 'restore', copy, '--json')
+  const restored = await sandbox.cli('store', 'restore', copy, '--json')
   expect(restored).toMatchObject({ code: 0, stderr: '' })
   expect(JSON.parse(restored.stdout)).toMatchObject({ restored: copy, keptAt: expect.stringContaining('x.db.before') })
   expect(await remembered()).toBe('before')
@@ -67,7 +67,7 @@ test('npm run store checks, backs up and restores', { timeout: 60_000 }, async (
 describe('store check', () => {
   test('reports damage with exit code 1', async () => {
     await close(await open())
-    damage(place.databasePath)
+    damage(sandbox.databasePath)
     const { code, out } = await command('check', '--json')
     expect(code).toBe(1)
     expect(JSON.parse(out)).toMatchObject({ ok: false, problems: expect.arrayContaining([expect.any(String)]) })
@@ -75,7 +75,7 @@ describe('store check', () => {
 
   test('finds a row with a dangling reference', async () => {
     await open()
-    const raw = new Database(place.databasePath)
+    const raw = new Database(sandbox.databasePath)
     raw.pragma('foreign_keys = OFF')
     raw.exec("insert into rooms (name, owner_id, claimed_at, used_at) values ('r', 'user_none', 0, 0)")
     raw.close()
@@ -88,12 +88,12 @@ describe('store check', () => {
   test('reports a file that is not a database, not a Behalf store, or missing', async () => {
     expect(await command('check')).toMatchObject({
       code: 1,
-      err: expect.stringContaining(`There is no store at ${place.databasePath}:`),
+      err: expect.stringContaining(`There is no store at ${sandbox.databasePath}:`),
     })
-    expect(existsSync(place.databasePath)).toBe(false)
-    writeFileSync(place.databasePath, 'not a database at all'.repeat(100))
+    expect(existsSync(sandbox.databasePath)).toBe(false)
+    writeFileSync(sandbox.databasePath, 'not a database at all'.repeat(100))
     expect(await command('check')).toMatchObject({ code: 1, out: 'file is not a database' })
-    writeFileSync(place.databasePath, '')
+    writeFileSync(sandbox.databasePath, '')
     expect((await command('check')).out).toContain('the table sessions is missing')
   })
 })
@@ -107,7 +107,7 @@ describe('store backup', () => {
     expect(await command('backup', copy)).toMatchObject({ code: 0, err: '' })
     await writing
     expect(statSync(copy).mode & 0o777).toBe(0o600)
-    expect(readdirSync(place.folder).filter((name) => name.startsWith('copy'))).toEqual(['copy.db'])
+    expect(readdirSync(sandbox.folder).filter((name) => name.startsWith('copy'))).toEqual(['copy.db'])
     expect(await remembered(`file:${copy}`)).toBe('first')
   })
 
@@ -117,14 +117,14 @@ describe('store backup', () => {
     writeFileSync(copy, 'precious')
     expect(await command('backup', copy)).toMatchObject({ code: 1, err: expect.stringContaining('exists already') })
     expect(readFileSync(copy, 'utf8')).toBe('precious')
-    expect((await command('backup', place.databasePath)).code).toBe(1)
+    expect((await command('backup', sandbox.databasePath)).code).toBe(1)
   })
 
   test('refuses a damaged store, and leaves no file', async () => {
     await close(await open())
-    damage(place.databasePath)
+    damage(sandbox.databasePath)
     expect((await command('backup', inFolder('copy.db'))).code).toBe(1)
-    expect(readdirSync(place.folder).filter((name) => name.startsWith('copy'))).toEqual([])
+    expect(readdirSync(sandbox.folder).filter((name) => name.startsWith('copy'))).toEqual([])
   })
 })
 
@@ -139,12 +139,12 @@ describe('store restore', () => {
 
   test('is refused while a service runs, and changes nothing', async () => {
     const { copy } = await backedUp()
-    const lock = lockStore(place.databaseUrl)
-    const before = readdirSync(place.folder).sort()
+    const lock = lockStore(sandbox.databaseUrl)
+    const before = readdirSync(sandbox.folder).sort()
     const refused = await command('restore', copy)
     expect(refused).toMatchObject({ code: 1, err: expect.stringContaining(`x.db is in use by another service`) })
     expect(refused.err).toContain(String(process.pid))
-    expect(readdirSync(place.folder).sort()).toEqual(before)
+    expect(readdirSync(sandbox.folder).sort()).toEqual(before)
     lock.release()
   })
 
@@ -160,12 +160,12 @@ describe('store restore', () => {
   test('keeps the old file, including its write-ahead log', async () => {
     const { store, copy } = await backedUp()
     await close(store)
-    const later = new Database(place.databasePath)
+    const later = new Database(sandbox.databasePath)
     later.exec("update store_secrets set value = 'later'")
     // As after kill -9: the log has not been folded in.
-    for (const suffix of ['', '-wal']) copyFileSync(place.databasePath + suffix, inFolder(`crashed.db${suffix}`))
+    for (const suffix of ['', '-wal']) copyFileSync(sandbox.databasePath + suffix, inFolder(`crashed.db${suffix}`))
     later.close()
-    for (const suffix of ['', '-wal']) copyFileSync(inFolder(`crashed.db${suffix}`), place.databasePath + suffix)
+    for (const suffix of ['', '-wal']) copyFileSync(inFolder(`crashed.db${suffix}`), sandbox.databasePath + suffix)
 
     const { code, out } = await command('restore', copy, '--json')
     expect(code).toBe(0)
@@ -177,8 +177,8 @@ describe('store restore', () => {
   test('replaces a damaged or missing file with a backup', async () => {
     const { store, copy } = await backedUp()
     await close(store)
-    writeFileSync(place.databasePath, 'what is left of it')
-    writeFileSync(`${place.databasePath}-wal`, 'and its log')
+    writeFileSync(sandbox.databasePath, 'what is left of it')
+    writeFileSync(`${sandbox.databasePath}-wal`, 'and its log')
     const { code, out } = await command('restore', copy, '--json')
     expect(code).toBe(0)
     const { keptAt } = JSON.parse(out)
@@ -208,7 +208,7 @@ describe('store restore', () => {
     ] as const) {
       expect(await command('restore', inFolder(name))).toMatchObject({ code: 1, err: expect.stringContaining(why) })
     }
-    expect(readdirSync(place.folder).filter((name) => /before|incoming/.test(name))).toEqual([])
+    expect(readdirSync(sandbox.folder).filter((name) => /before|incoming/.test(name))).toEqual([])
     expect(await remembered()).toBe('backed up')
   })
 })

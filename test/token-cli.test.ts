@@ -14,9 +14,9 @@ import { createAccessTokens } from '../src/auth/tokens.ts'
 import { run } from '../src/cli/token.ts'
 import { openReadOnly } from '../src/store/sqlite/read-only.ts'
 import { agentToken } from './agent-client.ts'
+import { CLI } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post } from './support.ts'
-import { CLI } from './workplace.ts'
 
 const PAIR = { LIVEKIT_API_KEY: 'ours', LIVEKIT_API_SECRET: 'a-secret-of-ours-that-has-32-chars!' }
 const WEBHOOK_PAIR = {
