@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { type AgentCredentials, createAgentAccounts } from '../src/agent/accounts.ts'
 import { SCOPES, type Scope } from '../src/auth/scopes.ts'
-import { agentToken, basic, GRANT, guardedRoute, requestToken, tokenAnswer } from './agent-client.ts'
+import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { makeApp } from './support.ts'
 
 const MINUTE_MS = 60_000
@@ -13,8 +13,6 @@ async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const accounts = createAgentAccounts({ agents: test.store.agents, clock: test.store.clock })
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
-
-const inForm = ({ id, secret }: AgentCredentials) => ({ client_id: id, client_secret: secret })
 
 describe('agent accounts', () => {
   it('get a secret of 256 random bits, of which only the SHA-256 is stored', async () => {
@@ -137,21 +135,5 @@ describe('agent accounts', () => {
     for (const { secret } of [agent, renewed, { secret: '' }]) {
       expect((await requestToken(app, GRANT, basic(agent.id, secret))).status).toBe(401)
     }
-  })
-
-  it('cannot exceed the scope of their token', async () => {
-    const { test, app, agent } = await appWithAgent()
-    const form = { ...GRANT, ...inForm(agent), scope: 'context:read' }
-    const { access_token } = await tokenAnswer(await requestToken(app, form))
-    expect(await guardedRoute(test, 'context:read')(access_token)).toMatchObject({ status: 200 })
-    const refused = await guardedRoute(test, 'progress:write')(access_token)
-    expect(refused).toMatchObject({ status: 403, code: 'insufficient_scope' })
-  })
-
-  it('lose access when their token expires', async () => {
-    const { test, app, agent, clock } = await appWithAgent()
-    const token = await agentToken(app, agent)
-    clock.advance(906)
-    expect(await guardedRoute(test, 'progress:write')(token)).toMatchObject({ status: 401, code: 'invalid_token' })
   })
 })

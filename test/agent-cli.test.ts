@@ -146,13 +146,6 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(inProduction.stderr).toMatch(/^There is no store at .*behalf\.db: /)
   })
 
-  it('prints its help', async () => {
-    const { cli } = agentSandbox()
-    const { code, stdout, stderr } = await cli('--help')
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    for (const command of ['create', 'list', 'disable', 'enable', 'rekey']) expect(stdout).toContain(`-- ${command}`)
-  })
-
   it.each([
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^There is no command delete.*\n$/],

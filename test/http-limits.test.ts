@@ -60,10 +60,17 @@ describe.each(jsonRoutes)('%s', (route) => {
     'application/x-www-form-urlencoded',
     'multipart/form-data; boundary=x',
     'application/jsonx',
+    'text/json',
+    '',
   ])('refuses a body of type %s (A35)', async (type) => {
     const { request } = await caller()
     const answer = await refusal(request(method, path, '{}', type))
     expect(answer).toEqual({ status: 415, code: 'unsupported_media_type' })
+  })
+
+  test('refuses a body that is not JSON', async () => {
+    const { request } = await caller()
+    expect(await refusal(request(method, path, '{'))).toEqual({ status: 400, code: 'malformed_json' })
   })
 
   test('accepts 64 KiB of body and not a byte more, announced or streamed (A37)', async () => {

@@ -134,8 +134,3 @@ test.each([
   expect(await refusal(answer)).toEqual({ status: 400, code: 'invalid_idempotency_key' })
   expect(await reported()).toEqual([])
 })
-
-test('an idempotency key of 255 characters is accepted', async () => {
-  const { s, agent, pair } = await ready()
-  expect((await s.progress(agent.bearer, pair, { 'Idempotency-Key': 'k'.repeat(255) })).status).toBe(201)
-})

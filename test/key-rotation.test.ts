@@ -229,10 +229,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
   })
 
-  test('prints its help, and lists no keys before the service first started', async () => {
-    const { code, out } = await command('--help')
-    expect(code).toBe(0)
-    for (const verb of ['list', 'rotate', 'remove']) expect(out).toContain(`-- ${verb}`)
+  test('lists no keys before the service first started, and can rotate then', async () => {
     await t.store.keys.changeSigningKeys(() => [])
     expect((await command('list')).out).toMatch(/^There are no keys yet/)
     expect((await command('rotate')).code).toBe(0)

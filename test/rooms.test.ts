@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { directSessions } from './direct-sessions.ts'
 import { type SignedIn, scene } from './scene.ts'
-import { makeApp, post, type TestApp } from './support.ts'
+import { post, type TestApp } from './support.ts'
 import { mint, refusedFields } from './token-client.ts'
 
 const RoomAnswer = z.strictObject({ room: z.string(), room_name: z.string() })
@@ -127,14 +127,6 @@ describe('POST /rooms', () => {
     const refused = await refusedFields(askFor(s, await s.newUser(), request))
     expect(refused).toEqual({ status: 422, code: 'validation_failed', fields })
     expect(s.sfu.rooms.size).toBe(0)
-  })
-
-  test('refuses agents', async () => {
-    const t = await makeApp()
-    expect(await refusedFields(post(t.app, '/rooms', {}))).toMatchObject({ status: 401, code: 'missing_token' })
-    const s = await scene()
-    const agent = await s.newAgent()
-    expect(await refusedFields(askFor(s, agent))).toMatchObject({ status: 401, code: 'invalid_token' })
   })
 })
 

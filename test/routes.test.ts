@@ -95,17 +95,6 @@ describe.each(guarded)('%s', (route) => {
 })
 
 describe(BOTH, () => {
-  test('accepts an agent’s token with the scope rooms:join, and no other agent’s', async () => {
-    const { s, agent, room } = await requester()
-    const body = { room }
-    expect((await post(s.app, '/token', body, agent.bearer)).status).toBe(201)
-    const narrow = await s.newAgent('narrow', ['progress:write', 'context:read', 'session:end'])
-    const refused = post(s.app, '/token', body, narrow.bearer)
-    expect(await refusal(refused)).toEqual({ status: 403, code: 'insufficient_scope' })
-    await s.accounts.disable(agent.id)
-    expect(await refusal(post(s.app, '/token', body, agent.bearer))).toEqual({ status: 403, code: 'agent_disabled' })
-  })
-
   test('an access token has its own expiry in the answer and contains no e-mail address', async () => {
     const { s, user, room, agent } = await requester()
     const account = { email: 'lovelace@example.com', password: 'correct horse' }

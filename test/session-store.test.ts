@@ -112,17 +112,6 @@ describe('webhook facts in SQLite', () => {
     expect((await store.sessions.load(id))?.facts.presences.map(({ sid }) => sid)).toEqual(['PA_1'])
   })
 
-  test('of a finished room close a join that is reported later', async () => {
-    const { store, opened } = await setUp()
-    const session = await opened()
-    const where = { sid: 'PA_1', roomSid: 'RM_1' }
-    await deliver(store, session, [
-      { kind: 'room_finished', roomSid: 'RM_1', at: 10 },
-      { kind: 'joined', ...where, at: 20 },
-    ])
-    expect(await outcomeOf(store, session)).toEqual({ status: 'disconnected', open: [] })
-  })
-
   test('of a finished room affect every session in it, and no other', async () => {
     const { store, sessions, newSession } = await setUp()
     const [first, second] = [newSession(), newSession()]

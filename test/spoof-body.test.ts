@@ -4,8 +4,6 @@ import { type Spoof, spoofScene } from './spoof-scene.ts'
 
 const INVALID = { status: 422, code: 'validation_failed' }
 const NO_JSON = { status: 400, code: 'malformed_json' }
-const TOO_LARGE = { status: 413, code: 'body_too_large' }
-const WRONG_TYPE = { status: 415, code: 'unsupported_media_type' }
 
 const POSTS = ['/agent/progress', '/agent/session/end'] as const
 const LONG = 'x'.repeat(100_000)
@@ -38,7 +36,6 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
     ['a number', INVALID, '1e999'],
     ['null', INVALID, 'null'],
     ['an empty object', INVALID, '{}'],
-    ['100,000 brackets', TOO_LARGE, '['.repeat(100_000)],
     ['60,000 brackets', NO_JSON, '['.repeat(60_000)],
     ['30,000 nested lists', INVALID, nested(30_000, '[', ']')],
     ['5,000 nested objects', INVALID, `${'{"userId":'.repeat(5000)}1${'}'.repeat(5000)}`],
@@ -57,43 +54,11 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
     ['a session that is a list', { sessionId: ['sess_1'] }],
     ['an empty user', { userId: '' }],
     ['an empty session', { sessionId: '' }],
-    ['a user of 129 characters', { userId: 'u'.repeat(129) }],
-    ['a user of 60,000 characters', { userId: FITTING }],
     ['a session of 60,000 characters', { sessionId: FITTING }],
   ])('%s', async (_, change) => {
     const s = await spoofScene()
     await postTo(s, path, INVALID, JSON.stringify({ ...s.victim.pair, data: {}, ...change }))
   })
-
-  test.each(['userId', 'sessionId', 'data', 'type', 'reason', 'result', 'other'])(
-    'a string of 100,000 characters as %s',
-    async (field) => {
-      const s = await spoofScene()
-      await postTo(s, path, TOO_LARGE, JSON.stringify({ ...s.victim.pair, data: {}, [field]: LONG }))
-    },
-  )
-
-  test('a body of 100,000 bytes that is streamed without a length', async () => {
-    const s = await spoofScene()
-    const chunk = new TextEncoder().encode(JSON.stringify({ ...s.victim.pair, data: { text: LONG } }))
-    const body = new ReadableStream({
-      start(controller) {
-        controller.enqueue(chunk)
-        controller.close()
-      },
-    })
-    const init = { method: 'POST', body, duplex: 'half' as const, headers: JSON_TYPE }
-    await expectRefused(s, TOO_LARGE, path, init)
-  })
-
-  test.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'text/json', ''])(
-    'the content type %o',
-    async (type) => {
-      const s = await spoofScene()
-      const body = JSON.stringify({ ...s.victim.pair, data: {} })
-      await postTo(s, path, WRONG_TYPE, body, { 'Content-Type': type })
-    },
-  )
 
   test('no body at all', async () => {
     await expectRefused(await spoofScene(), INVALID, path, { method: 'POST' })
@@ -101,7 +66,6 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
 })
 
 describe('spoofed input that only one route accepts', () => {
-  const tooDeep = JSON.parse(nested(33, '[', ']')) as unknown
   const fields: Array<[string, (typeof POSTS)[number], Record<string, unknown>]> = [
     ['no data', '/agent/progress', { data: undefined }],
     ...[null, 'done', 7, true, ['done']].map((data): (typeof fields)[number] => [
@@ -109,15 +73,11 @@ describe('spoofed input that only one route accepts', () => {
       '/agent/progress',
       { data },
     ]),
-    ['data of 33 levels', '/agent/progress', { data: { tooDeep } }],
     ['a type that is a number', '/agent/progress', { type: 7 }],
-    ['a type of 60,000 characters', '/agent/progress', { type: FITTING }],
     ['a reserved type', '/agent/progress', { type: 'session.status' }],
     ['a reason that is an object', '/agent/session/end', { reason: {} }],
     ['an empty reason', '/agent/session/end', { reason: '' }],
-    ['a reason of 60,000 characters', '/agent/session/end', { reason: FITTING }],
     ['a result that is a list', '/agent/session/end', { result: [] }],
-    ['a result of 33 levels', '/agent/session/end', { result: { tooDeep } }],
   ]
   test.each(fields)('%s to %s', async (_, path, change) => {
     const s = await spoofScene()
@@ -130,13 +90,6 @@ describe('spoofed input that only one route accepts', () => {
     const deep = `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`
     await postTo(s, '/agent/progress', INVALID, `{${pair},"data":${deep}}`)
     await postTo(s, '/agent/session/end', INVALID, `{${pair},"result":${deep}}`)
-  })
-
-  test('an Idempotency-Key of 100,000 characters', async () => {
-    const s = await spoofScene()
-    const body = JSON.stringify({ ...s.victim.pair, data: {} })
-    const expected = { status: 400, code: 'invalid_idempotency_key' }
-    await postTo(s, '/agent/progress', expected, body, { 'Idempotency-Key': LONG })
   })
 })
 

@@ -223,9 +223,3 @@ test.each([
 ])('store exits with %d for %j', async (code, args, line) => {
   expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
 })
-
-test('store prints its help', async () => {
-  const { code, out } = await command('--help')
-  expect(code).toBe(0)
-  for (const verb of ['check', 'backup', 'restore']) expect(out).toContain(`-- ${verb}`)
-})

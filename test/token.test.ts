@@ -1,6 +1,4 @@
-import { serve } from '@hono/node-server'
-import { TokenSource } from 'livekit-client'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { joinClaims, mint, minted } from './token-client.ts'
@@ -179,28 +177,4 @@ describe('POST /token with session_id', () => {
     expect((await mint(t, bearer, { room })).session_id).not.toBe(session_id)
     expect(await sessions()).toBe(2)
   })
-})
-
-test('TokenSource.endpoint of livekit-client fetches from a server that listens', async () => {
-  const { t, bearer } = await setUp()
-  const server = serve({ fetch: t.app.fetch, hostname: '127.0.0.1', port: 0 })
-  onTestFinished(() => void server.close())
-  await new Promise<void>((listening) => server.once('listening', listening))
-  const address = server.address()
-  const port = typeof address === 'object' ? address?.port : undefined
-  const source = TokenSource.endpoint(`http://127.0.0.1:${port}/token`, {
-    headers: { Authorization: `Bearer ${bearer}` },
-  })
-  const { room } = await mint(t, bearer)
-  const options = { roomName: room, participantName: 'Ada', participantMetadata: '{"a":1}' }
-  const { serverUrl, participantToken } = await source.fetch({ ...options, participantAttributes: { level: '3' } })
-  expect(serverUrl).toBe(t.config.livekitUrl)
-  const claims = await joinClaims(t, participantToken)
-  expect(claims).toMatchObject({ name: 'Ada', video: { room }, attributes: { level: '3' } })
-  expect(JSON.parse(claims.metadata ?? '')).toMatchObject({ a: 1 })
-
-  const refused = TokenSource.endpoint(`http://127.0.0.1:${port}/token`, {
-    headers: { Authorization: `Bearer ${bearer}` },
-  }).fetch({ participantIdentity: 'somebody else' })
-  await expect(refused).rejects.toThrow(/received 403[\s\S]*identity_forbidden/)
 })
