@@ -33,7 +33,7 @@ describe('X-Forwarded-For', () => {
   const PROXIES = ['10.0.0.0/8', '192.168.1.1', '2001:db8:cafe::/48']
 
   test.each([
-    ['nobody is trusted', [], '10.0.0.1', '203.0.113.1', '10.0.0.1'],
+    ['no proxy is trusted', [], '10.0.0.1', '203.0.113.1', '10.0.0.1'],
     ['the peer is no proxy', PROXIES, '198.51.100.1', '203.0.113.1', '198.51.100.1'],
     ['the peer only looks like one', PROXIES, '192.168.1.10', '203.0.113.1', '192.168.1.10'],
   ])('changes nothing when %s (A36)', async (_, proxies, peer, forwarded, expected) => {
@@ -53,15 +53,15 @@ describe('X-Forwarded-For', () => {
     ['a proxy that says nonsense', '10.0.0.1', '203.0.113.1, unknown', '10.0.0.1'],
     ['nonsense by the client', '10.0.0.1', '<script>, 203.0.113.1', '203.0.113.1'],
     ['proxies all the way', '10.0.0.1', '10.0.0.3, 10.0.0.2', '10.0.0.3'],
-  ])('is believed of %s', async (_, peer, forwarded, expected) => {
+  ])('is trusted when it comes from %s', async (_, peer, forwarded, expected) => {
     expect(await addressOf(PROXIES, peer, forwarded)).toBe(expected)
   })
 
-  test('is not needed', async () => {
+  test('is optional behind a trusted proxy', async () => {
     expect(await addressOf(PROXIES, undefined, '203.0.113.1')).toBe('unknown')
   })
 
-  test('decides whose limit a request counts for, in the app (A36)', async () => {
+  test('decides which client’s rate limit a request counts towards (A36)', async () => {
     const env = { TRUSTED_PROXIES: '10.0.0.1, 10.0.0.2', GUESTS_PER_ADDRESS_PER_HOUR: '1' }
     const { app } = await makeApp({ env })
     const guest = (remoteAddress: string, forwarded: string) =>
@@ -79,7 +79,7 @@ describe('X-Forwarded-For', () => {
   })
 })
 
-test('production says once that it does not believe a proxy that nobody named', async () => {
+test('production warns once about X-Forwarded-For from a proxy that is not in TRUSTED_PROXIES', async () => {
   const env = {
     NODE_ENV: 'production',
     PUBLIC_URL: 'https://api.example.com',
@@ -100,14 +100,14 @@ test('production says once that it does not believe a proxy that nobody named', 
 })
 
 describe('TRUSTED_PROXIES', () => {
-  test('is a list of addresses and CIDR ranges, none by default', () => {
+  test('is a list of addresses and CIDR ranges, empty by default', () => {
     expect(loadConfig({}).config.trustedProxies).toEqual([])
     const set = loadConfig({ TRUSTED_PROXIES: '10.0.0.1, 2001:db8::/32 ,,' })
     expect(set.config.trustedProxies).toEqual(['10.0.0.1', '2001:db8::/32'])
   })
 
   test.each(['proxy.example.com', '10.0.0.0/33', '10.0.0.0/x', '10.0.0.1/8/8', '0.0.0.0/0', '::/0', '*', '10.0.0'])(
-    'is not %s',
+    'refuses %s',
     (value) => {
       expect(() => loadConfig({ TRUSTED_PROXIES: value })).toThrow(ConfigError)
       expect(() => loadConfig({ TRUSTED_PROXIES: value })).toThrow(/TRUSTED_PROXIES: must be/)

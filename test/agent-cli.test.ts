@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { run } from '../src/cli/agent.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'
-import { workplace } from './workplace.ts'
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -13,24 +13,24 @@ afterEach(async () => {
 })
 
 /** A folder with a database of its own, and `agent` as a real process in it. */
-function place() {
-  const { folder, databaseUrl, start, remove } = workplace()
+function agentSandbox() {
+  const { folder, databaseUrl, start, remove } = cliSandbox()
   cleanups.push(remove)
   const agent = (env: Record<string, string>, args: string[]) => start(env, ['agent', ...args])
   return { folder, databaseUrl, start: agent, cli: (...args: string[]) => agent({ DATABASE_URL: databaseUrl }, args) }
 }
 
 /** The same with the service open on that database. */
-async function placeWithApp() {
-  const here = place()
+async function sandboxWithApp() {
+  const here = agentSandbox()
   const test = await makeApp({ databaseUrl: here.databaseUrl })
   cleanups.push(() => test.store.close())
   return { ...here, test, app: test.app }
 }
 
 describe('npm run agent', { timeout: 30_000 }, () => {
-  it('creates an agent that the running service accepts, and stores no secret in clear', async () => {
-    const { app, cli, folder } = await placeWithApp()
+  it('creates an agent that the running service accepts, and stores no plaintext secret', async () => {
+    const { app, cli, folder } = await sandboxWithApp()
     const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const created = JSON.parse(stdout)
@@ -45,8 +45,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(onDisk.join().includes(created.secret)).toBe(false)
   })
 
-  it('gives only the scopes that it is told', async () => {
-    const { app, cli } = await placeWithApp()
+  it('grants only the scopes it was given', async () => {
+    const { app, cli } = await sandboxWithApp()
     const { stdout } = await cli('create', 'tutor', '--scope', 'session:end', '--scope', 'context:read', '--json')
     const { id, secret, scopes } = JSON.parse(stdout)
     expect(scopes).toEqual(['context:read', 'session:end'])
@@ -54,8 +54,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await answer.json()).toMatchObject({ error: 'invalid_scope' })
   })
 
-  it('disables and enables an agent from the next request on', async () => {
-    const { app, test, cli } = await placeWithApp()
+  it('disables and enables an agent with effect from the next request', async () => {
+    const { app, test, cli } = await sandboxWithApp()
     const agent = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, agent)
@@ -70,8 +70,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, agent))).toMatchObject({ status: 200 })
   })
 
-  it('gives a new secret, after which the old one and tokens issued before are refused', async () => {
-    const { app, test, cli } = await placeWithApp()
+  it('sets a new secret, which invalidates the old one and tokens issued before', async () => {
+    const { app, test, cli } = await sandboxWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -85,8 +85,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
   })
 
-  it('gives a second secret for a while, beside the one that workers still have', async () => {
-    const { app, test, cli } = await placeWithApp()
+  it('adds a second secret while workers still use the first', async () => {
+    const { app, test, cli } = await sandboxWithApp()
     const old = JSON.parse((await cli('create', 'tutor', '--json')).stdout)
     const ask = guardedRoute(test, 'progress:write')
     const token = await agentToken(app, old)
@@ -107,8 +107,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await ask(await agentToken(app, renewed))).toMatchObject({ status: 200 })
   })
 
-  it('lists the agents without any hash', async () => {
-    const { cli } = await placeWithApp()
+  it('lists the agents without their secret hashes', async () => {
+    const { cli } = await sandboxWithApp()
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
     await cli('create', 'tutor')
@@ -128,8 +128,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect((await cli('list')).stdout).toMatch(/^tutor {2}enabled .*\ncoach {2}disabled .*rooms:join\n$/)
   })
 
-  it('reads .env of its folder', async () => {
-    const { folder, databaseUrl, start, cli } = place()
+  it('reads .env in the working directory', async () => {
+    const { folder, databaseUrl, start, cli } = agentSandbox()
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
       code: 0,
@@ -138,26 +138,19 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
   })
 
-  it('reads no .env in production, as the service', async () => {
-    const { folder, start } = place()
+  it('ignores .env in production, as the service does', async () => {
+    const { folder, start } = agentSandbox()
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
     expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
     const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
     expect(inProduction.stderr).toMatch(/^There is no store at .*behalf\.db: /)
   })
 
-  it('shows its help', async () => {
-    const { cli } = place()
-    const { code, stdout, stderr } = await cli('--help')
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    for (const command of ['create', 'list', 'disable', 'enable', 'rekey']) expect(stdout).toContain(`-- ${command}`)
-  })
-
   it.each([
     [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^Unknown command delete.*\n$/],
-  ])('ends with %d and one line on stderr for %j', async (code, args, line) => {
-    const { cli } = await placeWithApp()
+  ])('exits with %d and one line on stderr for %j', async (code, args, line) => {
+    const { cli } = await sandboxWithApp()
     expect(await cli(...args)).toEqual({ code, stdout: '', stderr: expect.stringMatching(line) })
   })
 
@@ -177,14 +170,14 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, ['create', 'tutor', '--overlap', '5'], /^create does not take --overlap\.$/],
     [2, ['list', 'tutor'], /^list takes no name.*$/],
     [2, ['toString'], /^Unknown command toString.*$/],
-  ])('answers %d and one error for %j', async (code, args, line) => {
-    const { databaseUrl } = await placeWithApp()
+  ])('exits with %d and one error for %j', async (code, args, line) => {
+    const { databaseUrl } = await sandboxWithApp()
     const expected = { code, out: [], err: [expect.stringMatching(line)] }
     expect(await outcomeOf(run, args, { DATABASE_URL: databaseUrl })).toEqual(expected)
   })
 
   it('refuses a name that is taken', async () => {
-    const { cli } = place()
+    const { cli } = agentSandbox()
     await cli('create', 'tutor')
     const again = await cli('create', 'tutor', '--json')
     expect(again).toEqual({
@@ -194,8 +187,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     })
   })
 
-  it('says in one line which settings are wrong and when the file cannot be opened', async () => {
-    const { folder, start } = place()
+  it('reports wrong settings and a file that cannot be opened in one line', async () => {
+    const { folder, start } = agentSandbox()
     const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({
       code: 2,

@@ -8,7 +8,7 @@ import { Pair } from '../src/agent/agent-route.ts'
 import { run } from '../src/cli/audit.ts'
 import { createRouter } from '../src/http/router.ts'
 import { directSessions } from './direct-sessions.ts'
-import { callingScene, refusal, type Scene } from './scene.ts'
+import { callingScene, type Scene } from './scene.ts'
 
 async function trailOf(s: Scene, bearer: string, sessionId: string) {
   const answer = await s.get(`/sessions/${sessionId}/audit`, bearer)
@@ -16,7 +16,7 @@ async function trailOf(s: Scene, bearer: string, sessionId: string) {
   return entries.map(({ route, outcome, count, agentId }) => [agentId, route, outcome, count])
 }
 
-test('the user can read who acted on its behalf, where, how often, and what was refused', async () => {
+test('users can read which agent acted on their behalf, on which route, how often, and what was refused', async () => {
   const { s, agent, user, pair, report, leg } = await callingScene()
   await report()
   await report()
@@ -47,7 +47,7 @@ const ORDERS = {
   status: 201,
 } as const
 
-test('nor do the parameters of a path: a team’s own route is one route', async () => {
+test('requests to a custom route with different path parameters share one audit entry', async () => {
   const { s, agent, user, pair } = await callingScene()
   const own = createRouter().openapi(...s.agentRoute({ ...ORDERS, path: '/agent/orders/{id}' }, () => ({})))
   const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${agent.bearer}` }
@@ -58,7 +58,7 @@ test('nor do the parameters of a path: a team’s own route is one route', async
   expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([['tutor', 'POST /agent/orders/:id', 'allowed', 3]])
 })
 
-test('what a team’s own route refuses is there with its status', async () => {
+test('a refusal by a custom route is audited with its status', async () => {
   const { s, agent, user, pair } = await callingScene()
   const refuse = () => {
     throw new HTTPException(404, { message: 'No such order.' })
@@ -72,7 +72,7 @@ test('what a team’s own route refuses is there with its status', async () => {
   ])
 })
 
-test('a refusal when LiveKit is asked once more, before the write, is one entry', async () => {
+test('a refusal by the second liveness check before the write is one audit entry', async () => {
   const { s, report, user, pair, leg } = await callingScene()
   await report()
   s.sfu.leave(leg)
@@ -89,7 +89,7 @@ test('a refusal when LiveKit is asked once more, before the write, is one entry'
   ])
 })
 
-test('refusals cannot fill the store: a minute of them is one entry', async () => {
+test('refusals cannot fill the store: those of one minute share one audit entry', async () => {
   const { s, report, user, pair, leg } = await callingScene()
   s.sfu.leave(leg)
   for (let i = 0; i < 50; i++) await report()
@@ -98,7 +98,7 @@ test('refusals cannot fill the store: a minute of them is one entry', async () =
   ])
 })
 
-test('a refusal by the write itself stands beside what the guard allowed', async () => {
+test('a request that the guard allowed and the write refused has both audit entries', async () => {
   const { s, report, user, pair } = await callingScene()
   await report()
   const write = s.sessions.report
@@ -114,24 +114,16 @@ test('a refusal by the write itself stands beside what the guard allowed', async
   ])
 })
 
-test('a pair that does not belong together leaves nothing', async () => {
+test('a user and a session that do not match leave no audit entry', async () => {
   const { s, agent, user, pair } = await callingScene()
   const stranger = await s.newUser()
   await s.progress(agent.bearer, { ...pair, userId: stranger.id })
   expect(await trailOf(s, user.bearer, pair.sessionId)).toEqual([])
 })
 
-test('another user reads nothing of it (A38)', async () => {
-  const { s, pair } = await callingScene()
-  const stranger = await s.newUser()
-  const answer = s.get(`/sessions/${pair.sessionId}/audit`, stranger.bearer)
-  expect(await refusal(answer)).toEqual({ status: 404, code: 'session_not_found' })
-})
-
-test('the command says how it is used', async () => {
+test('the audit command exits with 2 for invalid arguments', async () => {
   const lines: string[] = []
   const print = (line: string) => lines.push(line)
-  expect(await run(['--help'], {}, print, print)).toBe(0)
   for (const argv of [
     [],
     ['session'],
@@ -144,7 +136,7 @@ test('the command says how it is used', async () => {
   }
 })
 
-test('the command reads the trail of an agent and of a session', async () => {
+test('the audit command prints the trail of an agent and of a session', async () => {
   const databaseUrl = `file:${join(mkdtempSync(join(tmpdir(), 'behalf-audit-')), 'x.db')}`
   const { report, pair } = await callingScene({ databaseUrl })
   await report()

@@ -16,8 +16,8 @@ const verbs = ({ store, keys, config }: TestApp) =>
     clock: store.clock,
   })
 
-describe('prune', () => {
-  test('deletes guests that were idle for 30 days, and nobody else', async () => {
+describe('pruning', () => {
+  test('deletes guests that were idle for 30 days, and no other user', async () => {
     const t = await makeApp()
     const idle = []
     for (let i = 0; i < 45; i++) idle.push(await signedIn(post(t.app, '/auth/guest', {})))
@@ -34,7 +34,7 @@ describe('prune', () => {
     expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
   })
 
-  test('deletes refresh families after their 90 days', async () => {
+  test('deletes refresh token families after 90 days', async () => {
     /** How many rows of them are left after so many seconds and a pruning. */
     async function leftAfter(seconds: number) {
       const t = await makeApp()
@@ -49,7 +49,7 @@ describe('prune', () => {
     expect(await leftAfter(90 * DAY_SECONDS + 1)).toBe(0)
   })
 
-  describe('of a sign-in that was refreshed very often', () => {
+  describe('pruning a sign-in that was refreshed very often', () => {
     const LIMITS = { idleMs: 30 * DAY_SECONDS * 1000, graceMs: 10_000 }
     const REFRESHES = 1200
 
@@ -84,7 +84,7 @@ describe('prune', () => {
       expect(await t.store.users.findUser(user.id)).toBeNull()
     })
 
-    test('knows every token of it until the whole family is dead, and deletes that in writes of 500 rows', async () => {
+    test('keeps every token until the whole family has expired, then deletes the family in writes of 500 rows', async () => {
       const { t, reuse, written } = await refreshedOften()
       t.clock.advance(11)
       expect(await reuse()).toBe('reused')
@@ -96,7 +96,7 @@ describe('prune', () => {
       expect(await reuse()).toBe('unknown')
     })
 
-    test('an upgrade only revokes it', async () => {
+    test('a guest’s upgrade revokes the family without deleting it', async () => {
       const { t, accessToken, reuse } = await refreshedOften()
       expect((await post(t.app, '/auth/register', ADA, accessToken)).status).toBe(201)
       expect(await reuse()).toBe('revoked')

@@ -4,7 +4,7 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 
 type Calling = Awaited<ReturnType<typeof callingScene>>
 
-/** What can happen to a session while a callback for it is under way, and what the callback is told then. */
+/** What can happen to a session during a callback, and the refusal that the callback then gets. */
 const MEANWHILE: Array<[string, (c: Calling) => Promise<Response>, typeof ENDED]> = [
   [
     'its user ends it',
@@ -17,8 +17,8 @@ const MEANWHILE: Array<[string, (c: Calling) => Promise<Response>, typeof ENDED]
   ['its user leaves', ({ s, leg }) => postWebhook(s, webhookEvent('participant_left', leg)), NOT_LIVE],
 ]
 
-describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
-  test('while LiveKit is being asked, nothing is written', async () => {
+describe.each(MEANWHILE)('a callback when %s', (_, happen, expected) => {
+  test('during the liveness check writes nothing', async () => {
     const c = await callingScene()
     const { s, user, pair, agent, report, untilAsked } = c
     await report()
@@ -33,7 +33,7 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
     expect(await s.eventsOf(user, pair)).toEqual(events)
   })
 
-  test('between the guard and the write of progress, nothing is written (A41)', async () => {
+  test('between the guard and the write of progress writes nothing (A41)', async () => {
     const c = await callingScene()
     const { s, user, pair, report } = c
     const { report: write } = s.sessions
@@ -45,7 +45,7 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
     expect((await s.eventsOf(user, pair)).map(({ type }) => type)).not.toContain('progress')
   })
 
-  test('between the guard and the write of an end, nothing is written', async () => {
+  test('between the guard and the write of an end writes nothing', async () => {
     const c = await callingScene()
     const { s, user, pair, agent } = c
     const { endAsAgent } = s.sessions
@@ -58,7 +58,7 @@ describe.each(MEANWHILE)('when %s', (_, happen, expected) => {
   })
 })
 
-test('callbacks that wrap up at once are all stored, one after the other', async () => {
+test('simultaneous wrap-up callbacks are all stored, one after the other', async () => {
   const { s, report, leg, user, pair } = await callingScene({ env: { WRAP_UP_SECONDS: '30' } })
   await report()
   s.sfu.leave(leg)
@@ -70,7 +70,7 @@ test('callbacks that wrap up at once are all stored, one after the other', async
   expect(seqs).toEqual(seqs.map((_, index) => index + 1))
 })
 
-describe('when LiveKit’s answer told the guard nothing new', () => {
+describe('when LiveKit’s answer changed nothing for the guard', () => {
   /** The guard was answered "absent", with a question older than the reconciler's "there"; then this happens. */
   async function afterOldAnswer(happen: (c: Calling) => Promise<unknown>) {
     const c = await callingScene()
@@ -91,12 +91,12 @@ describe('when LiveKit’s answer told the guard nothing new', () => {
     return { c, answer: await report() }
   }
 
-  test('a leaving that comes before the write wins all the same', async () => {
+  test('a leave that is reported before the write still wins', async () => {
     const { answer } = await afterOldAnswer(({ s, leg }) => postWebhook(s, webhookEvent('participant_left', leg)))
     expect(await refusal(answer)).toEqual(NOT_LIVE)
   })
 
-  test('a join token that is minted before the write is not undone by it', async () => {
+  test('a join token minted before the write is not undone by it', async () => {
     const agent = { name: 'tutor', data: '"new"' }
     const renewal = { tokenExpiresAt: Number.MAX_SAFE_INTEGER, agent }
     const { c, answer } = await afterOldAnswer(({ s, pair }) => s.sessions.renew(pair.sessionId, renewal))
@@ -106,13 +106,13 @@ describe('when LiveKit’s answer told the guard nothing new', () => {
   })
 })
 
-describe('when the confirmation grows too old between the guard and the write', () => {
+describe('when the confirmation expires between the guard and the write', () => {
   const WRITES = [
     ['progress', ({ report }: Calling) => report()],
     ['an end', ({ s, agent, pair }: Calling) => s.end(agent.bearer, pair)],
   ] as const
 
-  /** So many times more time passes before a write's transaction than a confirmation counts. */
+  /** How many times the confirmation expires before a write's transaction. */
   function delayed({ s }: Calling, times: number): void {
     const { report, endAsAgent } = s.sessions
     let left = times
@@ -134,7 +134,7 @@ describe('when the confirmation grows too old between the guard and the write', 
     expect(c.asked()).toBe(2)
   })
 
-  test.each(WRITES)('%s of a user who left meanwhile is refused', async (_, call) => {
+  test.each(WRITES)('%s is refused when the user has left in the meantime', async (_, call) => {
     const c = await callingScene()
     expect((await c.report()).status).toBe(201)
     c.s.sfu.leave(c.leg)
@@ -142,7 +142,7 @@ describe('when the confirmation grows too old between the guard and the write', 
     expect(await refusal(call(c))).toEqual(NOT_LIVE)
   })
 
-  test.each(WRITES)('%s is refused when that goes on', async (_, call) => {
+  test.each(WRITES)('%s is refused when confirmations keep expiring', async (_, call) => {
     const c = await callingScene()
     delayed(c, 2)
     expect(await refusal(call(c))).toEqual(UNKNOWN)

@@ -11,7 +11,7 @@ const EXAMPLE = `{
 }`
 
 describe('POST /agent/progress', () => {
-  test('takes the example of the auth-bridge document byte for byte', async () => {
+  test('accepts the example of the auth-bridge document byte for byte', async () => {
     const { store, sessions, clock, app, sfu, newAgent } = await scene()
     const agent = await newAgent()
     const createdAt = clock.now()
@@ -35,7 +35,7 @@ describe('POST /agent/progress', () => {
     ])
   })
 
-  test('shows the user what was reported, with the agent and a type of its own', async () => {
+  test('shows the user the report with the agent’s name and its custom type', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { user, pair } = await s.present()
@@ -62,7 +62,7 @@ describe('POST /agent/progress', () => {
     },
   )
 
-  test('numbers concurrent callbacks strictly and without a gap', async () => {
+  test('numbers concurrent events without gaps or repeats', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { user, pair } = await s.present()
@@ -74,7 +74,7 @@ describe('POST /agent/progress', () => {
 })
 
 describe('GET /agent/context', () => {
-  test('gives the user, the session, its events and a cursor', async () => {
+  test('returns the user, the session, its events and a cursor', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { user, pair, room } = await s.present()
@@ -93,7 +93,7 @@ describe('GET /agent/context', () => {
     })
   })
 
-  test('is asked by HEAD as well, without the body', async () => {
+  test('answers HEAD without a body', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { pair } = await s.present()
@@ -104,7 +104,7 @@ describe('GET /agent/context', () => {
     expect((await head({ ...pair, userId: 'another' })).status).toBe(403)
   })
 
-  test('tells a registered user’s name and e-mail, and nothing secret', async () => {
+  test('returns a registered user’s name and e-mail address, and nothing secret', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { user, pair } = await s.present()
@@ -115,7 +115,7 @@ describe('GET /agent/context', () => {
     expect(JSON.stringify(answer)).not.toMatch(/argon2|password|hash/i)
   })
 
-  test('gives the last 100 events, oldest first', async () => {
+  test('returns the last 100 events, oldest first', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { pair } = await s.present()
@@ -130,7 +130,7 @@ describe('GET /agent/context', () => {
 })
 
 describe('POST /agent/session/end', () => {
-  test('ends the session, says why, and clears the room', async () => {
+  test('ends the session with its reason and removes the user from the room', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { user, pair, room } = await s.present()
@@ -147,7 +147,7 @@ describe('POST /agent/session/end', () => {
     expect(await s.store.sessions.listToRemove()).toEqual([])
   })
 
-  test('removes only its own participant while another session is under way in the room', async () => {
+  test('removes only its own participant while another session is active in the room', async () => {
     const s = await scene({ env: { ROOM_POLICY: 'open' } })
     const agent = await s.newAgent()
     const first = await s.present({ room: 'shared' })
@@ -160,7 +160,7 @@ describe('POST /agent/session/end', () => {
     expect((await s.progress(agent.bearer, second.pair)).status).toBe(201)
   })
 
-  test('does not remove an identity that another session of the same user holds by now', async () => {
+  test('does not remove an identity that another session of the same user has taken over', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const first = await s.present({ room: 'mine' })
@@ -174,7 +174,7 @@ describe('POST /agent/session/end', () => {
     expect((await s.progress(agent.bearer, second.pair)).status).toBe(201)
   })
 
-  test('nor one that another session takes over while it is being removed', async () => {
+  test('does not remove an identity that another session takes over during the removal', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const first = await s.present({ room: 'mine' })
@@ -188,7 +188,7 @@ describe('POST /agent/session/end', () => {
     expect((await s.progress(agent.bearer, second.pair)).status).toBe(201)
   })
 
-  test('is told that the session has ended when it comes twice', async () => {
+  test('answers session_ended the second time', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { pair } = await s.present()
@@ -197,7 +197,7 @@ describe('POST /agent/session/end', () => {
     expect(await refusal(s.end(agent.bearer, pair))).toEqual({ status: 409, code: 'session_ended' })
   })
 
-  test('removes who comes back with an old token (A50)', async () => {
+  test('removes a participant who rejoins with an old token after the end (A50)', async () => {
     const s = await scene()
     const agent = await s.newAgent()
     const { pair, room, joinToken } = await s.present()

@@ -38,7 +38,7 @@ async function worker({ onWait, extend, ...options }: Options = {}) {
     pair,
     session: agent.session(pair),
     join: () => s.sfu.join(joinToken),
-    told: async () => (await s.eventsOf(user, pair)).filter(({ agentId }) => agentId),
+    agentEvents: async () => (await s.eventsOf(user, pair)).filter(({ agentId }) => agentId),
   }
 }
 
@@ -46,9 +46,9 @@ const keysOf = ({ sentTo }: ReturnType<typeof faultyFetch>) =>
   sentTo(PROGRESS).map(({ headers }) => headers.get('Idempotency-Key'))
 const sum = (numbers: number[]) => numbers.reduce((total, one) => total + one, 0)
 
-describe('an agent', () => {
+describe('the agent client', () => {
   test('reports progress, reads the context and ends the session', async () => {
-    const { session, join, pair, told } = await worker()
+    const { session, join, pair, agentEvents } = await worker()
     join()
     const stored = await session.progress({ step: 1 }, { type: 'lesson.step' })
     expect(stored).toMatchObject({ sessionId: pair.sessionId, seq: 2 })
@@ -57,10 +57,10 @@ describe('an agent', () => {
     expect(context.events.at(-1)).toMatchObject({ type: 'lesson.step', data: { step: 1 }, agentId: 'tutor' })
     const ended = await session.end({ reason: 'lesson over', result: { score: 3 } })
     expect(ended).toMatchObject({ id: pair.sessionId, status: 'ended', endReason: 'agent' })
-    expect(await told()).toHaveLength(1)
+    expect(await agentEvents()).toHaveLength(1)
   })
 
-  test('gets one service token for calls at once, and the next ahead of its expiry', async () => {
+  test('shares one service token between simultaneous calls, and renews it before it expires', async () => {
     const { s, session, join, network } = await worker()
     join()
     await Promise.all(Array.from({ length: 10 }, (_, step) => session.progress({ step })))
@@ -74,7 +74,7 @@ describe('an agent', () => {
     expect(new Set(keysOf(network)).size).toBe(10)
   })
 
-  test('gets another service token when the service refuses the one it has', async () => {
+  test('gets a new service token when the service refuses the current one', async () => {
     const { s, session, join, network } = await worker({ clock: { now: () => 0, wait: async () => {} } })
     join()
     await session.context()
@@ -83,7 +83,7 @@ describe('an agent', () => {
     expect(network.sentTo(TOKEN)).toHaveLength(2)
   })
 
-  test('hears the words of RFC 6749 when its secret is wrong, and does not insist', async () => {
+  test('reports the RFC 6749 error for a wrong secret, and does not retry', async () => {
     const { session, waits, network } = await worker({ secret: 'wrong' })
     expect(await failure(session.context())).toMatchObject({
       code: 'invalid_client',
@@ -96,7 +96,7 @@ describe('an agent', () => {
   })
 })
 
-describe('a route of your own', () => {
+describe('a custom route, through the agent client,', () => {
   const Order = Pair.extend({ item: z.string() })
 
   /** A route that takes orders by POST and gives them back by GET, behind the guard. */
@@ -122,7 +122,7 @@ describe('a route of your own', () => {
     return worker({ extend })
   }
 
-  test('is called with the pair and the token, by any method', async () => {
+  test('is called with the user, the session and the token, by any method', async () => {
     const { agent, session, pair, join } = await shop()
     join()
     expect(await agent.request('/agent/orders', { ...pair, item: 'tea' })).toEqual({ orderId: 1 })
@@ -132,7 +132,7 @@ describe('a route of your own', () => {
     takeViolations()
   })
 
-  test('is called again as the other calls are: without an answer, and while the user is not there yet', async () => {
+  test('is retried like other calls: after a lost answer, and until the user has joined', async () => {
     const { session, network, waits, join } = await shop()
     network.plan('/agent/orders', unreachable, async (reach) => {
       const refused = await reach()
@@ -147,7 +147,7 @@ describe('a route of your own', () => {
     takeViolations()
   })
 
-  test('refuses in its own words', async () => {
+  test('may refuse with its own problem', async () => {
     const { session, join } = await shop(() => {
       throw new HTTPException(404, { message: 'No such tea.' })
     })
@@ -164,7 +164,7 @@ describe('a route of your own', () => {
     takeViolations()
   })
 
-  test('may be called by other means with the token', async () => {
+  test('may be called without the client, with the token', async () => {
     const { agent, pair, join, s, network, waits } = await worker()
     join()
     network.plan(TOKEN, unreachable)
@@ -175,10 +175,10 @@ describe('a route of your own', () => {
   })
 })
 
-describe('a user who is not in the room yet', () => {
-  test('is waited for, as long as Retry-After says, with one Idempotency-Key', async () => {
+describe('a user who has not joined yet', () => {
+  test('is waited for as Retry-After says, with one Idempotency-Key', async () => {
     const joins: Array<() => unknown> = []
-    const { session, join, network, waits, told } = await worker({ onWait: (_, n) => n === 2 && joins[0]?.() })
+    const { session, join, network, waits, agentEvents } = await worker({ onWait: (_, n) => n === 2 && joins[0]?.() })
     joins.push(join)
     await session.progress({ step: 1 })
     expect(waits).toHaveLength(2)
@@ -186,14 +186,14 @@ describe('a user who is not in the room yet', () => {
     const [key, ...repeated] = keysOf(network)
     expect(key).toMatch(/^[0-9a-f-]{36}$/)
     expect(repeated).toEqual([key, key])
-    expect(await told()).toHaveLength(1)
+    expect(await agentEvents()).toHaveLength(1)
   })
 
   test.each([
     [10_000, 4],
     [3_000, 1],
     [0, 0],
-  ])('is given up after %i ms: asked for %i times more', async (notLivePatienceMs, repeats) => {
+  ])('is given up after %i ms and %i retries', async (notLivePatienceMs, repeats) => {
     const { session, waits } = await worker({ notLivePatienceMs })
     expect(await failure(session.context())).toMatchObject({ code: 'session_not_live', retryAfterSeconds: 2 })
     expect(sum(waits)).toBeLessThanOrEqual(notLivePatienceMs)
@@ -209,8 +209,8 @@ describe('a user who is not in the room yet', () => {
   })
 })
 
-describe('what waiting does not change', () => {
-  test('is refused at once: a session that has ended, another pair, a wrong body', async () => {
+describe('what retrying cannot fix', () => {
+  test('is refused at once: an ended session, a mismatched user and session, an invalid body', async () => {
     const { s, agent, session, join, pair, user, waits } = await worker()
     join()
     const { userId } = pair
@@ -229,20 +229,20 @@ describe('what waiting does not change', () => {
   })
 })
 
-describe('trouble on the way', () => {
-  test('does not store progress twice when an answer is lost', async () => {
-    const { session, join, network, told } = await worker()
+describe('when the network or the service fails, a call', () => {
+  test('does not store progress twice after a lost answer', async () => {
+    const { session, join, network, agentEvents } = await worker()
     join()
     network.plan(PROGRESS, lost, unreachable, lost)
     const { seq } = await session.progress({ step: 1 })
-    expect(await told()).toMatchObject([{ seq, data: { step: 1 } }])
+    expect(await agentEvents()).toMatchObject([{ seq, data: { step: 1 } }])
     expect(keysOf(network)).toHaveLength(4)
     expect(new Set(keysOf(network)).size).toBe(1)
   })
 
-  test('sends the same body again, whatever has become of the object', async () => {
+  test('retries with the same body, even if the object was changed', async () => {
     const data = { step: 1 }
-    const { session, join, network, told } = await worker({
+    const { session, join, network, agentEvents } = await worker({
       onWait: () => {
         data.step = 2
       },
@@ -250,10 +250,10 @@ describe('trouble on the way', () => {
     join()
     network.plan(PROGRESS, lost)
     await session.progress(data)
-    expect(await told()).toMatchObject([{ data: { step: 1 } }])
+    expect(await agentEvents()).toMatchObject([{ data: { step: 1 } }])
   })
 
-  test('is sat out while LiveKit cannot say who is there', async () => {
+  test('waits while LiveKit cannot say who is in the room', async () => {
     const { s, session, join, waits } = await worker({
       onWait: ({ sfu }) => {
         sfu.mode = 'ok'
@@ -265,7 +265,7 @@ describe('trouble on the way', () => {
     expect(Math.min(...waits)).toBeGreaterThanOrEqual(2_000)
   })
 
-  test('is sat out at the token endpoint as well', async () => {
+  test('waits for the token endpoint as well', async () => {
     const { session, join, network } = await worker()
     join()
     network.plan(TOKEN, unreachable, () => new Response('upstream', { status: 502 }))
@@ -276,7 +276,7 @@ describe('trouble on the way', () => {
   test.each([
     ['in seconds', () => '7'],
     ['as a date', () => new Date(Date.now() + 7_000).toUTCString()],
-  ])('is over when Retry-After says so, %s', async (_, retryAfter) => {
+  ])('retries when Retry-After says so, %s', async (_, retryAfter) => {
     const { session, join, network, waits } = await worker()
     join()
     network.plan(PROGRESS, () => new Response('{}', { status: 503, headers: { 'Retry-After': retryAfter() } }))
@@ -286,7 +286,7 @@ describe('trouble on the way', () => {
     expect(waits[0]).toBeLessThanOrEqual(7_000)
   })
 
-  test('is not sat out for ever', async () => {
+  test('gives up in the end', async () => {
     const { session, join, network, waits } = await worker({ unavailablePatienceMs: 5_000 })
     join()
     network.plan(END, ...Array.from({ length: 100 }, () => unreachable))

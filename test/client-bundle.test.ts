@@ -1,7 +1,7 @@
 import { build } from 'esbuild'
 import { expect, test } from 'vitest'
 
-test('the client is made for browsers too: no Node built-ins, nothing of the server, no livekit-client', async () => {
+test('the client bundles for browsers without Node built-ins, server code or livekit-client', async () => {
   const { metafile, outputFiles } = await build({
     entryPoints: ['packages/client/src/index.ts'],
     bundle: true,

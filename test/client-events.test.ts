@@ -17,7 +17,7 @@ interface CallOptions {
   onWait?: (s: Scene, count: number) => unknown
 }
 
-/** A frontend whose session is live, and an agent that has something to tell. */
+/** A frontend whose session is live, and an agent that reports events. */
 async function call({ onWait, ...options }: CallOptions = {}) {
   const s = await scene(options)
   const network = faultyFetch(s.app)
@@ -41,13 +41,13 @@ async function call({ onWait, ...options }: CallOptions = {}) {
     path,
     /** `Last-Event-ID` of each connection. */
     opened: () => network.sentTo(path).map(({ headers }) => headers.get('Last-Event-ID')),
-    tell: (step: number) => agent.progress({ step }),
+    report: (step: number) => agent.progress({ step }),
     end: () => agent.end(),
   }
 }
 
 const Step = z.object({ step: z.number() })
-/** The number that the agent told, if it is that kind of event. */
+/** The number in the agent's event, if it is a progress event. */
 const stepOf = ({ data }: SessionEvent) => Step.safeParse(data).data?.step
 const steps = (events: SessionEvent[]) => events.flatMap((event) => stepOf(event) ?? [])
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
@@ -77,12 +77,12 @@ const cutAfter = (chunks: number) => async (reach: () => Promise<Response>) => {
 const stream = (text: string) => new Response(text, { headers: { 'Content-Type': 'text/event-stream' } })
 const closing = (reason: string) => () => stream(`retry: 1000\n\nevent: close\ndata: {"reason":"${reason}"}\n\n`)
 
-describe('events', () => {
-  test('tell what has happened, then what happens, and finish with the session', async () => {
-    const { client, sessionId, tell, end, opened } = await call()
-    await tell(1)
+describe('the client’s event stream', () => {
+  test('yields past events, then new ones, and finishes with the session', async () => {
+    const { client, sessionId, report, end, opened } = await call()
+    await report(1)
     const seen = await all(client.events(sessionId), async (event) => {
-      if (stepOf(event) === 1) await tell(2)
+      if (stepOf(event) === 1) await report(2)
       if (stepOf(event) === 2) await end()
     })
     expect(steps(seen)).toEqual([1, 2])
@@ -91,36 +91,36 @@ describe('events', () => {
     expect(opened()).toEqual(['0'])
   })
 
-  test('begin after what is known already', async () => {
-    const { client, sessionId, tell, end } = await call()
-    await tell(1)
-    await tell(2)
+  test('starts after the given cursor', async () => {
+    const { client, sessionId, report, end } = await call()
+    await report(1)
+    await report(2)
     await end()
     const [first, second, third] = await all(client.events(sessionId))
     expect(await all(client.events(sessionId, { after: Number(third?.seq) }))).not.toContainEqual(third)
     expect(await all(client.events(sessionId, { after: Number(first?.seq) }))).toContainEqual(second)
   })
 
-  test('arrive once and in order over five connections that break', async () => {
-    const { client, network, path, sessionId, tell, end, opened } = await call()
-    for (const step of upTo(5)) await tell(step)
+  test('yields every event once and in order over five broken connections', async () => {
+    const { client, network, path, sessionId, report, end, opened } = await call()
+    for (const step of upTo(5)) await report(step)
     network.plan(path, cutAfter(2), cutAfter(1), cutAfter(2), cutAfter(3), cutAfter(2))
     const seen = await all(client.events(sessionId), async (event) => {
       const step = stepOf(event) ?? 0
-      if (step >= 5 && step < 40) await tell(step + 1)
+      if (step >= 5 && step < 40) await report(step + 1)
       if (step === 40) await end()
     })
     expect(steps(seen)).toEqual(upTo(40))
     expect(opened()).toHaveLength(6)
   })
 
-  test('go on with a fresh token when the old one has expired', async () => {
-    const { s, client, network, sessionId, end, tell, opened } = await call()
-    await tell(1)
+  test('continues with a fresh token when the old one has expired', async () => {
+    const { s, client, network, sessionId, end, report, opened } = await call()
+    await report(1)
     const seen = await all(client.events(sessionId), async (event) => {
       if (stepOf(event) === 1) {
         s.clock.advance(15 * 60)
-        await tell(2)
+        await report(2)
       }
       if (stepOf(event) === 2) await end()
     })
@@ -129,15 +129,15 @@ describe('events', () => {
     expect(network.sentTo('/auth/refresh')).toHaveLength(1)
   })
 
-  test.each(['token_expired', 'slow_reader', 'shutting_down'])('go on after %s', async (reason) => {
-    const { client, network, path, sessionId, tell, end } = await call()
-    await tell(1)
+  test.each(['token_expired', 'slow_reader', 'shutting_down'])('continues after %s', async (reason) => {
+    const { client, network, path, sessionId, report, end } = await call()
+    await report(1)
     await end()
     network.plan(path, closing(reason))
     expect(steps(await all(client.events(sessionId)))).toEqual([1])
   })
 
-  test('are not repeated when a proxy has dropped Last-Event-ID', async () => {
+  test('repeats no event when a proxy drops Last-Event-ID', async () => {
     const { client, network, path, sessionId } = await call()
     const events = upTo(3).map((seq) => `data: {"seq":${seq},"type":"progress","data":{"step":${seq}}}\n\n`)
     const begin = () => stream(events.slice(0, 2).join(''))
@@ -145,9 +145,9 @@ describe('events', () => {
     expect(steps(await all(client.events(sessionId)))).toEqual([1, 2, 3])
   })
 
-  test('wait longer and longer while the service is out of order', async () => {
-    const { client, network, path, sessionId, tell, end, waits } = await call()
-    await tell(1)
+  test('backs off while the service fails', async () => {
+    const { client, network, path, sessionId, report, end, waits } = await call()
+    await report(1)
     await end()
     const busy = () => new Response('{"code":"busy"}', { status: 503, headers: { 'Retry-After': '20' } })
     network.plan(path, unreachable, unreachable, unreachable, unreachable, busy, closing('shutting_down'))
@@ -160,12 +160,12 @@ describe('events', () => {
     expect(fifth).toBe(20_000)
   })
 
-  test('outlive the service, when it is started anew on the same data', async () => {
+  test('continues after the service restarts on the same data', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'behalf-'))
     onTestFinished(() => rm(folder, { recursive: true }))
     const databaseUrl = `file:${join(folder, 'behalf.db')}`
     let stopped: Promise<void> | undefined
-    const { s, client, network, sessionId, tell, opened } = await call({ databaseUrl, onWait: restart })
+    const { s, client, network, sessionId, report, opened } = await call({ databaseUrl, onWait: restart })
     async function restart() {
       await stopped
       await s.store.close()
@@ -173,7 +173,7 @@ describe('events', () => {
       network.app = app
       await directSessions(store).end(sessionId, 'user')
     }
-    await tell(1)
+    await report(1)
     const seen = await all(client.events(sessionId), (event) => {
       if (stepOf(event) === 1) stopped = s.streams.close()
     })
@@ -184,8 +184,8 @@ describe('events', () => {
 
   test.each([
     ['another user', 'session_not_found'],
-    ['nobody', 'not_signed_in'],
-  ])('are not for %s', async (who, code) => {
+    ['a client that is not signed in', 'not_signed_in'],
+  ])('throws for %s', async (who, code) => {
     const { client, sessionId, network } = await call()
     const stranger = userClient({ url, fetch: network.fetch })
     if (who === 'another user') await stranger.guest()
@@ -193,9 +193,9 @@ describe('events', () => {
     expect(await client.sessions.get(sessionId)).toMatchObject({ id: sessionId })
   })
 
-  test('stop with the signal, also in the middle of a wait for the next one', async () => {
-    const { client, sessionId, tell } = await call()
-    await tell(1)
+  test('stops when its signal aborts, also while it waits for the next event', async () => {
+    const { client, sessionId, report } = await call()
+    await report(1)
     const stop = new AbortController()
     const reason = new Error('left the page')
     const iterator = client.events(sessionId, { signal: stop.signal })
@@ -206,9 +206,9 @@ describe('events', () => {
     expect(await next).toBe(reason)
   })
 
-  test('close their connection when the loop is left', async () => {
-    const { client, network, path, sessionId, tell } = await call()
-    await tell(1)
+  test('closes its connection when the caller leaves the loop', async () => {
+    const { client, network, path, sessionId, report } = await call()
+    await report(1)
     let cancelled = () => {}
     const gone = new Promise<void>((resolve) => {
       cancelled = resolve
@@ -232,7 +232,7 @@ describe('events', () => {
     await gone
   })
 
-  test('come over a real connection with the global fetch', async () => {
+  test('works over a real connection with the global fetch', async () => {
     const s = await scene()
     const server = createAdaptorServer({ fetch: s.app.fetch })
     onTestFinished(() => void server.close())

@@ -17,7 +17,7 @@ function bound({ participantToken }: { participantToken?: string }) {
   return { sessionId: attributes.sessionId, room: video.room }
 }
 
-/** A signed-in frontend, and calls that LiveKit tells the service of. */
+/** A signed-in frontend, and calls that LiveKit reports to the service. */
 async function caller() {
   const s = await scene()
   const network = faultyFetch(s.app)
@@ -41,19 +41,19 @@ async function caller() {
 }
 
 describe('tokenSource', () => {
-  test('is what React and livekit-client take for a configurable one', async () => {
+  test('is accepted by React and livekit-client as a configurable token source', async () => {
     const { source } = await caller()
     expect(source).toBeInstanceOf(TokenSourceConfigurable)
   })
 
-  test('gives the token of the mount again to connect', async () => {
+  test('reuses the token fetched on mount when it connects', async () => {
     const { source, client } = await caller()
     const [mounted, connecting] = [await source.fetch({}), await source.fetch({})]
     expect(connecting).toEqual(mounted)
     expect((await client.sessions.list()).sessions).toHaveLength(1)
   })
 
-  test('never reuses the token of a session that its user has ended', async () => {
+  test('does not reuse the token of a session that the user ended', async () => {
     const { source, client, dial } = await caller()
     const first = await source.fetch({})
     const hangUp = await dial(first)
@@ -65,7 +65,7 @@ describe('tokenSource', () => {
     expect(await client.sessions.get(bound(redial).sessionId)).toMatchObject({ status: 'pending' })
   })
 
-  test('never reuses the token of a session that the agent has ended', async () => {
+  test('does not reuse the token of a session that the agent ended', async () => {
     const { s, source, dial, userId } = await caller()
     const agent = await s.newAgent()
     const first = await source.fetch({})
@@ -75,7 +75,7 @@ describe('tokenSource', () => {
     expect(bound(await source.fetch({})).sessionId).not.toBe(sessionId)
   })
 
-  test('dials anew after a hang-up, also before the service has seen it', async () => {
+  test('starts a new session after a hang-up, even before the service has noticed it', async () => {
     const { source, dial } = await caller()
     const first = await source.fetch({})
     const hangUp = await dial(first)
@@ -103,7 +103,7 @@ describe('tokenSource', () => {
     expect(network.sent.map(({ path }) => path)).toEqual(['/auth/guest', '/auth/refresh', '/token'])
   })
 
-  test('asks for what TokenSource.endpoint would ask for', async () => {
+  test('sends the same request as TokenSource.endpoint', async () => {
     const { s, source, network, userId, client } = await caller()
     await s.newAgent('tutor')
     vi.stubGlobal('fetch', network.fetch)
@@ -125,7 +125,7 @@ describe('tokenSource', () => {
 })
 
 describe('TokenSource.endpoint', () => {
-  test('needs fetch(options, true) to redial: without it, it dials the session that has ended', async () => {
+  test('needs fetch(options, true) to start a new call; otherwise it returns the ended session', async () => {
     const { client, dial, network } = await caller()
     vi.stubGlobal('fetch', network.fetch)
     const headers = { Authorization: `Bearer ${await client.accessToken()}` }

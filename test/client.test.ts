@@ -20,8 +20,8 @@ async function frontend(options?: TestAppOptions) {
   return { t, network, waits, storage, newClient, client: newClient() }
 }
 
-describe('signing in', () => {
-  test('as a guest, upgraded by registering, then out', async () => {
+describe('signing in with the client', () => {
+  test('works as a guest, who registers and then signs out', async () => {
     const { client, storage, t } = await frontend()
     const guest = await client.guest({ name: 'Gwen' })
     expect(await client.me()).toEqual({ id: guest.id, name: 'Gwen', guest: true })
@@ -35,7 +35,7 @@ describe('signing in', () => {
     expect((await post(t.app, REFRESH, { refresh_token })).status).toBe(401)
   })
 
-  test('registers and logs in without anybody signed in before', async () => {
+  test('registers and logs in when no user was signed in before', async () => {
     const { client, newClient } = await frontend()
     const ada = await client.register(ADA)
     const elsewhere = newClient(memoryStorage())
@@ -43,13 +43,13 @@ describe('signing in', () => {
     expect(await elsewhere.me()).toEqual({ ...ada, guest: false })
   })
 
-  test('goes on where another visit left off', async () => {
+  test('resumes the sign-in of an earlier visit', async () => {
     const { client, newClient } = await frontend()
     const { id } = await client.guest()
     expect(await newClient().me()).toMatchObject({ id })
   })
 
-  test('is forgotten here though the service cannot be told', async () => {
+  test('is forgotten locally even if the service cannot be reached to log out', async () => {
     const { client, network, storage } = await frontend()
     await client.guest()
     network.plan('/auth/logout', unreachable)
@@ -58,8 +58,8 @@ describe('signing in', () => {
   })
 })
 
-describe('the access token', () => {
-  test('is renewed ahead of its expiry, and not before', async () => {
+describe('the client’s access token', () => {
+  test('is renewed shortly before it expires', async () => {
     const { client, network, t } = await frontend()
     await client.guest()
     t.clock.advance(ACCESS_SECONDS - 61)
@@ -71,7 +71,7 @@ describe('the access token', () => {
     expect(network.sentTo('/auth/me')).toHaveLength(2)
   })
 
-  test('is renewed once, however many calls need it', async () => {
+  test('is renewed once for any number of simultaneous calls', async () => {
     const { client, network, t } = await frontend()
     await client.guest()
     t.clock.advance(ACCESS_SECONDS)
@@ -80,7 +80,7 @@ describe('the access token', () => {
     expect(network.sentTo(REFRESH)).toHaveLength(1)
   })
 
-  test('is renewed once when the service refuses it, whatever the own clock says', async () => {
+  test('is renewed once when the service refuses it, whatever the local clock says', async () => {
     const { newClient, network, t } = await frontend()
     const start = t.clock.now()
     const client = newClient(memoryStorage(), () => start)
@@ -91,7 +91,7 @@ describe('the access token', () => {
     expect(network.sentTo('/auth/me')).toHaveLength(10)
   })
 
-  test('is asked for again with the same refresh token when the answer is lost', async () => {
+  test('is requested again with the same refresh token after a lost answer', async () => {
     const { client, network, t, waits } = await frontend()
     await client.guest()
     t.clock.advance(ACCESS_SECONDS)
@@ -104,7 +104,7 @@ describe('the access token', () => {
     await client.me()
   })
 
-  test('keeps the user signed in while the service cannot be reached', async () => {
+  test('survives an outage of the service: the user stays signed in', async () => {
     const { client, network, t, waits } = await frontend()
     const { id } = await client.guest()
     t.clock.advance(ACCESS_SECONDS)
@@ -115,7 +115,7 @@ describe('the access token', () => {
     expect(await client.me()).toMatchObject({ id })
   })
 
-  test('signs out, once and for all, when the refresh token is refused', async () => {
+  test('is dropped and the user signed out when the refresh token is refused', async () => {
     const { client, network, storage, t } = await frontend()
     await client.guest()
     await post(t.app, '/auth/logout', { refresh_token: await storage.get() })
@@ -128,7 +128,7 @@ describe('the access token', () => {
     expect(network.sentTo(REFRESH)).toHaveLength(1)
   })
 
-  test('is taken from a sign-in that another tab has made meanwhile', async () => {
+  test('is taken over from another tab that signed in in the meantime', async () => {
     const { client, newClient, network, storage, t } = await frontend()
     await client.guest()
     const old = await storage.get()
@@ -144,7 +144,7 @@ describe('the access token', () => {
     expect(await client.me()).toEqual({ ...(ada as object), guest: false })
   })
 
-  test('does not bring a user back who has signed out meanwhile', async () => {
+  test('is not restored for a user who signed out in the meantime', async () => {
     const { client, network, storage, t } = await frontend()
     await client.guest()
     t.clock.advance(ACCESS_SECONDS)
@@ -158,7 +158,7 @@ describe('the access token', () => {
     expect(await failure(client.accessToken())).toMatchObject({ code: 'not_signed_in' })
   })
 
-  test('is renewed to the end for the others when one call is aborted', async () => {
+  test('is still renewed for other calls when one of them is aborted', async () => {
     const { client, network, t } = await frontend()
     await client.guest()
     t.clock.advance(ACCESS_SECONDS)
@@ -174,7 +174,7 @@ describe('the access token', () => {
   })
 })
 
-describe('a problem', () => {
+describe('a problem answer', () => {
   test('names the fields and the request', async () => {
     const { client } = await frontend()
     const problem = await failure(client.register({ email: 'ada', password: 'correct horse' }))
@@ -187,7 +187,7 @@ describe('a problem', () => {
     })
   })
 
-  test('says when to ask again', async () => {
+  test('carries Retry-After', async () => {
     const { client } = await frontend({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1' } })
     await client.guest()
     const problem = await failure(client.guest())
@@ -197,7 +197,7 @@ describe('a problem', () => {
   test.each([
     ['an error page of a proxy', new Response('<h1>Bad Gateway</h1>', { status: 502 }), 502],
     ['the sign-in page of a hotel', new Response('<h1>Hello</h1>', { headers: { 'Content-Type': 'text/html' } }), 200],
-  ])('is also %s', async (_, page, status) => {
+  ])('is also made from %s', async (_, page, status) => {
     const { client, network } = await frontend()
     network.plan('/auth/guest', () => page)
     expect(await failure(client.guest())).toMatchObject({ code: 'unexpected_answer', status })
@@ -211,7 +211,7 @@ describe('a problem', () => {
   })
 })
 
-describe('sessions', () => {
+describe('the client’s sessions', () => {
   test('are listed, read and ended', async () => {
     const { client, t } = await frontend()
     await client.guest()
@@ -228,7 +228,7 @@ describe('sessions', () => {
     expect(await failure(client.joinToken({ session_id: id }))).toMatchObject({ code: 'session_ended' })
   })
 
-  test('have ids that cannot lead elsewhere', async () => {
+  test('have ids that cannot change the request’s path', async () => {
     const { client, network } = await frontend()
     await client.guest()
     expect(await failure(client.sessions.get('../auth/me'))).toMatchObject({ code: 'session_not_found' })

@@ -69,7 +69,7 @@ interface Lived {
   /** Deleting late is right where deleting early would lose something. */
   mayLiveLonger?: true
   env?: Record<string, string>
-  /** Makes one; says whether it is still alive, or taken. */
+  /** Creates one; the returned function says whether it is still valid. */
   begin: (call: Steppable) => Promise<() => Promise<boolean>>
 }
 
@@ -235,7 +235,7 @@ const LIVED: Lived[] = [
   },
 ]
 
-/** How close to its end a thing is looked at, in seconds; 5 s of leeway beyond it are allowed. */
+/** How close to its expiry each is checked, in seconds; 5 s of leeway beyond it are allowed. */
 const MARGIN = 2
 
 describe.each(LIVED)('$what', ({ life, ahead, mayLiveLonger, env, begin }) => {
@@ -250,11 +250,11 @@ describe.each(LIVED)('$what', ({ life, ahead, mayLiveLonger, env, begin }) => {
   }
 
   describe.each(['while it runs', 'while it is stopped'] as const)('when the clock is set %s', (when) => {
-    test.each(mayLiveLonger ? [] : STEPS)('by %d s, is never taken beyond its life', async (step) => {
+    test.each(mayLiveLonger ? [] : STEPS)('by %d s, is never accepted after its expiry', async (step) => {
       expect(await aliveAt(life + 6, step, when)).toBe(false)
     })
 
-    test.each(STEPS)('by %d s, ends early only by a step ahead', async (step) => {
+    test.each(STEPS)('by %d s, expires early only if the step was forward', async (step) => {
       // What passes while the service is stopped is known from the wall clock alone.
       const isShortened = step > MARGIN && (when === 'while it is stopped' || ahead === 'ends early')
       expect(await aliveAt(life - MARGIN, step, when)).toBe(!isShortened)
@@ -262,7 +262,7 @@ describe.each(LIVED)('$what', ({ life, ahead, mayLiveLonger, env, begin }) => {
   })
 })
 
-describe('after the clock was ahead and set right again', () => {
+describe('after the clock ran ahead and was corrected', () => {
   /** The service is stopped for so many seconds, nine times. */
   async function stoppedFor(call: Steppable, seconds: number): Promise<void> {
     for (let i = 0; i < 9; i++) {
@@ -270,7 +270,7 @@ describe('after the clock was ahead and set right again', () => {
     }
   }
 
-  test('what passes while the service is stopped counts for tokens', async () => {
+  test('the time that passes while the service is stopped counts towards token expiry', async () => {
     const call = await steppable()
     call.clock.step(DAY)
     const { access_token, refresh_token } = await guest(call.app())
@@ -284,7 +284,7 @@ describe('after the clock was ahead and set right again', () => {
     expect((await refresh(call.app(), next.refresh_token)).status).toBe(401)
   })
 
-  test('and for the time to wrap up', async () => {
+  test('the time that passes while the service is stopped counts towards the wrap-up window', async () => {
     const call = await steppable({ WRAP_UP_SECONDS: '60', RECONNECT_SECONDS: '3600', MAX_SESSION_MINUTES: '10080' })
     await call.step(DAY, 'while it is stopped')
     call.clock.step(-DAY)
@@ -295,7 +295,7 @@ describe('after the clock was ahead and set right again', () => {
   })
 })
 
-describe('a callback for a user who left without a word', () => {
+describe('a callback for a user whose leave LiveKit did not report', () => {
   /** At which ages, in seconds since the leaving, callbacks were accepted; looked at twice a second for two minutes. */
   async function acceptedAfter(call: Steppable, act: (age: number) => unknown = () => {}): Promise<number[]> {
     const accepted: number[] = []
@@ -321,14 +321,14 @@ describe('a callback for a user who left without a word', () => {
     })
   })
 
-  test('is refused at once when the clock was set back by 30 s before, and LiveKit can say so', async () => {
+  test('is refused at once after a step back of 30 s, when LiveKit answers', async () => {
     const call = await steppable()
     expect((await call.report()).status).toBe(201)
     call.clock.step(-30)
     expect(await acceptedAfter(call)).toEqual([])
   })
 
-  test('is refused after LIVENESS_SECONDS=2 when the clock was set back by 20 s and confirmed the user since', async () => {
+  test('is refused after LIVENESS_SECONDS=2 when the user was confirmed after a step back of 20 s', async () => {
     const call = await steppable({ LIVENESS_SECONDS: '2' })
     expect((await call.report()).status).toBe(201)
     call.clock.step(-20)
@@ -336,7 +336,7 @@ describe('a callback for a user who left without a word', () => {
     expect((await acceptedAfter(call)).at(-1)).toBe(2)
   })
 
-  test('is refused when the clock ran a minute ahead for 3 s and was set right', async () => {
+  test('is refused after the clock ran a minute ahead for 3 s and was corrected', async () => {
     const call = await steppable()
     call.clock.step(60)
     expect((await call.report()).status).toBe(201)
@@ -345,16 +345,16 @@ describe('a callback for a user who left without a word', () => {
     expect(await acceptedAfter(call)).toEqual([])
   })
 
-  test('is refused after a machine slept for as long as a confirmation counts', async () => {
+  test('is refused after the machine slept longer than a confirmation lasts', async () => {
     const call = await steppable()
     expect((await call.report()).status).toBe(201)
     call.s.sfu.leave(call.leg)
-    // The wall clock shows that time has passed, the other one stood still.
+    // The wall clock moved on while the monotonic clock stood still.
     call.clock.step(10.001)
     expect(await refusal(call.report())).toEqual(NOT_LIVE)
   })
 
-  test('is refused after a restart: what an earlier process was told confirms nobody', async () => {
+  test('is refused after a restart: confirmations of an earlier process do not count', async () => {
     const call = await steppable()
     expect((await call.report()).status).toBe(201)
     call.s.sfu.mode = 'error500'
@@ -366,7 +366,7 @@ describe('a callback for a user who left without a word', () => {
 
 describe('a callback for a user who is in the room', () => {
   describe.each(['while it runs', 'while it is stopped'] as const)('when the clock is set %s', (when) => {
-    test.each(STEPS)('by %d s, is accepted all the same', async (step) => {
+    test.each(STEPS)('by %d s, is still accepted', async (step) => {
       // A step ahead while the service is stopped looks like time that has passed.
       const call = await steppable({ MAX_SESSION_MINUTES: '10080' })
       expect((await call.report()).status).toBe(201)
@@ -378,7 +378,7 @@ describe('a callback for a user who is in the room', () => {
     })
   })
 
-  test('who has just come back is accepted after the second that a refusal is reused, though the clock was set back', async () => {
+  test('who just rejoined is accepted once the cached refusal is a second old, despite a step back', async () => {
     const call = await steppable()
     call.s.sfu.leave(call.leg)
     expect(await refusal(call.report())).toEqual(NOT_LIVE)
@@ -389,24 +389,24 @@ describe('a callback for a user who is in the room', () => {
   })
 })
 
-describe('LiveKit’s webhook, while its own clock is right', () => {
-  const told = async (step: number) => {
+describe('a webhook from a LiveKit server with the right clock', () => {
+  const deliver = async (step: number) => {
     const call = await steppable()
     call.clock.step(step)
     const event = webhookEvent('participant_left', call.leg)
     return (await postWebhook(call.app(), event, call.clock.right())).status
   }
 
-  test.each([-60, -1, 1, 60, 300])('is taken by a service whose clock is %d s off', async (step) => {
-    expect(await told(step)).toBe(200)
+  test.each([-60, -1, 1, 60, 300])('is accepted by a service whose clock is %d s off', async (step) => {
+    expect(await deliver(step)).toBe(200)
   })
 
-  test.each([-62, 362, -DAY, DAY])('is refused by one whose clock is %d s off', async (step) => {
-    expect(await told(step)).toBe(401)
+  test.each([-62, 362, -DAY, DAY])('is refused by a service whose clock is %d s off', async (step) => {
+    expect(await deliver(step)).toBe(401)
   })
 })
 
-test('the newest session is the last to give way, though the clock was set back', async () => {
+test('unused sessions are superseded oldest first, despite a step back of the clock', async () => {
   const call = await steppable()
   const { s, user } = call
   for (let i = 0; i < 9; i++) await s.newSession(user)
@@ -416,20 +416,23 @@ test('the newest session is the last to give way, though the clock was set back'
   expect((await call.app().store.sessions.find(newest.pair.sessionId))?.status).toBe('pending')
 })
 
-test('each step is logged once, with its size', async () => {
+test('each clock step is logged once, with its size', async () => {
   const call = await steppable()
   for (const step of [-30, 0.4, 86_400]) {
     call.clock.step(step)
     for (let i = 0; i < 3; i++) await call.me()
   }
-  const told = () =>
+  const logged = () =>
     call
       .app()
       .logged()
       .map(({ msg }) => String(msg))
       .filter((msg) => msg.includes('system clock'))
-  expect(told()).toEqual([expect.stringContaining('set back by 30 s'), expect.stringContaining('set ahead by 86400 s')])
+  expect(logged()).toEqual([
+    expect.stringContaining('set back by 30 s'),
+    expect.stringContaining('set ahead by 86400 s'),
+  ])
   await call.step(-60, 'while it is stopped')
   await call.me()
-  expect(told()).toEqual([expect.stringContaining('set back by 60 s')])
+  expect(logged()).toEqual([expect.stringContaining('set back by 60 s')])
 })

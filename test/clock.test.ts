@@ -9,7 +9,7 @@ const change = fc.oneof(
   fc.record({ what: fc.constant('restart' as const), seconds: fc.double({ min: 0, max: 100_000, noNaN: true }) }),
 )
 
-test('whatever is done to the wall clock, no time but the wall clock’s goes back', () => {
+test('monotonic times never go back, whatever happens to the wall clock', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
       const machine = testClock()
@@ -26,7 +26,7 @@ test('whatever is done to the wall clock, no time but the wall clock’s goes ba
         const passed = times.steady - last.steady
         if (what === 'pass') expect(Math.abs(passed - seconds * 1000)).toBeLessThanOrEqual(1)
         if (what === 'step') expect([0, 1]).toContain(passed)
-        // Strictly, so that what an earlier process was told can never be taken for something of this one.
+        // Strictly, so that readings of an earlier process are never mistaken for readings of this one.
         if (what === 'restart') {
           expect(passed).toBeGreaterThan(0)
           expect(passed).toBeGreaterThanOrEqual(Math.floor(seconds * 1000) - 1)
@@ -42,7 +42,7 @@ test('whatever is done to the wall clock, no time but the wall clock’s goes ba
   )
 })
 
-test('nothing from before a step counts as fresh after it, and what follows does', () => {
+test('readings from before a clock step are stale after it, and later ones are fresh', () => {
   for (const step of [-1, 1, -86_400, 86_400]) {
     const machine = testClock()
     const clock = createClock(machine)

@@ -11,12 +11,12 @@ import { run as runToken } from '../src/cli/token.ts'
 import { openStore } from '../src/store/store.ts'
 import { outcomeOf, type Run } from './outcome.ts'
 
-const TOOLS: Array<[tool: string, run: Run, command: string[]]> = [
-  ['agent', runAgent, ['list']],
-  ['audit', runAudit, ['agent', 'tutor']],
-  ['keys', runKeys, ['list']],
-  ['store', runStore, ['check']],
-  ['token', runToken, ['inspect', '-']],
+const TOOLS: Array<[tool: string, run: Run, command: string[], more: string[]]> = [
+  ['agent', runAgent, ['list'], ['create', 'disable', 'enable', 'rekey']],
+  ['audit', runAudit, ['agent', 'tutor'], ['session']],
+  ['keys', runKeys, ['list'], ['rotate', 'remove']],
+  ['store', runStore, ['check'], ['backup', 'restore']],
+  ['token', runToken, ['inspect', '-'], []],
 ]
 
 let folder: string
@@ -31,26 +31,26 @@ async function outcome(run: Run, argv: string[], env: Environment = {}) {
   return { code, out: out.join('\n'), err }
 }
 
-describe.each(TOOLS)('npm run %s', (tool, run, command) => {
-  test('shows its help, with its exit codes', async () => {
+describe.each(TOOLS)('npm run %s', (tool, run, command, more) => {
+  test('prints its help and its exit codes', async () => {
     const { code, out, err } = await outcome(run, ['--help'])
     expect({ code, err }).toEqual({ code: 0, err: [] })
-    expect(out).toContain(`npm run ${tool} -- ${command[0]}`)
+    for (const verb of [command[0], ...more]) expect(out).toContain(`npm run ${tool} -- ${verb}`)
     expect(out).toMatch(/Exit codes: 0 .*; 1 .*; 2 /)
   })
 
-  test('ends with 2 and one line when the settings cannot be understood', async () => {
+  test('exits with 2 and one line when the settings are invalid', async () => {
     const line = expect.stringMatching(/^DATABASE_URL: must be file:<path> \(SQLite\)$/)
     expect(await outcome(run, command, { DATABASE_URL: 'x' })).toEqual({ code: 2, out: '', err: [line] })
   })
 
-  test.each([[[]], [['--nope']], [['nothing', 'of', 'ours']]])('ends with 2 and one line for %j', async (argv) => {
+  test.each([[[]], [['--nope']], [['nothing', 'of', 'ours']]])('exits with 2 and one line for %j', async (argv) => {
     expect(await outcome(run, argv)).toEqual({ code: 2, out: '', err: [expect.stringMatching(/^.+$/)] })
   })
 })
 
 test.each(TOOLS.filter(([tool]) => tool !== 'token'))(
-  'npm run %s needs no secrets in production',
+  'npm run %s runs in production without secrets',
   async (_, run, command) => {
     const env = { NODE_ENV: 'production', DATABASE_URL: `file:${join(folder, 'x.db')}` }
     await (await openStore(env.DATABASE_URL)).close()

@@ -23,7 +23,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-test('a command whose clock was ahead does not carry that into the service’s next start', async () => {
+test('a command run with a fast clock does not affect the service’s next start', async () => {
   const url = `file:${path}`
   const service = await openStore(url)
   await service.saveClock()
@@ -87,13 +87,13 @@ const COMMANDS = [
   'keys rotate',
 ]
 
-describe('a store that is not there', () => {
-  test.each(COMMANDS)('is not made by %s', async (line) => {
+describe('a store that does not exist', () => {
+  test.each(COMMANDS)('is not created by %s', async (line) => {
     expect(await command(line)).toEqual(refused(/^There is no store at .*x\.db: check DATABASE_URL/))
     expect(readdirSync(folder)).toEqual([])
   })
 
-  test('is made for a first agent in development, and never in production', async () => {
+  test('is created for the first agent in development, never in production', async () => {
     expect(await command('agent create tutor', { NODE_ENV: 'production' })).toEqual(refused(/^There is no store at/))
     expect(readdirSync(folder)).toEqual([])
     expect(await command('agent create tutor')).toMatchObject({ code: 0, err: '' })
@@ -102,19 +102,19 @@ describe('a store that is not there', () => {
     lockStore(`file:${path}`).release()
   })
 
-  test('is left to the service that is making it', async () => {
+  test('is left to the service that is creating it', async () => {
     const lock = lockStore(`file:${path}`)
     expect(await command('agent create tutor')).toEqual(refused(/^A service is still creating .*x\.db/))
     lock.release()
   })
 
-  test('is not a database in memory', async () => {
+  test('cannot be an in-memory database', async () => {
     expect(await command('agent create tutor', { DATABASE_URL: 'file::memory:' })).toEqual(refused(/in-memory/))
   })
 })
 
-describe('a store of another version', () => {
-  test.each([...COMMANDS, 'agent create tutor'])('is not migrated by %s beneath a running service', async (line) => {
+describe('a store with another schema version', () => {
+  test.each([...COMMANDS, 'agent create tutor'])('is not migrated by %s while the service runs', async (line) => {
     makeOlderStore()
     const before = schema()
     const lock = lockStore(`file:${path}`)
@@ -123,7 +123,7 @@ describe('a store of another version', () => {
     expect(schema()).toEqual(before)
   })
 
-  test('is migrated while no service runs, which can start afterwards', async () => {
+  test('is migrated while no service runs, and the service can start afterwards', async () => {
     makeOlderStore()
     expect(await command('agent create tutor')).toMatchObject({ code: 0, err: '' })
     const lock = lockStore(`file:${path}`)
@@ -131,13 +131,13 @@ describe('a store of another version', () => {
     lock.release()
   })
 
-  test('is refused when it is newer', async () => {
+  test('is refused when its schema is newer', async () => {
     await (await openStore(`file:${path}`)).close()
     inDatabase((raw) => raw.exec("insert into __drizzle_migrations (hash, created_at) values ('x', 9e15)"))
     expect(await command('agent list')).toEqual(refused(/belongs to a newer version of the service/))
   })
 
-  test('is no database of another program', async () => {
+  test('is refused when it belongs to another program', async () => {
     inDatabase((raw) => raw.exec('create table users (id); create table __drizzle_migrations (id, created_at)'))
     const before = schema()
     expect(await command('agent create tutor')).toEqual(refused(/x\.db is not a store of this service\.$/))

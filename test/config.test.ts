@@ -24,8 +24,8 @@ function problemsOf(env: Record<string, string | undefined>): string[] {
   return []
 }
 
-describe('development', () => {
-  test('needs no settings, and warns of the key pair that everybody knows', () => {
+describe('development settings', () => {
+  test('are complete without any setting, and warn about the well-known LiveKit key pair', () => {
     const { config, secrets, warnings } = loadConfig({})
     expect(config).toMatchObject({
       production: false,
@@ -46,26 +46,23 @@ describe('development', () => {
     expect(loadConfig({ LIVEKIT_API_KEY: 'mine', LIVEKIT_API_SECRET: 'short' }).warnings).toEqual([])
   })
 
-  test('takes an empty setting for one that is not set', () => {
+  test('treat an empty setting as unset', () => {
     const empty = { PORT: '', DEFAULT_AGENT: '', LIVEKIT_API_KEY: '', LIVEKIT_API_SECRET: '', CORS_ORIGINS: '' }
     expect(loadConfig(empty)).toEqual(loadConfig({}))
   })
 
-  test('issues for the port that it serves on', () => {
+  test('derive the issuer from the port', () => {
     expect(loadConfig({ PORT: '9000' }).config.publicUrl).toBe('http://localhost:9000')
     expect(loadConfig({ PUBLIC_URL: 'http://host:1/base//' }).config.publicUrl).toBe('http://host:1/base')
   })
 })
 
-test.each(['prod', 'Production', 'staging'])(
-  'NODE_ENV=%s is no way to be served with the defaults of development',
-  (name) => {
-    expect(problemsOf({ NODE_ENV: name })).toEqual([expect.stringContaining('NODE_ENV')])
-  },
-)
+test.each(['prod', 'Production', 'staging'])('do not apply with NODE_ENV=%s', (name) => {
+  expect(problemsOf({ NODE_ENV: name })).toEqual([expect.stringContaining('NODE_ENV')])
+})
 
-describe('every problem', () => {
-  test('is in one message, one line each', () => {
+describe('configuration problems', () => {
+  test('are listed in one message, one line each', () => {
     const env = {
       PORT: 'eighty',
       PUBLIC_URL: 'ftp://example.com',
@@ -84,7 +81,7 @@ describe('every problem', () => {
     for (const problem of problems) expect(message).toContain(`\n  - ${problem}`)
   })
 
-  test('of production is named at once: nothing that protects anything has a default (A48)', () => {
+  test('of production are all listed at once: no protective setting has a default (A48)', () => {
     const problems = problemsOf({ NODE_ENV: 'production' }).join('\n')
     for (const name of ['PUBLIC_URL', 'LIVEKIT_URL', 'LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET']) {
       expect(problems).toContain(name)
@@ -92,20 +89,20 @@ describe('every problem', () => {
     expect(problemsOf({ NODE_ENV: 'production' })).toHaveLength(3)
   })
 
-  test('that a value has and one that it contradicts come together', () => {
+  test('of single values and of contradictions between them are listed together', () => {
     const problems = problemsOf({ ...PRODUCTION, PORT: 'eighty', LIVEKIT_API_SECRET: 'short' })
     expect(problems.map((problem) => problem.split(':')[0])).toEqual(['PORT', 'LIVEKIT_API_SECRET'])
   })
 
-  test('never repeats a secret', () => {
+  test('never contain a secret', () => {
     const env = { ...PRODUCTION, LIVEKIT_API_SECRET: 'hunter2', LIVEKIT_WEBHOOK_API_SECRET: 'hunter3' }
     expect(problemsOf(env).length).toBeGreaterThan(1)
     expect(problemsOf(env).join()).not.toMatch(/hunter/)
   })
 })
 
-describe('production', () => {
-  test('takes what is complete, with guests and foreign origins off', () => {
+describe('production settings', () => {
+  test('are accepted when complete, with guests and other origins disabled', () => {
     const { config, warnings } = loadConfig(PRODUCTION)
     expect(config).toMatchObject({ production: true, guests: false, corsOrigins: [], host: '127.0.0.1' })
     expect(warnings).toEqual([])
@@ -128,24 +125,24 @@ describe('production', () => {
       { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'short' },
       'LIVEKIT_WEBHOOK_API_SECRET',
     ],
-  ])('refuses %s (A09)', (_, change, name) => {
+  ])('refuse %s (A09)', (_, change, name) => {
     const problems = problemsOf({ ...PRODUCTION, ...change })
     expect(problems).toHaveLength(1)
     expect(problems[0]).toContain(name)
   })
 
-  test('takes the shortest secret that it may have (A09)', () => {
+  test('accept the shortest secret allowed (A09)', () => {
     expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: 's'.repeat(32) })).toEqual([])
   })
 
-  test('has its origins written out', () => {
+  test('must list each origin', () => {
     const { config } = loadConfig({ ...PRODUCTION, CORS_ORIGINS: 'https://a.example, https://b.example/ ,' })
     expect(config.corsOrigins).toEqual(['https://a.example', 'https://b.example'])
   })
 })
 
-describe('secrets', () => {
-  test('are never in what may be logged (A46)', () => {
+describe('secret settings', () => {
+  test('never appear in the loggable settings (A46)', () => {
     const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'w'.repeat(32) }
     const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
     expect(secrets).toEqual({
@@ -156,7 +153,7 @@ describe('secrets', () => {
     for (const secret of [SECRET, 'w'.repeat(32)]) expect(logged).not.toContain(secret)
   })
 
-  test('of webhooks are the main pair unless they have their own', () => {
+  test('for webhooks default to the main key pair', () => {
     expect(loadConfig(PRODUCTION).secrets.webhook).toEqual({ key: 'APIkey', secret: SECRET })
   })
 })
@@ -169,13 +166,13 @@ describe('.env.example', () => {
     value,
   }))
 
-  test('lists exactly the settings that there are, each once', () => {
+  test('lists every setting exactly once', () => {
     const names = [...repo('src/config.ts').matchAll(/^ {2}([A-Z][A-Z_]+): /gm)].map(([, name]) => name)
     expect(names).toContain('LIVEKIT_WEBHOOK_API_SECRET')
     expect(settings.map(({ name }) => name).sort()).toEqual(names.sort())
   })
 
-  test('shows the defaults', () => {
+  test('shows the default values', () => {
     const shown = Object.fromEntries(settings.map(({ name, value }) => [name, value]))
     expect(loadConfig(shown)).toEqual({ ...loadConfig({}), warnings: [] })
   })
@@ -185,7 +182,7 @@ describe('.env.example', () => {
   })
 })
 
-test('the process does not start without its settings in production, and says all of it', async () => {
+test('the service does not start in production without its settings, and lists all that are missing', async () => {
   const server = fileURLToPath(new URL('../dist/server.js', import.meta.url))
   const start = promisify(execFile)(process.execPath, [server], { env: { NODE_ENV: 'production' }, timeout: 20_000 })
   const { code, stderr, stdout } = await start.then(
@@ -198,15 +195,15 @@ test('the process does not start without its settings in production, and says al
   expect(stdout).toBe('')
 }, 30_000)
 
-describe('the database alone', () => {
-  test('needs no other setting, in production neither', () => {
+describe('the settings of store commands', () => {
+  test('need only the database, also in production', () => {
     expect(databaseUrlOf({})).toBe('file:./data/behalf.db')
     expect(databaseUrlOf({ DATABASE_URL: '' })).toBe('file:./data/behalf.db')
     expect(databaseUrlOf({ NODE_ENV: 'production', DATABASE_URL: 'file:x.db', PORT: 'y' })).toBe('file:x.db')
   })
 
   test.each([{ DATABASE_URL: 'postgres://x' }, { DATABASE_URL: 'file:' }, { NODE_ENV: 'prod' }])(
-    'is refused as the service refuses it: %j',
+    'refuse a bad database as the service does: %j',
     (env) => {
       const problems = problemsOf(env)
       expect(problems).toHaveLength(1)

@@ -6,10 +6,10 @@ afterEach(() => void vi.useRealTimers())
 
 const fakeTime = () => vi.useFakeTimers({ toFake: ['Date', 'performance'] })
 
-describe('a counter', () => {
+describe('a rate counter', () => {
   const QUOTA = { name: 'x', count: 2, windowSeconds: 60 }
 
-  test('lets as many through as it says, and again in the next window', async () => {
+  test('admits its limit per window, and again in the next window', async () => {
     fakeTime()
     const counter = createCounters()(QUOTA)
     expect(await counter.count('a')).toEqual({ allowed: true, remaining: 1, resetSeconds: 60 })
@@ -23,7 +23,7 @@ describe('a counter', () => {
     expect(await counter.count('a')).toEqual({ allowed: true, remaining: 1, resetSeconds: 60 })
   })
 
-  test('gives one back, or all', async () => {
+  test('refunds one request, or all', async () => {
     const counter = createCounters()(QUOTA)
     for (let i = 0; i < 3; i++) await counter.count('a')
     await counter.giveBack('a')
@@ -32,14 +32,14 @@ describe('a counter', () => {
     expect(await counter.count('a')).toMatchObject({ allowed: true, remaining: 1 })
   })
 
-  test('keeps no more of a long key than of a short one', async () => {
+  test('uses no more memory for a long key than for a short one', async () => {
     const counter = createCounters()(QUOTA)
     const before = process.memoryUsage().heapUsed
     for (let i = 0; i < 10_000; i++) await counter.count(`${i} ${randomBytes(8_000).toString('latin1')}`)
     expect(process.memoryUsage().heapUsed - before).toBeLessThan(50_000_000)
   })
 
-  test('forgets a key when its window ends, which makes room for others', async () => {
+  test('forgets a key when its window ends, to make room for others', async () => {
     fakeTime()
     const counter = createCounters(100, 1)(QUOTA)
     for (const minute of [1, 2, 3]) {
@@ -50,7 +50,7 @@ describe('a counter', () => {
     }
   })
 
-  test('starts no window anew when the wall clock is set', async () => {
+  test('does not restart a window when the wall clock is set', async () => {
     fakeTime()
     const counter = createCounters()(QUOTA)
     for (let i = 0; i < 2; i++) await counter.count('a')
@@ -62,14 +62,14 @@ describe('a counter', () => {
     expect((await counter.count('a')).allowed).toBe(true)
   })
 
-  test('tells no more keys apart than it may, and still counts the rest', async () => {
+  test('tracks a limited number of keys, and counts the rest together', async () => {
     fakeTime()
     const counter = createCounters(100, 16)(QUOTA)
     const outcomes = []
     for (let i = 0; i < 20_000; i++) outcomes.push(await counter.count(`address ${i}`))
     expect(outcomes.slice(0, 100).every(({ allowed }) => allowed)).toBe(true)
     expect(outcomes.slice(-1000).some(({ allowed }) => allowed)).toBe(false)
-    // Who was there first is still told apart.
+    // The first keys are still tracked individually.
     expect(await counter.count('address 7')).toMatchObject({ allowed: true, remaining: 0 })
     vi.advanceTimersByTime(60_000)
     expect(await counter.count('address 19999')).toMatchObject({ allowed: true, remaining: 1 })

@@ -18,7 +18,7 @@ function served(built?: URL) {
   return router
 }
 
-test('the page and what it loads are served, to be asked for again', async () => {
+test('the demo page and its assets are served with revalidation', async () => {
   const page = await served().request('/demo')
   const html = await page.text()
   expect(page.status).toBe(200)
@@ -30,7 +30,7 @@ test('the page and what it loads are served, to be asked for again', async () =>
   expect(html).not.toMatch(/<style|style="|\son\w+="|<script(?! type="module" src=)/)
 })
 
-test('nothing else of the folder is', async () => {
+test('the demo serves no other file of its folder', async () => {
   for (const path of ['/demo/index.html', '/demo/../package.json', '/demo/page.js.map', '/demo/x']) {
     expect((await served().request(path)).status, path).toBe(404)
   }
@@ -38,7 +38,7 @@ test('nothing else of the folder is', async () => {
   expect((await served().request('/demo/')).headers.get('Location')).toBe('../demo')
 })
 
-test('its policy lets it reach this service and LiveKit, nothing else', async () => {
+test('the demo’s content security policy allows only this service and LiveKit', async () => {
   const policy = (await served().request('/demo')).headers.get('Content-Security-Policy')
   expect(policy).toBe(contentSecurityPolicy(LIVEKIT))
   expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'")
@@ -51,7 +51,7 @@ test('its policy lets it reach this service and LiveKit, nothing else', async ()
   )
 })
 
-test('a page that was not built says so', async () => {
+test('a demo page that was not built says so', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-demo-'))
   onTestFinished(() => rm(folder, { recursive: true }))
   const answer = await served(pathToFileURL(`${folder}/`)).request('/demo')
@@ -59,7 +59,7 @@ test('a page that was not built says so', async () => {
   expect(await answer.json()).toMatchObject({ detail: 'This page has not been built: run `npm run build`.' })
 })
 
-test('with DEMO=off there is no page', async () => {
+test('DEMO=off serves no demo page', async () => {
   const { app } = await makeApp({ env: { DEMO: 'off' } })
   expect((await app.request('/demo')).status).toBe(404)
   expect((await app.request('/demo/page.js')).status).toBe(404)

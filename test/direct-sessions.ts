@@ -3,12 +3,12 @@ import type { Store } from '../src/store/store.ts'
 
 export const RULES = { reconnectMs: 60_000, maxSessionMs: 60_000_000 }
 export const NO_LIMITS = { maxSessions: 1_000_000, maxPending: 1_000_000 }
-/** A callback for whoever has been confirmed by this process. */
+/** A callback for any user whom this process has confirmed. */
 export const ADMISSION = { livenessMs: 60 * 60_000, wrapUpMs: 0 }
 
 /**
- * The verbs of another process on the same store: one that commits and dies before it follows up, so that LiveKit is told
- * nothing.
+ * The verbs of another process on the same store: one that commits and dies before its follow-up, so that LiveKit gets
+ * no request.
  */
 export function directSessions(store: Store, given: Partial<Pick<SessionsDeps, 'rules' | 'limits'>> = {}) {
   const background = { run: () => {}, idle: async () => {} }

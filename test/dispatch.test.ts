@@ -26,8 +26,8 @@ const dispatchesIn = ({ sfu }: Scene, room: string) =>
     .filter(({ agentName }) => agentName !== '')
     .map(({ agentName, metadata }) => [agentName, JSON.parse(metadata)])
 
-describe('a session whose presence opens', () => {
-  test('in a room that its own join created has its dispatch from the token, and gets no second one', async () => {
+describe('the agent dispatch of a session whose user joins', () => {
+  test('comes from the token in a room that the join created, and is not repeated', async () => {
     const { s, user } = await setUp()
     const { room, pair, joinToken } = await s.newSession(user, TUTOR)
     const leg = s.sfu.join(joinToken)
@@ -38,23 +38,26 @@ describe('a session whose presence opens', () => {
     expect(s.sfu.asked('CreateDispatch')).toBe(0)
   })
 
-  test.each(['webhook', 'reconciler'] as const)('in a room made ahead gets one, told by the %s', async (by) => {
-    const { s, user } = await setUp()
-    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
-    const { pair, joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
-    const leg = s.sfu.join(joinToken)
-    expect(dispatchesIn(s, 'lesson')).toEqual([])
-    if (by === 'webhook') {
-      await postWebhook(s, webhookEvent('participant_joined', leg))
-      await s.background.idle()
-    } else await reconcileAfter(s, 0)
-    const dispatched = [['tutor', { ...pair, room: 'lesson', data: 'level 3' }]]
-    expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
-    for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
-    expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
-  })
+  test.each(['webhook', 'reconciler'] as const)(
+    'is created in a room that already existed, when the %s reports the join',
+    async (by) => {
+      const { s, user } = await setUp()
+      await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+      const { pair, joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+      const leg = s.sfu.join(joinToken)
+      expect(dispatchesIn(s, 'lesson')).toEqual([])
+      if (by === 'webhook') {
+        await postWebhook(s, webhookEvent('participant_joined', leg))
+        await s.background.idle()
+      } else await reconcileAfter(s, 0)
+      const dispatched = [['tutor', { ...pair, room: 'lesson', data: 'level 3' }]]
+      expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
+      for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
+      expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
+    },
+  )
 
-  test('in a room where another session is gets its own', async () => {
+  test('is created in a room that another session uses', async () => {
     const { s, user } = await setUp()
     const first = await s.newSession(user, { room: 'lesson', ...TUTOR })
     s.sfu.join(first.joinToken)
@@ -66,7 +69,7 @@ describe('a session whose presence opens', () => {
     expect(named).toEqual([first.pair.sessionId, second.pair.sessionId])
   })
 
-  test('again, in a room that was closed meanwhile, gets it again', async () => {
+  test('is created again after the room was closed', async () => {
     const { s, user } = await setUp()
     const { room, pair, joinToken } = await s.newSession(user, TUTOR)
     s.sfu.join(joinToken)
@@ -78,7 +81,7 @@ describe('a session whose presence opens', () => {
     expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
   })
 
-  test('is dispatched for once, also when LiveKit tells of it many times at once', async () => {
+  test('is created once, even if LiveKit reports the join many times at once', async () => {
     const { s, user } = await setUp()
     await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
     const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
@@ -89,7 +92,7 @@ describe('a session whose presence opens', () => {
     expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
   })
 
-  test('is dispatched for by the reconciler when LiveKit did not take it at first', async () => {
+  test('is created by the reconciler when the first attempt failed', async () => {
     const { s, user } = await setUp()
     await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
     const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
@@ -102,7 +105,7 @@ describe('a session whose presence opens', () => {
     expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
   })
 
-  test('without an agent is dispatched nobody', async () => {
+  test('is not created without an agent', async () => {
     const { s, user } = await setUp()
     const { room, joinToken } = await s.newSession(user)
     s.sfu.join(joinToken)
@@ -112,7 +115,7 @@ describe('a session whose presence opens', () => {
   })
 })
 
-describe('a dispatch that no worker took', () => {
+describe('a dispatch that no worker accepted', () => {
   /** A user in the room, dispatched for while there is no worker. */
   async function untaken() {
     const { s, user } = await setUp()
@@ -124,7 +127,7 @@ describe('a dispatch that no worker took', () => {
     return { s, user, ...session, leg, jobs }
   }
 
-  test('is made anew until a worker is there, and no more', async () => {
+  test('is recreated until a worker accepts it', async () => {
     const { s, room, pair, jobs } = await untaken()
     for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
     expect(s.sfu.asked('CreateDispatch')).toBe(3)
@@ -136,7 +139,7 @@ describe('a dispatch that no worker took', () => {
     expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
   })
 
-  test('has ten seconds to be taken', async () => {
+  test('is recreated only after ten seconds', async () => {
     const { s } = await untaken()
     await reconcileAfter(s, 10)
     expect(s.sfu.asked('CreateDispatch')).toBe(0)
@@ -144,7 +147,7 @@ describe('a dispatch that no worker took', () => {
     expect(s.sfu.asked('CreateDispatch')).toBe(1)
   })
 
-  test('is made anew by one of two instances', async () => {
+  test('is recreated by only one of two instances', async () => {
     const { s, jobs } = await untaken()
     s.clock.advance(20)
     const [stored] = await s.store.sessions.listUnfinished()
@@ -155,7 +158,7 @@ describe('a dispatch that no worker took', () => {
     expect(jobs()).toEqual([0])
   })
 
-  test('is left alone when an agent is in the room, or its user is not', async () => {
+  test('is not recreated when an agent is in the room or the user has left', async () => {
     const { s, user, room, leg } = await untaken()
     s.sfu.enter(room, { identity: 'agent-AJ_1', kind: 'AGENT' })
     await reconcileAfter(s, 20)
@@ -169,7 +172,7 @@ describe('a dispatch that no worker took', () => {
 
 const deps = ({ store, livekit }: Scene) => ({ store: store.sessions, livekit, clock: store.clock })
 
-test('a webhook is answered before LiveKit is asked for the dispatch', async () => {
+test('a webhook is answered before the dispatch is created', async () => {
   const { s, user } = await setUp()
   await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
   const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })

@@ -13,7 +13,7 @@ afterEach(() => {
   expect(takeViolations(), 'answers that /openapi.json does not describe').toEqual([])
 })
 
-/** What was answered against the document since somebody asked last; nobody else will hear of it. */
+/** Returns and clears the undocumented answers found since the last call. */
 export const takeViolations = () => violations.splice(0)
 
 /** Holds every answer of the app to its own document: status, headers, content type, body. The app itself is changed. */
@@ -124,7 +124,7 @@ const NOT_SCHEMAS = ['enum', 'const', 'example', 'examples', 'default', 'require
 
 /**
  * The schema with no undeclared member taken at any depth. `unevaluatedProperties` sees through `$ref` and `allOf`, so
- * their parts stay open and whoever combines them closes; a schema that says `additionalProperties` decides itself.
+ * their parts stay open and the combining schema closes them; a schema that says `additionalProperties` decides itself.
  */
 function closed(schema: unknown, isPart = false): unknown {
   if (!isObject(schema)) return schema

@@ -11,31 +11,31 @@ const SIZE = 60_000
 const soon = { timeout: 15_000, interval: 5 }
 vi.setConfig({ testTimeout: 20_000 })
 
-describe('a quiet stream', () => {
-  test('has comments as heartbeats', async () => {
+describe('an idle event stream', () => {
+  test('sends comments as heartbeats', async () => {
     const stream = await (await timedCall({ heartbeat: 20 })).open()
     await stream.until(() => expect(stream.comments).toBeGreaterThan(3))
     expect(stream.text).toContain('\n\n: \n\n: \n\n')
     expect(stream.closed).toBeUndefined()
   })
 
-  test('has none while it has events to send', async () => {
-    const { open, tell } = await timedCall({ heartbeat: 60_000 })
+  test('sends no heartbeat while it sends events', async () => {
+    const { open, report } = await timedCall({ heartbeat: 60_000 })
     const stream = await open()
-    await tell(100)
+    await report(100)
     await stream.until(() => expect(stream.events).toHaveLength(102))
     expect(stream.comments).toBe(0)
   })
 
-  test('reads the store again even when no hint comes', async () => {
-    const { open, tell } = await timedCall({ poll: 10 }, { subscribe: () => () => {} })
+  test('polls the store even without a notification', async () => {
+    const { open, report } = await timedCall({ poll: 10 }, { subscribe: () => () => {} })
     const stream = await open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
   })
 
-  test('costs no reads beyond the poll', async () => {
+  test('causes no reads beyond the poll', async () => {
     const { open, counts } = await timedCall({ heartbeat: 20 })
     const stream = await open()
     await stream.until(() => expect(stream.comments).toBeGreaterThan(10))
@@ -43,13 +43,13 @@ describe('a quiet stream', () => {
   })
 })
 
-describe('the access token', () => {
-  test.each([0, -60])('ends the stream when it expires, though the clock was set by %d s', async (step) => {
-    const { s, open, tell } = await timedCall({ poll: 10 })
+describe('the access token of an event stream', () => {
+  test.each([0, -60])('ends the stream when it expires, despite a clock step of %d s', async (step) => {
+    const { s, open, report } = await timedCall({ poll: 10 })
     const stream = await open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
     s.clock.advance(15 * 60 - 2)
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
     s.clock.step(step)
     s.clock.advance(2)
@@ -58,7 +58,7 @@ describe('the access token', () => {
     expect(stream.events).toHaveLength(3)
   })
 
-  test('does so at its own time, not at that of a poll', async () => {
+  test('ends the stream at its expiry, not at the next poll', async () => {
     const { s, open } = await timedCall({ poll: 60_000 })
     s.clock.advance(15 * 60 - 1)
     const stream = await open()
@@ -70,10 +70,10 @@ describe('the access token', () => {
   })
 })
 
-describe('a reader that takes nothing', () => {
-  test('makes the service read no further, and is told why it was dropped', async () => {
+describe('a client that does not read its event stream', () => {
+  test('pauses the service’s reads, and is told why it was disconnected', async () => {
     const c = await timedCall({ stall: 300, goodbye: 60_000 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const reader = await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
     // The stall is long over when the pages stand still.
@@ -95,35 +95,35 @@ describe('a reader that takes nothing', () => {
     await vi.waitFor(() => expect(c.counts.listeners).toBe(0), soon)
   })
 
-  test('is cut off when it does not even take that', async () => {
+  test('is cut off when it does not even read that', async () => {
     const c = await timedCall({ stall: 200, goodbye: 50 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const reader = await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.listeners).toBe(1), soon)
     await vi.waitFor(() => expect(c.counts.listeners).toBe(0), soon)
     expect(await reader.readAll()).not.toContain('event: close')
   })
 
-  test('does not hold up the others', async () => {
+  test('does not delay other clients', async () => {
     const c = await timedCall({ stall: 60_000 })
     await lazyReader(c.url, c)
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     const stream = await c.open()
     await stream.until(() => expect(stream.events).toHaveLength(EVENTS + 2))
   })
 
-  test('is not one who has nothing to take', async () => {
-    const { open, tell } = await timedCall({ stall: 30, heartbeat: 200 })
+  test('is not confused with one that has no events to read', async () => {
+    const { open, report } = await timedCall({ stall: 30, heartbeat: 200 })
     const stream = await open()
     await stream.until(() => expect(stream.comments).toBe(2))
-    await tell(1)
+    await report(1)
     await stream.until(() => expect(stream.events).toHaveLength(3))
     expect(stream.closed).toBeUndefined()
   })
 })
 
-describe('open streams', () => {
-  test('leave nothing behind when their clients go', async () => {
+describe('open event streams', () => {
+  test('release everything when their clients disconnect', async () => {
     const { open, counts } = await timedCall()
     const opened = await Promise.all(Array.from({ length: 10 }, open))
     for (const stream of opened) await stream.until(() => expect(stream.events).toHaveLength(2))
@@ -147,7 +147,7 @@ describe('open streams', () => {
     theirs.stop()
   })
 
-  test('are told when the service stops, and no new ones are opened', async () => {
+  test('are told that the service stops, and new ones are refused', async () => {
     const { url, bearer, open, streams, counts } = await timedCall()
     const opened = await Promise.all(Array.from({ length: 5 }, open))
     for (const stream of opened) await stream.until(() => expect(stream.events).toHaveLength(2))
@@ -160,16 +160,16 @@ describe('open streams', () => {
     expect(await refusal(requestStream(url, { bearer }))).toEqual({ status: 503, code: 'busy' })
   })
 
-  test('do not keep the service from stopping when a client takes nothing', async () => {
+  test('do not delay the service’s stop when a client does not read', async () => {
     const c = await timedCall({ goodbye: 50 })
-    await c.tell(EVENTS, SIZE)
+    await c.report(EVENTS, SIZE)
     await lazyReader(c.url, c)
     await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
     await c.streams.close()
     expect(c.counts.listeners).toBe(0)
   })
 
-  test('miss no event of an end that comes between two reads', async () => {
+  test('miss no event when the session ends between two reads', async () => {
     const endAfterEmptyPage: EventStore['page'] = async (...args) => {
       const page = await c.s.store.events.page(...args)
       if (page.length === 0) await directSessions(c.s.store).end(c.pair.sessionId, 'user')
@@ -181,7 +181,7 @@ describe('open streams', () => {
     expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'user' })
   })
 
-  test('break when the store fails, and lose nothing by it', async () => {
+  test('are closed when the store fails, without losing events', async () => {
     let fail = false
     const c = await timedCall(
       {},
@@ -192,7 +192,7 @@ describe('open streams', () => {
     const stream = await c.open()
     await stream.until(() => expect(stream.events).toHaveLength(2))
     fail = true
-    await c.tell(1)
+    await c.report(1)
     expect(await stream.over).toBe(false)
     expect(stream.closed).toBeUndefined()
     expect(c.counts.listeners).toBe(0)

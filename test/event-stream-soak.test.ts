@@ -35,20 +35,20 @@ async function liveService() {
   sfu.join(ticket.participant_token)
   const pair = { userId: user.id, sessionId: ticket.session_id }
   /** Posts one step until it is accepted, as an agent does when the connection breaks. */
-  const tell = (step: number) =>
+  const report = (step: number) =>
     until(
       `step ${step} is taken`,
       async () => (await api.progress(agent, { ...pair, data: { step }, key: `step-${step}` })).status === 201,
       SECONDS,
     )
   const url = `${behalf.url}/sessions/${ticket.session_id}/events`
-  return { behalf, api, user, pair, tell, open: (after = '0') => openStream(`${url}?after=${after}`, user) }
+  return { behalf, api, user, pair, report, open: (after = '0') => openStream(`${url}?after=${after}`, user) }
 }
 
 test(`${EVENTS} events arrive once and in order over ${CUTS.length} disconnections and a kill -9`, async () => {
-  const { behalf, api, user, pair, tell, open } = await liveService()
+  const { behalf, api, user, pair, report, open } = await liveService()
   const write = async (writer: number) => {
-    for (let step = writer; step < EVENTS; step += WRITERS) await tell(step)
+    for (let step = writer; step < EVENTS; step += WRITERS) await report(step)
   }
   const written = Promise.all(Array.from({ length: WRITERS }, (_, writer) => write(writer)))
 
@@ -88,9 +88,9 @@ test(`${EVENTS} events arrive once and in order over ${CUTS.length} disconnectio
   }
 }, 120_000)
 
-test('a stop of the service ends its streams at once, and says so', async () => {
-  const { behalf, tell, open } = await liveService()
-  await tell(1)
+test('stopping the service ends its event streams at once with a reason', async () => {
+  const { behalf, report, open } = await liveService()
+  await report(1)
   const streams = await Promise.all([open(), open(), open()])
   await until('all have events', () => streams.every(({ ids }) => ids.length === 2))
   const start = performance.now()

@@ -14,7 +14,7 @@ async function call(env: Record<string, string> = {}) {
     server,
     url,
     bearer,
-    tell: async (step: number) => expect((await c.s.progress(c.agent.bearer, c.pair, {}, { step })).status).toBe(201),
+    report: async (step: number) => expect((await c.s.progress(c.agent.bearer, c.pair, {}, { step })).status).toBe(201),
     end: async () => expect((await c.s.end(c.agent.bearer, c.pair)).status).toBe(200),
     open: (query = '', headers: Record<string, string> = {}) => openStream(`${url}${query}`, { bearer, headers }),
   }
@@ -24,15 +24,15 @@ vi.setConfig({ testTimeout: 20_000 })
 
 const seqs = (...numbers: number[]) => numbers.map(String)
 
-describe('the stream of events', () => {
-  test('tells what has happened and what happens, in order, just as the page does', async () => {
-    const { s, user, pair, tell, end, open } = await call()
-    await tell(1)
+describe('GET /sessions/{id}/events as a stream', () => {
+  test('sends past and new events in order, in the same form as the page', async () => {
+    const { s, user, pair, report, end, open } = await call()
+    await report(1)
     const stream = await open()
     await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2)))
-    await tell(2)
+    await report(2)
     await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2, 3)))
-    await tell(3)
+    await report(3)
     await end()
     expect(await stream.over).toBe(true)
     const page = await s.eventsOf(user, pair)
@@ -48,9 +48,9 @@ describe('the stream of events', () => {
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('is written as browsers and proxies want it', async () => {
-    const { tell, end, open, s, user, pair } = await call()
-    await tell(1)
+  test('has the headers and framing that browsers and proxies need', async () => {
+    const { report, end, open, s, user, pair } = await call()
+    await report(1)
     await end()
     const stream = await open()
     await stream.over
@@ -64,7 +64,7 @@ describe('the stream of events', () => {
     expect(stream.text).toBe(['retry: 1000\n\n', ...events, 'event: close\ndata: {"reason":"ended"}\n\n'].join(''))
   })
 
-  test('tells each status change when it is known', async () => {
+  test('sends each status change as it happens', async () => {
     const { s, agent, pair, user, open } = await call()
     const stream = await open()
     const statuses = () => stream.events.map(({ data }) => data)
@@ -85,8 +85,8 @@ describe('the stream of events', () => {
     ['the beginning', '?after=0', {}, [1, 2, 3, 4, 5]],
     ['the end', '', { 'Last-Event-ID': '5' }, []],
   ])('resumes from %s', async (_, query, headers, expected) => {
-    const { tell, end, open } = await call()
-    for (const step of [1, 2, 3]) await tell(step)
+    const { report, end, open } = await call()
+    for (const step of [1, 2, 3]) await report(step)
     await end()
     const stream = await open(query, headers as Record<string, string>)
     expect(await stream.over).toBe(true)
@@ -94,32 +94,32 @@ describe('the stream of events', () => {
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('stays open for as long as an agent may wrap up after the user left', async () => {
-    const { s, leg, tell, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
-    await tell(1)
+  test('stays open through the wrap-up window after the user left', async () => {
+    const { s, leg, report, open } = await call({ WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' })
+    await report(1)
     const stream = await open()
     s.sfu.leave(leg)
     await postWebhook(s, webhookEvent('participant_left', leg))
     s.clock.advance(11)
     await s.reconcile()
     await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'left' }))
-    await tell(2)
+    await report(2)
     await stream.until(() => expect(stream.events.at(-1)?.data).toEqual({ step: 2 }))
     s.clock.advance(31)
     expect(await stream.over).toBe(true)
     expect(stream.closed).toEqual({ reason: 'ended' })
   })
 
-  test('goes on without gap or repeat after a disconnection in the middle', async () => {
-    const { tell, open } = await call()
-    await tell(1)
+  test('resumes without gap or repeat after a disconnection', async () => {
+    const { report, open } = await call()
+    await report(1)
     const first = await open()
     await first.until(() => expect(first.ids).toEqual(seqs(1, 2)))
     first.stop()
     expect(await first.over).toBe(false)
-    await tell(2)
+    await report(2)
     const second = await open('', { 'Last-Event-ID': first.ids.at(-1) ?? '' })
-    await tell(3)
+    await report(3)
     await second.until(() => expect(second.ids).toEqual(seqs(3, 4)))
   })
 
@@ -134,12 +134,12 @@ describe('the stream of events', () => {
     expect(await refusal(answer)).toEqual({ status: 422, code: 'validation_failed' })
   })
 
-  test('is refused for a bad after', async () => {
+  test('refuses an invalid "after"', async () => {
     const { url, bearer } = await call()
     expect((await refusal(requestStream(`${url}?after=x`, { bearer }))).code).toBe('validation_failed')
   })
 
-  test('is for the session’s own user', async () => {
+  test('is refused to other users', async () => {
     const { s, server, url, agent } = await call()
     const { bearer } = await s.newUser()
     const NOT_FOUND = { status: 404, code: 'session_not_found' }
@@ -148,7 +148,7 @@ describe('the stream of events', () => {
     expect((await refusal(requestStream(url, agent))).code).toBe('invalid_token')
   })
 
-  test.each(['access_token', 'token', 'bearer'])('takes no token from the URL (%s)', async (name) => {
+  test.each(['access_token', 'token', 'bearer'])('accepts no token in the URL (%s)', async (name) => {
     const { url, bearer } = await call()
     const answer = fetch(`${url}?${name}=${bearer}`, { headers: { Accept: 'text/event-stream' } })
     expect(await refusal(answer)).toEqual({ status: 401, code: 'missing_token' })
@@ -160,7 +160,7 @@ describe('the stream of events', () => {
     ['application/json', false],
     ['*/*', false],
     ['text/event-streams', false],
-  ])('is the answer to Accept: %s – %s', async (accept, isStream) => {
+  ])('is chosen by Accept: %s – %s', async (accept, isStream) => {
     const { url, bearer } = await call()
     const abort = new AbortController()
     const answer = await fetch(url, {
@@ -171,7 +171,7 @@ describe('the stream of events', () => {
     abort.abort()
   })
 
-  test('may be resumed from pages of other origins that are allowed', async () => {
+  test('can be resumed from allowed origins', async () => {
     const { url } = await call()
     const preflight = await fetch(url, {
       method: 'OPTIONS',
@@ -184,7 +184,7 @@ describe('the stream of events', () => {
     expect(preflight.headers.get('Access-Control-Allow-Headers')).toContain('Last-Event-ID')
   })
 
-  test('is not opened by HEAD', async () => {
+  test('is not started by HEAD', async () => {
     const { url, bearer, s } = await call()
     for (let i = 0; i < 25; i++) {
       const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${bearer}` }
@@ -195,12 +195,12 @@ describe('the stream of events', () => {
   })
 })
 
-test('the store hints after the commit, at an agent’s event and at a status change, until told to stop', async () => {
-  const { s, pair, end, tell } = await call()
+test('the store notifies watchers of agent events and status changes after the commit, until they unsubscribe', async () => {
+  const { s, pair, end, report } = await call()
   const seen: Array<Promise<number>> = []
   const read = async () => (await s.store.events.page(pair.sessionId, 0, 100)).length
   const unsubscribe = s.store.events.subscribe(pair.sessionId, () => seen.push(read()))
-  await tell(1)
+  await report(1)
   expect(await Promise.all(seen)).toEqual([1, 2])
   unsubscribe()
   await end()

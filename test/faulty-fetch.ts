@@ -24,7 +24,7 @@ export const unreachable: Fault = () => {
   throw new TypeError('fetch failed')
 }
 
-/** A fetch that ends in the app, remembers what was sent, and fails where it is told to. */
+/** A fetch that ends in the app, records every request, and fails where the test says so. */
 export function faultyFetch(app: TestApp['app']) {
   const sent: Sent[] = []
   const faults: Array<{ path: string; fault: Fault }> = []
@@ -39,7 +39,7 @@ export function faultyFetch(app: TestApp['app']) {
     return planned ? planned.fault(reach) : reach()
   }
   const network = {
-    /** Replaced when the service is started anew. */
+    /** Replaced when the service restarts. */
     app,
     fetch,
     sent,

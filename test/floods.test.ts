@@ -8,8 +8,8 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 
 const FEW = 60
 
-describe('a client that opens and drops connections without end', () => {
-  test('leaves little behind, and the session as it was', async () => {
+describe('a client that opens and drops connections endlessly', () => {
+  test('grows the store little, and leaves the session unchanged', async () => {
     const { s, pair, leg, report } = await callingScene()
     expect((await report()).status).toBe(201)
     for (let i = 0; i < 300; i++) {
@@ -23,7 +23,7 @@ describe('a client that opens and drops connections without end', () => {
     expect((await report()).status).toBe(201)
   })
 
-  test('cannot make its first join or its last leaving forgotten', () => {
+  test('cannot push its first join or its last leave out of the store', () => {
     const seen = (sid: string, at: number) => ({ sid, roomSid: 'RM_1', at, reason: '1' })
     const facts: Fact[] = [
       { kind: 'joined', ...seen('PA_first', 1000) },
@@ -46,7 +46,7 @@ describe('a client that opens and drops connections without end', () => {
 
 const Seqs = z.object({ events: z.array(z.object({ seq: z.number() })) })
 
-test('large events are read and answered 256 KiB at a time, and all of them', async () => {
+test('large events are all returned, 256 KiB at a time', async () => {
   const { s, agent, user, pair } = await callingScene()
   for (let i = 0; i < 40; i++) {
     expect((await s.progress(agent.bearer, pair, {}, { text: 'x'.repeat(60_000) })).status).toBe(201)
@@ -69,7 +69,7 @@ test('large events are read and answered 256 KiB at a time, and all of them', as
   expect([context.events.at(-1)?.seq, context.cursor]).toEqual([41, 41])
 })
 
-test('large pages are read one in a turn of the event loop, and many small ones share it', async () => {
+test('the event loop reads one large page per turn, or many small ones', async () => {
   const { s, pair, report } = await callingScene()
   expect((await report()).status).toBe(201)
   for (let i = 0; i < 6; i++) await reportDirectly(s, pair.sessionId, { filling: 'x'.repeat(60_000) })

@@ -4,7 +4,7 @@ import { SCOPES } from '../src/auth/scopes.ts'
 import type { Scene } from './scene.ts'
 import { webhookToken } from './sfu.ts'
 
-/** What every access token of ours claims, for the next 15 minutes. */
+/** The claims of every access token, for the next 15 minutes. */
 function claims({ config, clock }: Scene, sub: string, client_id: string) {
   const iat = Math.floor(clock.now() / 1000)
   return { iss: config.publicUrl, sub, client_id, iat, exp: iat + 15 * 60, jti: randomUUID(), steady_iat: iat * 1000 }
@@ -21,13 +21,13 @@ export const agentClaims = (s: Scene, agentId: string) => ({
   generation: 1,
 })
 
-/** Signs with our own key, in the header of our access tokens unless told otherwise. */
+/** Signs with the service's key, by default with the header of its access tokens. */
 export function sign({ keys }: Scene, payload: JWTPayload, header: { typ?: string; kid?: string } = {}) {
   const { kid, privateKey } = keys.current()
   return new SignJWT(payload).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid, ...header }).sign(privateKey)
 }
 
-/** Names for what anybody can make of right claims without our private key, or with it but for something else. */
+/** Tokens with valid claims made without the private key, or signed with it for another purpose. */
 export const FORGERIES = {
   expired: (s, { iat, exp, ...payload }) => sign(s, { ...payload, iat: iat - 1000, exp: exp - 1000 }),
   'without an expiry': (s, { exp: _, ...payload }) => sign(s, payload),

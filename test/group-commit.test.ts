@@ -29,7 +29,7 @@ function open() {
   }
 }
 
-test('one write that fails does not fail its neighbours, and leaves nothing behind', async () => {
+test('a failed write is rolled back without affecting others in its group', async () => {
   const { add, seen, write } = open()
   const outcomes = await Promise.allSettled([
     write(() => add(1)),
@@ -45,7 +45,7 @@ test('one write that fails does not fail its neighbours, and leaves nothing behi
   expect(seen()).toEqual([1, 3])
 })
 
-test('writes of one turn share one transaction, and see each other in order', async () => {
+test('writes of one turn share a transaction and see each other in order', async () => {
   const { raw, add, seen, write } = open()
   const count = raw.prepare<[], number>('select count(*) from t').pluck()
   const counted = (id: number) =>
@@ -58,7 +58,7 @@ test('writes of one turn share one transaction, and see each other in order', as
   expect(seen()).toEqual([1, 2, 3])
 })
 
-test('a write is answered only when others can see it', async () => {
+test('a write is answered only after it is visible to others', async () => {
   const { add, seen, write } = open()
   for (let id = 1; id <= 20; id++) {
     await write(() => add(id))
@@ -66,13 +66,13 @@ test('a write is answered only when others can see it', async () => {
   }
 })
 
-test('a burst of more than one group is written whole', async () => {
+test('a burst larger than one group is written completely', async () => {
   const { add, seen, write } = open()
   await Promise.all(Array.from({ length: 1300 }, (_, i) => write(() => add(i))))
   expect(seen()).toHaveLength(1300)
 })
 
-test('a group that cannot begin fails as store_unavailable, and the next one works', async () => {
+test('a group whose transaction cannot begin fails as store_unavailable, and the next one works', async () => {
   const { other, add, seen, write } = open()
   other.exec('begin immediate')
   const refused = { reason: { code: 'store_unavailable', details: { retryAfterSeconds: 1 } } }
@@ -82,7 +82,7 @@ test('a group that cannot begin fails as store_unavailable, and the next one wor
   expect(seen()).toEqual([3])
 })
 
-test('flush settles what is queued at once', async () => {
+test('flush writes what is queued at once', async () => {
   const { add, seen, write, flush } = open()
   const written = write(() => add(1))
   flush()
@@ -90,7 +90,7 @@ test('flush settles what is queued at once', async () => {
   await written
 })
 
-test('the durable settings hold at every opening, not only at the first', () => {
+test('the durability settings apply each time the store is opened', () => {
   const url = `file:${join(folder, 'deep', 'behalf.db')}`
   for (let opening = 0; opening < 2; opening++) {
     const { raw } = openSqlite(url)

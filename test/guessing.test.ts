@@ -13,7 +13,7 @@ afterEach(() => void vi.useRealTimers())
 
 const fakeTime = () => vi.useFakeTimers({ toFake: ['Date', 'performance'] })
 
-describe('guessing a password', () => {
+describe('password guessing', () => {
   const WRONG = () => Promise.reject(new AppError('invalid_credentials', 'wrong'))
   const BUSY = () => Promise.reject(new AppError('busy', 'busy'))
   const RIGHT = () => Promise.resolve('in')
@@ -36,7 +36,7 @@ describe('guessing a password', () => {
     return { code, times }
   }
 
-  test('ends after so many failures from one address, right or wrong, for that account alone', async () => {
+  test('is blocked after a number of failures from one address, for that account only and even with the right password', async () => {
     const { code, times } = limited()
     expect(new Set(await times(3, '192.0.2.1', WRONG))).toEqual(new Set(['invalid_credentials']))
     expect(await code('192.0.2.1', WRONG)).toBe('rate_limited')
@@ -45,13 +45,13 @@ describe('guessing a password', () => {
     expect(await code('192.0.2.2', RIGHT)).toBe('in')
   })
 
-  test('many at once are no more than many in turn', async () => {
+  test('gains nothing from simultaneous attempts', async () => {
     const { code } = limited()
     const codes = await Promise.all(Array.from({ length: 20 }, () => code('192.0.2.1', WRONG)))
     expect(codes.filter((one) => one === 'invalid_credentials')).toHaveLength(3)
   })
 
-  test('from many addresses ends as well, without locking out an owner where they signed in before', async () => {
+  test('from many addresses is blocked as well, without locking the owner out of a known address', async () => {
     fakeTime()
     const { code, times } = limited()
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
@@ -60,43 +60,43 @@ describe('guessing a password', () => {
     expect(codes.filter((one) => one === 'invalid_credentials')).toHaveLength(5)
     expect(await code('203.0.113.1', RIGHT)).toBe('rate_limited')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // From there too one cannot guess for ever.
+    // The known address is limited as well.
     expect(await times(4, '192.0.2.1', WRONG)).toContain('rate_limited')
-    // And the rest is over within the hour.
+    // All limits end within the hour.
     vi.advanceTimersByTime(3_600_000)
     expect(await code('203.0.113.1', RIGHT)).toBe('in')
   })
 
-  test('by more addresses than can be told apart keeps no owner out where they signed in before', async () => {
+  test('from more addresses than are tracked does not lock the owner out of a known address', async () => {
     fakeTime()
     const { code } = limited(createCounters(50, 4))
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     vi.advanceTimersByTime(1_200_000)
     for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // What the account's own limit refused has taken nobody's place.
+    // Attempts refused by the account's own limit did not take up tracked addresses.
     for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `somebody${i}@example.com`)).toBe('in')
     for (let i = 0; i < 200; i++) await code(`192.0.3.${i}`, WRONG, `thrown${i}@away.example`)
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
   })
 
-  test('the owner’s own success forgives the address, not the others', async () => {
+  test('is forgiven for the owner’s address after a success, not for other addresses', async () => {
     const { code, times } = limited()
     await times(2, '192.0.2.1', WRONG)
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     expect(await times(3, '192.0.2.1', WRONG)).not.toContain('rate_limited')
     await times(3, '198.51.100.1', WRONG)
-    // Two of before and three of now.
+    // Two from before and three new ones.
     expect(await code('198.51.100.2', WRONG)).toBe('rate_limited')
   })
 
-  test('what says nothing about the password does not count', async () => {
+  test('is not counted when the attempt says nothing about the password', async () => {
     const { times } = limited()
     expect(new Set(await times(20, '192.0.2.1', BUSY))).toEqual(new Set(['busy']))
     expect(await times(20, '192.0.2.1', RIGHT)).not.toContain('rate_limited')
   })
 
-  test('is answered alike for an account that does not exist', async () => {
+  test('gets the same answers for an account that does not exist', async () => {
     const t = await makeApp()
     await from(t, '192.0.2.9', '/auth/register', ADA)
     const answers = async (email: string) => {
@@ -110,7 +110,7 @@ describe('guessing a password', () => {
     const known = await answers(ADA.email)
     expect(known.map(([status]) => status)).toEqual([...Array(10).fill(401), 429, 429])
     expect(await answers('nobody@example.com')).toEqual(known)
-    // Whatever the case of the letters.
+    // In any letter case.
     const again = from(t, '192.0.2.1', '/auth/login', { ...ADA, email: 'ADA@example.com' })
     expect(await refusal(again)).toEqual(LIMITED)
     expect((await from(t, '192.0.2.2', '/auth/login', ADA)).status).toBe(200)

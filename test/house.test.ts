@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 const SRC = fileURLToPath(new URL('../src/', import.meta.url))
 /** A folder may import from those after it, and nothing may import from those before it. */
 const ORDER = ['cli', 'ops', 'agent', 'join', 'sessions', 'auth', 'livekit', 'store', 'http']
-/** What decides, and what it decides on: nothing of HTTP, SQL or LiveKit's wire. */
+/** The rules and their types: no HTTP, SQL or LiveKit wire format. */
 const RULES = [
   'sessions/lifecycle.ts',
   'sessions/participants.ts',
@@ -43,7 +43,7 @@ function upward(all: readonly Arrow[]): string[] {
 }
 
 describe('the folders of src', () => {
-  test('are those of the code tour', () => {
+  test('are listed in the code tour', () => {
     expect([...new Set(files.map(folderOf))].filter(Boolean).sort()).toEqual([...ORDER].sort())
   })
 
@@ -51,7 +51,7 @@ describe('the folders of src', () => {
     expect(upward(arrows)).toEqual([])
   })
 
-  test('are looked at: an arrow that goes up is seen', () => {
+  test('are really checked: an upward import is found', () => {
     const cycle = [
       { from: 'sessions/liveness.ts', to: 'livekit/livekit.ts' },
       { from: 'livekit/client.ts', to: 'sessions/lifecycle.ts' },

@@ -47,7 +47,7 @@ describe.each(paths)('%s', (path) => {
   })
 })
 
-test('the document has routes with JSON bodies, or the next tests are empty', () => {
+test('the OpenAPI document has routes with JSON bodies, so that the next tests are not empty', () => {
   expect(jsonRoutes).toEqual(expect.arrayContaining(['POST /token', 'POST /auth/login', 'POST /agent/session/end']))
   expect(jsonRoutes.length).toBeGreaterThanOrEqual(9)
 })
@@ -60,13 +60,20 @@ describe.each(jsonRoutes)('%s', (route) => {
     'application/x-www-form-urlencoded',
     'multipart/form-data; boundary=x',
     'application/jsonx',
+    'text/json',
+    '',
   ])('refuses a body of type %s (A35)', async (type) => {
     const { request } = await caller()
     const answer = await refusal(request(method, path, '{}', type))
     expect(answer).toEqual({ status: 415, code: 'unsupported_media_type' })
   })
 
-  test('takes bodies of 64 KiB and none of a byte more, announced or streamed (A37)', async () => {
+  test('refuses a body that is not JSON', async () => {
+    const { request } = await caller()
+    expect(await refusal(request(method, path, '{'))).toEqual({ status: 400, code: 'malformed_json' })
+  })
+
+  test('accepts 64 KiB of body and not a byte more, announced or streamed (A37)', async () => {
     const { request } = await caller()
     const ofSize = (bytes: number) => JSON.stringify({ padding: 'x'.repeat(bytes - '{"padding":""}'.length) })
     const streamed = (text: string) => new Blob([text.slice(0, 100), text.slice(100)]).stream()
@@ -78,7 +85,7 @@ describe.each(jsonRoutes)('%s', (route) => {
   })
 })
 
-test('POST /agent/token takes forms of 8 KiB, and /livekit/webhook bodies of a MiB (A37)', async () => {
+test('POST /agent/token accepts 8 KiB, and /livekit/webhook 1 MiB (A37)', async () => {
   const { s, agent } = await callingScene()
   const form = (bytes: number) => `grant_type=client_credentials&x=`.padEnd(bytes, 'x')
   const credentials = basic(agent.id, agent.secret)
@@ -105,7 +112,7 @@ const s = (length: number) => 's'.repeat(length)
 const account = (email: string, password: string) => ({ email, password })
 const mail = (length: number) => `${'a'.repeat(length - '@example.com'.length)}@example.com`
 
-describe('what is at the limit is not refused as invalid, and what is one beyond is (A37)', () => {
+describe('values at the limit are accepted, and one beyond it are invalid (A37)', () => {
   test.each<[what: string, path: string, at: object, beyond: object]>([
     ['an e-mail', '/auth/register', account(mail(254), 'correct horse'), account(mail(255), 'correct horse')],
     ['the shortest password', '/auth/register', account(mail(20), 'c0rrectX'), account(mail(21), 'c0rrect')],
@@ -149,7 +156,7 @@ describe('what is at the limit is not refused as invalid, and what is one beyond
     expect((await request('GET', at)).status).not.toBe(INVALID)
   })
 
-  test('an idempotency key and the id of the last event', async () => {
+  test('an idempotency key and a Last-Event-ID', async () => {
     const { s, user, agent, pair } = await callingScene()
     const progress = async (key: string) => (await s.progress(agent.bearer, pair, { 'Idempotency-Key': key })).status
     expect([await progress('k'.repeat(255)), await progress('k'.repeat(256))]).toEqual([201, 400])
@@ -185,12 +192,12 @@ describe('security headers', () => {
     expect(headers.has('X-Powered-By')).toBe(false)
   })
 
-  test('ask for https in production alone', async () => {
+  test('include HSTS in production only', async () => {
     const headers = await headersOf(PRODUCTION, '/health/live')
     expect(headers.get('Strict-Transport-Security')).toBe('max-age=31536000')
   })
 
-  test('leave pages their own policy', async () => {
+  test('keep a page’s own content security policy', async () => {
     expect((await headersOf({}, '/docs')).get('Content-Security-Policy')).toContain("script-src 'self'")
     // Not through the app: this page is not in its document.
     const router = createRouter().use(securityHeaders({ production: false }), demoPage('wss://livekit.example'))

@@ -5,17 +5,17 @@ import { newSigningKey } from '../src/auth/keys.ts'
 import { remove, rotate } from '../src/auth/rotation.ts'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { run } from '../src/cli/keys.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
-import { workplace } from './workplace.ts'
 
 const MINUTE = 60
 
-let place: ReturnType<typeof workplace>
+let sandbox: ReturnType<typeof cliSandbox>
 beforeEach(() => {
-  place = workplace()
+  sandbox = cliSandbox()
 })
-afterEach(() => place.remove())
+afterEach(() => sandbox.remove())
 
 const signIn = async ({ app }: TestApp) =>
   SignedInResponse.parse(await (await post(app, '/auth/guest', {})).json()).access_token
@@ -36,8 +36,8 @@ async function rotateIn({ store, clock }: TestApp) {
   return next.kid
 }
 
-describe('a rotation', () => {
-  test('publishes the new key at once, and lets it sign when every copy of the published keys has it', async () => {
+describe('a key rotation', () => {
+  test('publishes the new key at once, and signs with it once every cached JWKS has it', async () => {
     const t = await makeApp()
     const old = await signIn(t)
     const next = await rotateIn(t)
@@ -49,7 +49,7 @@ describe('a rotation', () => {
     expect(await me(t, await signIn(t))).toBe(200)
   })
 
-  test('keeps the old key published until its last token is dead (A10)', async () => {
+  test('keeps the old key published until its last token has expired (A10)', async () => {
     const t = await makeApp()
     const first = await signIn(t)
     await rotateIn(t)
@@ -66,7 +66,7 @@ describe('a rotation', () => {
     expect(await published(t)).toHaveLength(1)
   })
 
-  test('comes one at a time', async () => {
+  test('is refused while another is in progress', async () => {
     const t = await makeApp()
     await rotateIn(t)
     await expect(rotateIn(t)).rejects.toMatchObject({ code: 'rotation_under_way' })
@@ -75,7 +75,7 @@ describe('a rotation', () => {
     expect(await published(t)).toHaveLength(3)
   })
 
-  test('that has not begun to sign can be given up', async () => {
+  test('can be undone before the new key signs', async () => {
     const t = await makeApp()
     const old = await signIn(t)
     const next = await rotateIn(t)
@@ -85,7 +85,7 @@ describe('a rotation', () => {
     expect(kidOf(await signIn(t))).toBe(kidOf(old))
   })
 
-  test('throws its dead keys away at the next pruning but a day', async () => {
+  test('lets pruning delete retired keys after a day', async () => {
     const t = await makeApp()
     await rotateIn(t)
     t.clock.advance(24 * 60 * MINUTE)
@@ -98,8 +98,8 @@ describe('a rotation', () => {
   })
 })
 
-describe('a removed key', () => {
-  test('has its tokens refused, and the others go on (A10)', async () => {
+describe('a removed signing key', () => {
+  test('invalidates its own tokens and no others (A10)', async () => {
     const t = await makeApp()
     const old = await signIn(t)
     await rotateIn(t)
@@ -113,7 +113,7 @@ describe('a removed key', () => {
     expect(await published(t)).toEqual([kidOf(fresh)])
   })
 
-  test('is never the one that signs, and has to be there', async () => {
+  test('must exist, and must not be the one that signs', async () => {
     const t = await makeApp()
     const kid = String(kidOf(await signIn(t)))
     const without = (one: string) => t.store.keys.changeSigningKeys((keys) => remove(keys, one, t.clock.now()))
@@ -126,9 +126,9 @@ describe('a removed key', () => {
 })
 
 describe('the running service', () => {
-  test('knows a key that another instance signs with from its first token on', async () => {
-    const other = await makeApp({ databaseUrl: place.databaseUrl })
-    const t = await makeApp({ databaseUrl: place.databaseUrl })
+  test('accepts the first token signed with a key that another instance rotated to', async () => {
+    const other = await makeApp({ databaseUrl: sandbox.databaseUrl })
+    const t = await makeApp({ databaseUrl: sandbox.databaseUrl })
     const next = await newSigningKey(other.clock.now())
     await other.store.keys.changeSigningKeys(() => [next])
     other.clock.advance(1)
@@ -138,7 +138,7 @@ describe('the running service', () => {
     await Promise.all([other.store.close(), t.store.close()])
   })
 
-  test('reads the keys once a second at most, while it knows them', async () => {
+  test('reads known keys from the store at most once a second', async () => {
     const t = await makeApp()
     const token = await signIn(t)
     let reads = 0
@@ -154,10 +154,10 @@ describe('the running service', () => {
     expect(reads).toBe(1)
   })
 
-  test('says that the store is unavailable when it cannot read the keys, not that the token is wrong', async () => {
-    const t = await makeApp({ databaseUrl: place.databaseUrl })
+  test('answers store_unavailable, not 401, when it cannot read the keys', async () => {
+    const t = await makeApp({ databaseUrl: sandbox.databaseUrl })
     const token = await signIn(t)
-    new Database(place.databasePath).exec('drop table signing_keys').close()
+    new Database(sandbox.databasePath).exec('drop table signing_keys').close()
     expect(await me(t, token)).toBe(200)
     t.clock.advance(1)
     expect(await me(t, token)).toBe(503)
@@ -168,12 +168,12 @@ describe('the running service', () => {
 describe('npm run keys', { timeout: 60_000 }, () => {
   let t: TestApp
   beforeEach(async () => {
-    t = await makeApp({ databaseUrl: place.databaseUrl })
+    t = await makeApp({ databaseUrl: sandbox.databaseUrl })
   })
   afterEach(() => t.store.close())
 
   async function command(...args: string[]) {
-    const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
+    const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: sandbox.databaseUrl })
     return { code, out: out.join('\n'), err: err.join('\n') }
   }
   const states = async () => {
@@ -181,10 +181,10 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     return shown.map(({ state }) => state)
   }
 
-  test('replaces a leaked key beside the running service: its tokens are refused within seconds', async () => {
+  test('replaces a leaked key while the service runs: its tokens are refused within seconds', async () => {
     const leaked = await signIn(t)
     expect(await me(t, leaked)).toBe(200)
-    const { code, stdout, stderr } = await place.cli('keys', 'rotate', '--now', '--json')
+    const { code, stdout, stderr } = await sandbox.cli('keys', 'rotate', '--now', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const [only, ...others] = JSON.parse(stdout)
     expect(only).toMatchObject({ state: 'signing', publishedUntil: null })
@@ -197,12 +197,12 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     expect(await me(t, fresh)).toBe(200)
   })
 
-  test('takes a kid that begins with a hyphen', async () => {
+  test('accepts a kid that begins with a hyphen', async () => {
     const kid = '-'.padEnd(43, 'x')
     expect(await command('remove', kid)).toMatchObject({ code: 1, err: `There is no signing key ${kid}.` })
   })
 
-  test('rotates, lists and removes, and shows no private half', async () => {
+  test('rotates, lists and removes keys without showing a private key', async () => {
     const old = String(kidOf(await signIn(t)))
     expect(await command('list')).toMatchObject({ code: 0, err: '', out: expect.stringContaining(`${old}  signing`) })
     expect(await command('rotate')).toMatchObject({ code: 0, err: '' })
@@ -225,14 +225,11 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     [2, ['remove', 'x', '--json'], /^remove takes no options/],
     [2, ['rotate', '--later'], /^Unknown option '--later'/],
     [1, ['remove', 'x'], /^There is no signing key x\.$/],
-  ])('answers %d for %j', async (code, args, line) => {
+  ])('exits with %d for %j', async (code, args, line) => {
     expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
   })
 
-  test('shows its help, and has no keys to list before the service has started', async () => {
-    const { code, out } = await command('--help')
-    expect(code).toBe(0)
-    for (const verb of ['list', 'rotate', 'remove']) expect(out).toContain(`-- ${verb}`)
+  test('lists no keys before the service first started, and can rotate then', async () => {
     await t.store.keys.changeSigningKeys(() => [])
     expect((await command('list')).out).toMatch(/^There are no keys yet/)
     expect((await command('rotate')).code).toBe(0)

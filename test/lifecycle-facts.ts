@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { Fact } from '../src/sessions/lifecycle.ts'
 
-/** What LiveKit tells of its own accord; the sids are few, so that facts meet. */
+/** Facts from webhooks; there are few sids, so that facts collide. */
 export type WebhookFact = Extract<Fact, { kind: 'joined' | 'left' | 'room_finished' }>
 
 /** A participant's sid lives in one room's sid. */

@@ -8,7 +8,8 @@ const RULES = { reconnectMs: 60_000 }
 const EXPIRES_AT = 900_000
 const NOTHING: SessionFacts = { tokenExpiresAt: EXPIRES_AT, end: null, presences: [], finishedRooms: new Map() }
 
-const told = (facts: readonly Fact[], from = NOTHING) => facts.reduce((known, fact) => apply(known, fact, RULES), from)
+const factsAfter = (facts: readonly Fact[], from = NOTHING) =>
+  facts.reduce((known, fact) => apply(known, fact, RULES), from)
 const openSids = (facts: SessionFacts) =>
   openPresences(facts)
     .map(({ sid }) => sid)
@@ -29,23 +30,23 @@ const finished = (at: number): Fact => ({ kind: 'room_finished', roomSid: 'RM_1'
 const listed = (askedAt: number, ...present: string[]): Fact => ({ kind: 'answer', askedAt, present, joining: [] })
 const absent = (askedAt: number): Fact => listed(askedAt)
 
-describe('webhooks', () => {
-  test('end in the same state in any order and with any repetition', () => {
+describe('webhook facts', () => {
+  test('lead to the same state in any order and with any repetition', () => {
     const history = fc
       .array(webhookFact, { maxLength: 16 })
       .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
     fc.assert(
       fc.property(history, ({ facts, again }) => {
-        const expected = outcome(told(facts))
-        expect(outcome(told(again))).toEqual(expected)
+        const expected = outcome(factsAfter(facts))
+        expect(outcome(factsAfter(again))).toEqual(expected)
         // Their time is that of their arrival, so it is another one in another order.
-        expect(outcome(told(renumbered(again)))).toEqual(expected)
+        expect(outcome(factsAfter(renumbered(again)))).toEqual(expected)
       }),
       { numRuns: 1000 },
     )
   })
 
-  test('say live exactly while a joined sid has neither left nor lost its room', () => {
+  test('make a session live exactly while a joined sid has neither left nor lost its room', () => {
     fc.assert(
       fc.property(fc.array(webhookFact, { maxLength: 16 }), (facts) => {
         const sidsOf = (kind: 'joined' | 'left') => facts.flatMap((f) => (f.kind === kind ? [f.sid] : []))
@@ -55,48 +56,48 @@ describe('webhooks', () => {
         const open = new Set(stay.filter((sid) => !gone.has(sid)))
         const everJoined = facts.some((f) => f.kind === 'joined' || (f.kind === 'left' && !f.aborted))
         const status = open.size > 0 ? 'live' : everJoined ? 'disconnected' : 'pending'
-        expect(outcome(told(facts))).toEqual({ status, open: [...open].sort() })
+        expect(outcome(factsAfter(facts))).toEqual({ status, open: [...open].sort() })
       }),
       { numRuns: 1000 },
     )
   })
 
-  test('of an old sid never end a newer connection', () => {
+  test('of an old sid never close a newer connection', () => {
     const ofOldSids = webhookFact.filter((fact) => fact.kind !== 'room_finished')
     fc.assert(
       fc.property(fc.array(ofOldSids), fc.array(ofOldSids), (before, later) => {
-        const facts = told([...before, joined('PA_newer', 5000), ...later])
+        const facts = factsAfter([...before, joined('PA_newer', 5000), ...later])
         expect(statusOf(facts)).toBe('live')
         expect(openSids(facts)).toContain('PA_newer')
       }),
     )
   })
 
-  test('of leaving leave a tombstone for the join that comes late', () => {
-    expect(outcome(told([left('PA_1', 20), joined('PA_1', 30)]))).toEqual({ status: 'disconnected', open: [] })
-    expect(outcome(told([left('PA_1', 20)])).status).toBe('disconnected')
+  test('of a leave cancel the same sid’s late join', () => {
+    expect(outcome(factsAfter([left('PA_1', 20), joined('PA_1', 30)]))).toEqual({ status: 'disconnected', open: [] })
+    expect(outcome(factsAfter([left('PA_1', 20)])).status).toBe('disconnected')
   })
 
-  test('of an aborted connection are no join', () => {
-    expect(statusOf(told([aborted('PA_1', 20)]))).toBe('pending')
-    expect(statusOf(told([aborted('PA_1', 20), joined('PA_1', 30)]))).toBe('disconnected')
+  test('of an aborted connection do not count as a join', () => {
+    expect(statusOf(factsAfter([aborted('PA_1', 20)]))).toBe('pending')
+    expect(statusOf(factsAfter([aborted('PA_1', 20), joined('PA_1', 30)]))).toBe('disconnected')
   })
 
-  test('of a finished room end nothing by themselves', () => {
-    const facts = told([joined('PA_1', 10), finished(20)])
+  test('of a finished room do not end the session', () => {
+    const facts = factsAfter([joined('PA_1', 10), finished(20)])
     expect(facts.end).toBeNull()
     expect(statusOf(facts)).toBe('disconnected')
-    expect(statusOf(told([joined('PA_1', 10), { kind: 'room_finished', roomSid: 'RM_2', at: 20 }]))).toBe('live')
+    expect(statusOf(factsAfter([joined('PA_1', 10), { kind: 'room_finished', roomSid: 'RM_2', at: 20 }]))).toBe('live')
   })
 
-  test('are no confirmation', () => {
-    const [presence] = told([joined('PA_1', 10)]).presences
+  test('do not confirm presence', () => {
+    const [presence] = factsAfter([joined('PA_1', 10)]).presences
     expect(presence?.confirmedAt).toBeNull()
   })
 })
 
-describe('answers', () => {
-  test('are counted once, however often they are told', () => {
+describe('answers from LiveKit', () => {
+  test('count once, however often they are repeated', () => {
     const fact = fc.oneof(
       webhookFact,
       fc.nat(2_000_000).map((at) => absent(at)),
@@ -104,79 +105,79 @@ describe('answers', () => {
     )
     fc.assert(
       fc.property(fc.array(fact), (facts) => {
-        expect(outcome(told(facts.flatMap((one) => [one, one])))).toEqual(outcome(told(facts)))
+        expect(outcome(factsAfter(facts.flatMap((one) => [one, one])))).toEqual(outcome(factsAfter(facts)))
       }),
     )
   })
 
-  test('without a presence mark it missing, and close it at the second', () => {
-    const once = told([joined('PA_1', 10), absent(20)])
+  test('that omit a presence mark it missing, and the second one closes it', () => {
+    const once = factsAfter([joined('PA_1', 10), absent(20)])
     expect(once.presences[0]).toMatchObject({ misses: 1, missedAt: 20 })
     expect(statusOf(once)).toBe('live')
-    expect(statusOf(told([absent(30)], once))).toBe('disconnected')
+    expect(statusOf(factsAfter([absent(30)], once))).toBe('disconnected')
   })
 
-  test('that list a missing presence again undo it, before and after it was closed', () => {
-    const once = told([joined('PA_1', 10), absent(20), listed(30, 'PA_1'), absent(40)])
+  test('that list a missing presence restore it, before and after it was closed', () => {
+    const once = factsAfter([joined('PA_1', 10), absent(20), listed(30, 'PA_1'), absent(40)])
     expect(statusOf(once)).toBe('live')
-    const closed = told([absent(50)], once)
+    const closed = factsAfter([absent(50)], once)
     expect(statusOf(closed)).toBe('disconnected')
-    expect(statusOf(told([listed(60, 'PA_1')], closed))).toBe('live')
+    expect(statusOf(factsAfter([listed(60, 'PA_1')], closed))).toBe('live')
   })
 
-  test('never bring back who left', () => {
-    expect(statusOf(told([joined('PA_1', 10), left('PA_1', 20), listed(30, 'PA_1')]))).toBe('disconnected')
+  test('never restore a presence that a webhook closed', () => {
+    expect(statusOf(factsAfter([joined('PA_1', 10), left('PA_1', 20), listed(30, 'PA_1')]))).toBe('disconnected')
   })
 
-  test('that are older than newer evidence change nothing', () => {
-    const facts = told([joined('PA_1', 100)])
-    expect(told([absent(90), absent(95), absent(100)], facts)).toEqual(facts)
-    const missed = told([absent(300)], facts)
-    expect(told([absent(200), absent(250)], missed)).toEqual(missed)
-    const closed = told([absent(400)], missed)
-    expect(statusOf(told([listed(350, 'PA_1')], closed))).toBe('disconnected')
+  test('older than other evidence change nothing', () => {
+    const facts = factsAfter([joined('PA_1', 100)])
+    expect(factsAfter([absent(90), absent(95), absent(100)], facts)).toEqual(facts)
+    const missed = factsAfter([absent(300)], facts)
+    expect(factsAfter([absent(200), absent(250)], missed)).toEqual(missed)
+    const closed = factsAfter([absent(400)], missed)
+    expect(statusOf(factsAfter([listed(350, 'PA_1')], closed))).toBe('disconnected')
   })
 
-  test('alone confirm, with the start of the newest question', () => {
-    const facts = told([joined('PA_1', 10), listed(30, 'PA_1'), listed(20, 'PA_1')])
+  test('alone confirm presence, as of the start of the newest request', () => {
+    const facts = factsAfter([joined('PA_1', 10), listed(30, 'PA_1'), listed(20, 'PA_1')])
     expect(facts.presences[0]).toMatchObject({ confirmedAt: 30, joinedAt: 10 })
-    expect(outcome(told([listed(30, 'PA_1')]))).toEqual({ status: 'live', open: ['PA_1'] })
+    expect(outcome(factsAfter([listed(30, 'PA_1')]))).toEqual({ status: 'live', open: ['PA_1'] })
   })
 
-  test('of somebody who is still joining are not presence', () => {
-    expect(statusOf(told([{ kind: 'answer', askedAt: 20, present: [], joining: ['PA_1'] }]))).toBe('pending')
+  test('that show a user as still joining do not count as presence', () => {
+    expect(statusOf(factsAfter([{ kind: 'answer', askedAt: 20, present: [], joining: ['PA_1'] }]))).toBe('pending')
   })
 })
 
-describe('ending', () => {
-  const leftAt20 = told([joined('PA_1', 10), left('PA_1', 20)])
+describe('the end of a session', () => {
+  const leftAt20 = factsAfter([joined('PA_1', 10), left('PA_1', 20)])
 
-  test('is terminal', () => {
+  test('is final', () => {
     fc.assert(
       fc.property(fc.array(webhookFact), fc.array(webhookFact), (before, later) => {
         const end: Fact = { kind: 'end', reason: 'user', at: 5000 }
-        const ended = told([...before, end])
+        const ended = factsAfter([...before, end])
         expect(statusOf(ended)).toBe('ended')
         const more = [...later, absent(9_000_000), listed(9_000_000, 'PA_1'), { ...end, reason: 'agent' } as Fact]
-        expect(told(more, ended)).toBe(ended)
+        expect(factsAfter(more, ended)).toBe(ended)
       }),
     )
   })
 
-  test('by the sweep needs an absence that was asked for after the time to reconnect', () => {
-    expect(told([absent(20 + 59_999)], leftAt20).end).toBeNull()
-    expect(told([absent(20 + 60_000)], leftAt20).end).toBe('left')
+  test('by reconciliation needs an absence observed after the time to reconnect', () => {
+    expect(factsAfter([absent(20 + 59_999)], leftAt20).end).toBeNull()
+    expect(factsAfter([absent(20 + 60_000)], leftAt20).end).toBe('left')
   })
 
-  test('by the sweep does not happen to who came back', () => {
-    expect(told([joined('PA_2', 30), absent(500_000)], leftAt20).end).toBeNull()
-    expect(told([listed(500_000, 'PA_2')], leftAt20).end).toBeNull()
-    expect(told([{ kind: 'answer', askedAt: 500_000, present: [], joining: ['PA_2'] }], leftAt20).end).toBeNull()
+  test('by reconciliation does not happen to a user who rejoined', () => {
+    expect(factsAfter([joined('PA_2', 30), absent(500_000)], leftAt20).end).toBeNull()
+    expect(factsAfter([listed(500_000, 'PA_2')], leftAt20).end).toBeNull()
+    expect(factsAfter([{ kind: 'answer', askedAt: 500_000, present: [], joining: ['PA_2'] }], leftAt20).end).toBeNull()
   })
 
-  test('of what was never joined waits for the token and LiveKit’s leeway', () => {
-    expect(told([absent(EXPIRES_AT + 59_999)]).end).toBeNull()
-    expect(told([absent(EXPIRES_AT + 60_000)]).end).toBe('never_joined')
-    expect(told([{ kind: 'answer', askedAt: EXPIRES_AT * 2, present: [], joining: ['PA_1'] }]).end).toBeNull()
+  test('that was never joined waits for the token’s expiry and LiveKit’s leeway', () => {
+    expect(factsAfter([absent(EXPIRES_AT + 59_999)]).end).toBeNull()
+    expect(factsAfter([absent(EXPIRES_AT + 60_000)]).end).toBe('never_joined')
+    expect(factsAfter([{ kind: 'answer', askedAt: EXPIRES_AT * 2, present: [], joining: ['PA_1'] }]).end).toBeNull()
   })
 })

@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { callingScene, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, type SfuMode, webhookEvent } from './sfu.ts'
 
-describe('unknown', () => {
+describe('an unknown liveness', () => {
   const MODES: Array<Exclude<SfuMode, 'ok'>> = ['error500', 'hang', 'html404', 'reset']
 
   test.each(MODES)('is a 503, never live and never absent: %s (A47)', async (mode) => {
@@ -28,7 +28,7 @@ describe('unknown', () => {
     expect(await s.eventsOf(user, pair)).toHaveLength(3)
   })
 
-  test('is what every route answers while LiveKit is gone', async () => {
+  test('is the answer of every guarded route while LiveKit is down', async () => {
     const { s, pair, agent, user } = await callingScene()
     s.sfu.mode = 'reset'
     expect(await refusal(s.context(agent.bearer, pair))).toEqual(UNKNOWN)
@@ -37,14 +37,14 @@ describe('unknown', () => {
   })
 })
 
-describe('a join that only a webhook told of', () => {
+describe('a join reported only by a webhook', () => {
   async function joinedByWebhook() {
     const present = await callingScene()
     await postWebhook(present.s, webhookEvent('participant_joined', present.leg))
     return present
   }
 
-  test('shows as live, and is not enough for a callback', async () => {
+  test('shows the session as live, but does not admit a callback', async () => {
     const { s, report, user, pair } = await joinedByWebhook()
     s.sfu.mode = 'error500'
     expect(await s.sessionOf(user, pair)).toMatchObject({ status: 'live' })
@@ -53,7 +53,7 @@ describe('a join that only a webhook told of', () => {
     expect((await report()).status).toBe(201)
   })
 
-  test('is asked about again while LiveKit does not list it, and then unknown', async () => {
+  test('is checked again while LiveKit does not list it, and then unknown', async () => {
     const { s, report, leg, user, pair, asked } = await joinedByWebhook()
     s.sfu.leave(leg)
     expect(await refusal(report())).toEqual(UNKNOWN)
@@ -71,7 +71,7 @@ describe('a join that only a webhook told of', () => {
     expect(asked()).toBe(2)
   })
 
-  test('is absent as soon as its leaving is told, also while LiveKit is being asked', async () => {
+  test('becomes absent as soon as the leave is reported, also during a liveness check', async () => {
     const { s, report, leg, asked } = await joinedByWebhook()
     s.sfu.leave(leg)
     const refused = refusal(report())
@@ -81,7 +81,7 @@ describe('a join that only a webhook told of', () => {
     expect(asked()).toBeLessThan(4)
   })
 
-  test('is absent when LiveKit still does not list it ten seconds later', async () => {
+  test('becomes absent when LiveKit does not list it after ten seconds', async () => {
     const { s, report, leg, asked } = await joinedByWebhook()
     s.sfu.leave(leg)
     s.clock.advance(10)
@@ -90,8 +90,8 @@ describe('a join that only a webhook told of', () => {
   })
 })
 
-describe('many callbacks at once', () => {
-  test('ask one question per session', async () => {
+describe('simultaneous callbacks', () => {
+  test('share one liveness check per session', async () => {
     const { s, report, user, agent, asked } = await callingScene()
     const later = await s.newSession(user)
     s.sfu.join(later.joinToken)
@@ -108,7 +108,7 @@ describe('many callbacks at once', () => {
     expect(asked()).toBe(2)
   })
 
-  test('of more sessions than LiveKit may be asked about at once are not known, at once, and the others wait', async () => {
+  test('of too many sessions get an immediate 503, while those within the limit wait', async () => {
     const { s, agent } = await callingScene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000' } })
     const all = await Promise.all(Array.from({ length: 140 }, () => s.present()))
     const release = s.sfu.hold()
@@ -121,7 +121,7 @@ describe('many callbacks at once', () => {
     expect(statuses.slice(12)).toEqual(Array(128).fill(201))
   })
 
-  test('share a refusal as well', async () => {
+  test('share a failed liveness check as well', async () => {
     const { s, report, leg, asked } = await callingScene()
     s.sfu.leave(leg)
     const answers = await Promise.all(Array.from({ length: 20 }, report))

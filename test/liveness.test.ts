@@ -3,7 +3,7 @@ import { callingScene, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { SfuParticipant } from './sfu-rooms.ts'
 
-describe('a confirmation', () => {
+describe('a confirmation of liveness', () => {
   test('is reused for LIVENESS_SECONDS and no longer', async () => {
     const { s, report, asked } = await callingScene({ env: { LIVENESS_SECONDS: '10' } })
     expect((await report()).status).toBe(201)
@@ -19,7 +19,7 @@ describe('a confirmation', () => {
     expect(asked()).toBe(2)
   })
 
-  test('keeps a user who left silently for LIVENESS_SECONDS at the most (A40)', async () => {
+  test('admits callbacks after an unreported leave for LIVENESS_SECONDS at most (A40)', async () => {
     const { s, report, leg } = await callingScene({ env: { LIVENESS_SECONDS: '3' } })
     await report()
     s.sfu.leave(leg)
@@ -29,7 +29,7 @@ describe('a confirmation', () => {
     expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
-  test('is worth nothing from the moment LiveKit tells of the leaving (A40)', async () => {
+  test('is void as soon as LiveKit reports the leave (A40)', async () => {
     const { s, report, leg } = await callingScene()
     await report()
     s.sfu.leave(leg)
@@ -37,7 +37,7 @@ describe('a confirmation', () => {
     expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
-  test('counts from the start of the question', async () => {
+  test('counts from the start of the request to LiveKit', async () => {
     const { s, report, asked, untilAsked } = await callingScene({ env: { LIVENESS_SECONDS: '10' } })
     const release = s.sfu.hold()
     const slow = report()
@@ -50,7 +50,7 @@ describe('a confirmation', () => {
     expect(asked()).toBe(2)
   })
 
-  test('that took longer than it counts is none, and says nothing of an absence either', async () => {
+  test('is void when the request took longer than its lifetime, and so is an absence', async () => {
     const { s, report, leg, untilAsked } = await callingScene({ env: { LIVENESS_SECONDS: '1' } })
     const release = s.sfu.hold()
     const slow = report()
@@ -64,14 +64,14 @@ describe('a confirmation', () => {
     expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
-  test('of a question that the reconciler asked counts as well', async () => {
+  test('from the reconciler counts as well', async () => {
     const { s, report, asked } = await callingScene()
     expect(await s.reconcile()).toBe(true)
     expect((await report()).status).toBe(201)
     expect(asked()).toBe(0)
   })
 
-  test('of another session is none', async () => {
+  test('of another session does not count', async () => {
     const { s, report, user, agent, asked } = await callingScene()
     await report()
     const other = await s.newSession(user)
@@ -80,8 +80,8 @@ describe('a confirmation', () => {
   })
 })
 
-describe('absent', () => {
-  test('is a 409 that says when to ask again, and is reused for a second', async () => {
+describe('an absence', () => {
+  test('is a 409 with Retry-After, and is reused for a second', async () => {
     const { s, report, leg, asked } = await callingScene()
     s.sfu.leave(leg)
     const answer = await report()
@@ -95,7 +95,7 @@ describe('absent', () => {
     expect(asked()).toBe(2)
   })
 
-  test('twice closes the presence, and is undone when LiveKit lists it again', async () => {
+  test('observed twice closes the presence, until LiveKit lists it again', async () => {
     const { s, report, leg, user, pair } = await callingScene({ env: { LIVENESS_SECONDS: '1' } })
     await report()
     s.sfu.leave(leg)
@@ -112,7 +112,7 @@ describe('absent', () => {
     expect((await s.sessionOf(user, pair)).status).toBe('live')
   })
 
-  test('is not reused once LiveKit tells of a join', async () => {
+  test('is not reused once LiveKit reports a join', async () => {
     const { s, report, leg, joinToken } = await callingScene()
     s.sfu.leave(leg)
     expect(await refusal(report())).toEqual(NOT_LIVE)
@@ -138,14 +138,14 @@ describe('absent', () => {
     expect(await s.eventsOf(user, pair)).toEqual([])
   })
 
-  test('is a user in another room', async () => {
+  test('is found for a user in another room', async () => {
     const { s, report, leg } = await callingScene()
     s.sfu.leave(leg)
     s.sfu.enter('elsewhere', leg.participant)
     expect(await refusal(report())).toEqual(NOT_LIVE)
   })
 
-  test('is the older of two sessions whose newer one took over the identity', async () => {
+  test('is found for the older of two sessions when the newer one took over the identity', async () => {
     const { s, report, user, room, agent } = await callingScene()
     const newer = await s.newSession(user, { room })
     s.sfu.join(newer.joinToken)

@@ -33,14 +33,14 @@ function lockElsewhere(url: string): RunningProcess {
 const heldBy = async (process: RunningProcess) =>
   Number(await until('it has the lock', () => /held by (\d+) \./.exec(process.log())?.[1]))
 
-test('is refused while another process holds it, naming the file and that process', async () => {
+test('a store’s lock is refused while another process holds it, naming the file and that process', async () => {
   const url = `file:${join(folder, 'x.db')}`
   const pid = await heldBy(lockElsewhere(url))
   expect(() => lockStore(url)).toThrow(StoreInUse)
   expect(() => lockStore(url)).toThrow(`${join(folder, 'x.db')} is in use by another service (process ${pid}).`)
 })
 
-test('is free again after kill -9', async () => {
+test('a store’s lock is free again after kill -9', async () => {
   const url = `file:${join(folder, 'x.db')}`
   const holder = lockElsewhere(url)
   await heldBy(holder)
@@ -48,7 +48,7 @@ test('is free again after kill -9', async () => {
   lockStore(url).release()
 })
 
-test('is refused to another process, by whatever path it comes, until it is released', async () => {
+test('a store’s lock is refused under any path to the file until it is released', async () => {
   const url = `file:${join(folder, 'x.db')}`
   await (await openStore(url)).close()
   symlinkSync(join(folder, 'x.db'), join(folder, 'link.db'))
@@ -62,7 +62,7 @@ test('is refused to another process, by whatever path it comes, until it is rele
   next.release()
 })
 
-test('leaves the command-line tools alone: the store opens, reads and writes beside it', async () => {
+test('a store’s lock does not stop command-line tools from reading and writing', async () => {
   const url = `file:${join(folder, 'x.db')}`
   const lock = lockStore(url)
   const store = await openStore(url)
@@ -74,7 +74,7 @@ test('leaves the command-line tools alone: the store opens, reads and writes bes
   lock.release()
 })
 
-test('is not needed in memory', () => {
+test('an in-memory store needs no lock', () => {
   const locks = [lockStore('file::memory:'), lockStore('file::memory:')]
   for (const lock of locks) lock.release()
 })

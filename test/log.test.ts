@@ -25,8 +25,8 @@ async function lineOf({ logged }: Pick<TestApp, 'logged'>, request: () => Respon
   return line
 }
 
-describe('each request is one line that says who, what and why', () => {
-  test('of users (A46)', async () => {
+describe('each request logs one line with who, what and why', () => {
+  test('for users (A46)', async () => {
     const t = await makeApp()
     const line = (path: string, body: object, bearer?: string) => lineOf(t, () => post(t.app, path, body, bearer))
     const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/register', ADA)).json())
@@ -63,13 +63,13 @@ describe('each request is one line that says who, what and why', () => {
     expect(await line('/token', {})).toMatchObject({ code: 'missing_token' })
   })
 
-  test('of agents (A46)', async () => {
+  test('for agents (A46)', async () => {
     const { s, agent, pair, user } = await callingScene()
     const tutor = { agent: agent.id }
     const secret = (id: string, value: string) => lineOf(s, () => requestToken(s.app, GRANT, basic(id, value)))
     expect(await secret(agent.id, agent.secret)).toMatchObject({ path: '/agent/token', status: 200, ...tutor })
     expect(await secret(agent.id, 'a-wrong-secret')).toMatchObject({ status: 401, ...tutor })
-    // Somebody may have put the secret where the name goes.
+    // A caller may have put the secret where the name belongs.
     expect(await secret(agent.secret, agent.secret)).not.toHaveProperty('agent')
 
     const progress = (bearer: string, about = pair) => lineOf(s, () => s.progress(bearer, about))
@@ -84,7 +84,7 @@ describe('each request is one line that says who, what and why', () => {
   })
 })
 
-describe('a refusal of 5xx is', () => {
+describe('a 5xx answer logs', () => {
   /** Level and code of every line of one request. */
   async function linesOf({ logged }: Pick<TestApp, 'logged'>, request: () => Response | Promise<Response>) {
     const before = logged().length
@@ -93,7 +93,7 @@ describe('a refusal of 5xx is', () => {
     return lines.filter((line) => line.requestId === requestId).map(({ level, code, err }) => ({ level, code, err }))
   }
 
-  test('one line when it has no cause, however many there are', async () => {
+  test('one line when it has no cause', async () => {
     const { s, report } = await callingScene()
     s.sfu.mode = 'error500'
     expect(await linesOf(s, report)).toEqual([{ level: 30, code: 'liveness_unknown' }])
@@ -108,7 +108,7 @@ describe('a refusal of 5xx is', () => {
     ])
   })
 
-  test('an error, with its cause, when it is a mistake of ours', async () => {
+  test('an error, with its cause, when it is a bug in the service', async () => {
     const t = await makeApp()
     t.app.get('/broken', () => {
       throw new Error('a mistake')
@@ -120,8 +120,8 @@ describe('a refusal of 5xx is', () => {
   })
 })
 
-describe('no secret is in the log', () => {
-  test('of a whole day’s work, in whatever place it was sent (A46)', async () => {
+describe('the log contains no secret', () => {
+  test('after a full round of requests with secrets in every place (A46)', async () => {
     const { s, agent, user, pair, joinToken, leg, report } = await callingScene()
     await report()
     await postWebhook(s, webhookEvent('participant_left', leg))
@@ -153,7 +153,7 @@ describe('no secret is in the log', () => {
     expect(log).not.toMatch(/ada\.lovelace|@example/)
   })
 
-  test('when the store fails, whose errors repeat what was to be written (A46)', async () => {
+  test('when the store fails with errors that repeat the values written (A46)', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'behalf-log-'))
     const file = join(folder, 'x.db')
     const t = await makeApp({ databaseUrl: `file:${file}` })
@@ -175,7 +175,7 @@ describe('no secret is in the log', () => {
     }
   })
 
-  test('even if somebody logs one by its name', () => {
+  test('even if code logs one by its field name', () => {
     const lines: string[] = []
     const log = createLog('info', { write: (line: string) => void lines.push(line) })
     const cause = new Error('Failed query: insert into users\nparams: hidden-1,hidden-2')

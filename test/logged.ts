@@ -64,7 +64,7 @@ export function noteSecrets(app: App): void {
   }
 }
 
-/** Rejects for what is no request at all; that is the app's to answer. */
+/** Rejects when the input is not a valid request; the app answers that. */
 const textOf = async (request: Request) => request.clone().text()
 
 function noteAuthorization(value: string): void {

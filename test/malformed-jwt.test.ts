@@ -22,14 +22,14 @@ function sealed(header: string | Json, payload: string | Json, change: (input: s
   return `${input}.${base64url(signBytes('sha256', Buffer.from(input), key))}`
 }
 
-/** What one row is made of: the header and the claims that would be right. */
+/** The valid header and claims that a row changes. */
 interface Right {
   header: { alg: string; typ: string; kid: string }
   claims: ReturnType<typeof userClaims>
 }
 
 const raw = (value: unknown) => JSON.stringify(value)
-/** A key of somebody else, as the tricks with keys in the header bring one. */
+/** An attacker's key, for the attacks that put a key in the header. */
 const theirs = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const withoutSignature = (token: string) => token.slice(0, token.lastIndexOf('.') + 1)
 const signatureOf = (token: string) => Buffer.from(token.slice(token.lastIndexOf('.') + 1), 'base64url')
@@ -111,7 +111,7 @@ const MALFORMED: Record<string, (right: Right) => string> = {
   'with iss in capitals': ({ header, claims }) => sealed(header, { ...claims, iss: claims.iss.toUpperCase() }),
   'with aud as an object': ({ header, claims }) => sealed(header, { ...claims, aud: { [claims.aud]: true } }),
   'with no audience in the list': ({ header, claims }) => sealed(header, { ...claims, aud: [] }),
-  'with aud as the beginning of ours': ({ header, claims }) =>
+  'with aud as a prefix of the right one': ({ header, claims }) =>
     sealed(header, { ...claims, aud: claims.aud.slice(0, -1) }),
   'with sub as a number': ({ header, claims }) => sealed(header, { ...claims, sub: 1 }),
   'with an empty sub': ({ header, claims }) => sealed(header, { ...claims, sub: '' }),
@@ -129,7 +129,7 @@ const MALFORMED: Record<string, (right: Right) => string> = {
     const token = sealed(header, claims)
     return withoutSignature(token) + base64url(signatureOf(token).subarray(0, 32))
   },
-  'with a signature that goes on': ({ header, claims }) => {
+  'with extra bytes after the signature': ({ header, claims }) => {
     const token = sealed(header, claims)
     return withoutSignature(token) + base64url(Buffer.concat([signatureOf(token), Buffer.alloc(1)]))
   },
@@ -165,12 +165,12 @@ const KINDS = {
 }
 const header = () => ({ alg: 'ES256', typ: 'at+jwt', kid: setting.s.keys.current().kid })
 
-test('the table has its rows', () => {
+test('the table of malformed tokens is complete', () => {
   expect(Object.keys(MALFORMED).length).toBeGreaterThanOrEqual(60)
 })
 
 describe.each(Object.entries(KINDS))('%s token', (_, { claims, ask }) => {
-  test('sealed by this table is taken when nothing is wrong with it', async () => {
+  test('built by this table is accepted when nothing is wrong with it', async () => {
     expect((await ask(sealed(header(), claims()))).status).toBe(200)
     // RFC 7519 §4.1.3: an audience may be a list.
     expect((await ask(sealed(header(), { ...claims(), aud: ['https://x.example', claims().aud] }))).status).toBe(200)

@@ -4,7 +4,7 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 import { type Spoof, spoofScene } from './spoof-scene.ts'
 import { makeApp } from './support.ts'
 
-/** Which of somebody's things a field of that name means. */
+/** Which object of a user a field of that name refers to. */
 const OBJECTS = {
   id: 'session',
   session_id: 'session',
@@ -19,7 +19,7 @@ const OBJECTS = {
 type Kind = (typeof OBJECTS)[keyof typeof OBJECTS]
 const isObject = (name: string): name is keyof typeof OBJECTS => name in OBJECTS
 
-/** What names nobody's object: every other field has to be in one of the two lists. */
+/** Fields that name no user's object; every field has to be in one of the two lists. */
 const NO_OBJECTS = [
   ...['limit', 'after', 'last-event-id', 'idempotency-key', 'auto_create_room', 'type', 'data', 'reason', 'result'],
   ...['name', 'participant_name', 'metadata', 'participant_metadata', 'participant_attributes'],
@@ -27,7 +27,7 @@ const NO_OBJECTS = [
   ...['room_config', 'agents', 'agent_name', 'agentName'],
 ]
 
-/** What an id that belongs to nobody is answered with, and one of another user in the same way, but for rooms. */
+/** The answer to an unknown id; another user's id gets the same, except for rooms. */
 const REFUSED = /^(403 identity_forbidden|403 session_mismatch|404 session_not_found)$/
 
 interface Place {
@@ -117,17 +117,17 @@ async function ask(s: Spoof, place: Place, value: string, own: Record<Kind, stri
   return { text, outcome: [answer.status, code].filter(Boolean).join(' ') }
 }
 
-test('every field of every operation of users and agents is known to name an object or not to', () => {
+test('every field of every user and agent operation is classified as naming an object or not', () => {
   const unknown = fields.filter(({ name }) => !isObject(name) && !NO_OBJECTS.includes(name))
   expect(unknown).toEqual([])
-  // Or the tests below are empty.
+  // Otherwise the tests below would be empty.
   expect(places.length).toBeGreaterThanOrEqual(17)
 })
 
 describe.each(places)('$method $path, $name in the $in', (place) => {
   const kind = OBJECTS[place.name]
 
-  test('user B gets nothing on what is user A’s (A38)', async () => {
+  test('user B gets nothing of user A’s objects (A38)', async () => {
     const { s, ada, eve, adaIn } = await adaAndEve()
     const before = s.rows()
     const { text, outcome } = await ask(s, place, ada[kind], eve)
@@ -143,7 +143,7 @@ describe.each(places)('$method $path, $name in the $in', (place) => {
     expect(adaIn()).toBe(1)
   })
 
-  test('but it is let through with what is its own', async () => {
+  test('user B is let through with its own objects', async () => {
     const { s, eve } = await adaAndEve()
     const { outcome } = await ask(s, place, eve[kind], eve)
     expect(outcome).toMatch(/^20[014]$/)

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { refusal } from './scene.ts'
 import { makeApp } from './support.ts'
 
-test('a request line that holds credentials is no mistake of ours', async () => {
+test('a request line with credentials is not logged as a service error', async () => {
   const { app } = await makeApp()
   const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' })
   await once(server, 'listening')
@@ -24,7 +24,7 @@ test('a request line that holds credentials is no mistake of ours', async () => 
   }
 })
 
-test('a client that goes away within its body is no mistake of ours', async () => {
+test('a client that disconnects within its body is not logged as a service error', async () => {
   const { app } = await makeApp()
   const gone = Object.assign(new Error('aborted'), { code: 'ECONNRESET' })
   const body = new ReadableStream({ start: (controller) => controller.error(gone) })

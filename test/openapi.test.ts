@@ -39,7 +39,7 @@ function undescribed(schema: unknown, named: Record<string, unknown>, path = '')
 }
 
 describe('/openapi.json', () => {
-  it('passes a standard linter, examples and all, without a warning', async () => {
+  it('passes a standard linter, including examples, without a warning', async () => {
     const document = await documentOf(await newApp())
     expect(document).toMatchObject({
       openapi: '3.1.1',
@@ -61,7 +61,7 @@ describe('/openapi.json', () => {
     expect(found.map(({ ruleId, message, location }) => [ruleId, message, location[0]?.pointer])).toEqual([])
   })
 
-  it('has every route of the app, and no other', async () => {
+  it('has every route of the app and no others', async () => {
     const t = await newApp()
     const served = t.app.routes
       .filter(({ method }) => method !== 'ALL')
@@ -70,7 +70,7 @@ describe('/openapi.json', () => {
     expect(described.sort()).toEqual([...new Set(served)].sort())
   })
 
-  it('says for every operation who may call it, and that others get 401', async () => {
+  it('states for every operation who may call it, and the 401 for others', async () => {
     const operations = operationsOf(await documentOf(await newApp()))
     const open = operations.filter(({ operation: { security } }) => !security || security.length === 0)
     expect(open.map(({ path }) => path).sort()).toEqual([
@@ -91,7 +91,7 @@ describe('/openapi.json', () => {
     }
   })
 
-  it('describes every parameter, and every property that is sent or answered', async () => {
+  it('describes every parameter and every property of requests and answers', async () => {
     const document = await documentOf(await newApp())
     const named: Record<string, unknown> = document.components?.schemas ?? {}
     const bare = operationsOf(document).flatMap(({ method, path, operation }) => {
@@ -110,7 +110,7 @@ describe('/openapi.json', () => {
     expect(Object.entries(named).flatMap(([name, schema]) => undescribed(schema, named, name))).toEqual([])
   })
 
-  it('has every problem code, with a meaning and what to do', async () => {
+  it('has every problem code with its meaning and what to do', async () => {
     const document = await documentOf(await newApp())
     const inRoutes = operationsOf(document)
       .flatMap(({ operation }) => responsesOf(operation))
@@ -124,7 +124,7 @@ describe('/openapi.json', () => {
 })
 
 describe('/docs', () => {
-  it('loads its own files alone, and none of them is in the page itself', async () => {
+  it('loads only its own files, with nothing inline', async () => {
     const t = await newApp()
     const answer = await t.app.request('/docs')
     const page = await answer.text()
@@ -171,7 +171,7 @@ describe('the check of every answer in these tests', () => {
     for (const pattern of expected) expect(found).toMatch(pattern)
   })
 
-  it('misses no header and no content type', async () => {
+  it('finds every wrong header and content type', async () => {
     const check = checkerOf(describeApi((await newApp()).app, { publicUrl: PUBLIC_URL, version: '1' }))
     const answer = (headers: Record<string, string>) => new Response(JSON.stringify(user), { headers })
     const good = { 'Content-Type': 'application/json', 'X-Request-Id': 'x' }

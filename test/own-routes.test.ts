@@ -12,7 +12,7 @@ import { makeApp, post } from './support.ts'
 const WRONG_TYPE = { 'Content-Type': 'text/plain' }
 const INTERNAL = { status: 500, code: 'internal_error' }
 
-/** The app with a route of a team's own that does this; what it answers is in no document of ours. */
+/** The app with a custom route that runs this handler; its answers are not in the OpenAPI document. */
 async function withOwnRoute(handle: () => Response) {
   const t = await makeApp()
   t.app.route('/', createRouter().get('/own/orders', handle))
@@ -29,7 +29,7 @@ const throwing = (error: Error) =>
     throw error
   })
 
-describe('an HTTPException of an own route', () => {
+describe('an HTTPException from a custom route', () => {
   test.each([
     [400, 'Bad Request'],
     [403, 'Forbidden'],
@@ -37,7 +37,7 @@ describe('an HTTPException of an own route', () => {
     [409, 'Conflict'],
     [415, 'Unsupported Media Type'],
     [429, 'Too Many Requests'],
-  ] as const)('of %i is answered as a problem of that status, with no code of ours', async (status, title) => {
+  ] as const)('of %i becomes a problem of that status without a code', async (status, title) => {
     const { ask, errors } = await throwing(new HTTPException(status, { message: 'No such order.' }))
     const answer = await ask()
     expect(answer.status).toBe(status)
@@ -56,14 +56,14 @@ describe('an HTTPException of an own route', () => {
     expect(errors()).toEqual([])
   })
 
-  test('without a message has no detail, and one of 401 a challenge', async () => {
+  test('without a message has no detail, and a 401 has a challenge', async () => {
     const answer = await (await throwing(new HTTPException(401))).ask()
     expect(answer.status).toBe(401)
     expect(answer.headers.get('WWW-Authenticate')).toBe('Bearer')
     expect(await answer.json()).not.toHaveProperty('detail')
   })
 
-  test('that has a response is answered with it, and with what every answer has', async () => {
+  test('with a response sends that response, with the common headers', async () => {
     const res = Response.json({ code: 'sold_out' }, { headers: { 'X-Stock': '0' } })
     const { ask, errors } = await throwing(new HTTPException(409, { res }))
     const answer = await ask()
@@ -79,7 +79,7 @@ describe('an HTTPException of an own route', () => {
     expect(errors()).toHaveLength(1)
   })
 
-  test('that redirects does so', async () => {
+  test('may redirect', async () => {
     const res = Response.redirect('https://a.example/', 303)
     const answer = await (await throwing(new HTTPException(303, { res }))).ask()
     expect([answer.status, answer.headers.get('Location')]).toEqual([303, 'https://a.example/'])
@@ -89,7 +89,7 @@ describe('an HTTPException of an own route', () => {
     ['of 500', new HTTPException(500, { message: 'hidden' })],
     ['of 503 with a response', new HTTPException(503, { res: new Response('hidden') })],
     ['that is no refusal', new HTTPException(200 as 400, { message: 'hidden' })],
-  ])('%s is a mistake, of which nothing is said', async (_, error) => {
+  ])('%s is a 500 that reveals nothing', async (_, error) => {
     const { ask, errors } = await throwing(error)
     const answer = await ask()
     expect(await answer.clone().text()).not.toContain('hidden')
@@ -97,7 +97,7 @@ describe('an HTTPException of an own route', () => {
     expect(errors()).toHaveLength(1)
   })
 
-  test('is answered behind the guard as well', async () => {
+  test('is handled behind the guard as well', async () => {
     const s = await scene()
     const order = { method: 'post', path: '/agent/orders', scope: 'progress:write', input: Pair } as const
     const placeOrder = s.agentRoute({ ...order, answer: z.object({}), status: 201 }, () => {
@@ -113,7 +113,7 @@ describe('an HTTPException of an own route', () => {
   })
 })
 
-describe('a handler of a guarded own route', () => {
+describe('a handler of a guarded custom route', () => {
   async function answering(handler: () => Response) {
     const s = await scene()
     const order = { method: 'post', path: '/agent/orders', scope: 'progress:write', input: Pair } as const
@@ -128,7 +128,7 @@ describe('a handler of a guarded own route', () => {
     return { s, call }
   }
 
-  test('that throws at once while the audit trail cannot be written ends nothing but its request', async () => {
+  test('that throws synchronously while the audit write fails affects only its own request', async () => {
     const { s, call } = await answering(() => {
       throw new HTTPException(404, { message: 'No such order.' })
     })
@@ -145,17 +145,17 @@ describe('a handler of a guarded own route', () => {
         throw 'sold out'
       },
     ],
-  ])('that %s is a mistake, of which nothing is said', async (_, handler) => {
+  ])('that %s gives a 500 that reveals nothing', async (_, handler) => {
     const { call } = await answering(handler)
     expect(await refusal(call())).toEqual(INTERNAL)
   })
 })
 
-describe('a scope of a team’s own', () => {
+describe('a custom scope', () => {
   const env = { AGENT_SCOPES: 'orders:write, orders:read' }
   const order = { method: 'post', path: '/agent/orders', input: Pair, answer: z.object({}), status: 201 } as const
 
-  test('is asked for like one of ours, and published', async () => {
+  test('is enforced and published like a built-in one', async () => {
     const s = await scene({ env })
     s.app.openapi(...s.agentRoute({ ...order, scope: 'orders:write' }, () => ({})))
     const { pair } = await s.present()
@@ -173,20 +173,20 @@ describe('a scope of a team’s own', () => {
     expect(metadata).toMatchObject({ scopes_supported: [...SCOPES, 'orders:write', 'orders:read'] })
   })
 
-  test('that no setting names stops the start', async () => {
+  test('that the settings do not name prevents the start', async () => {
     const { agentRoute } = await makeApp({ env })
     const declare = () => agentRoute({ ...order, scope: 'orders:delete' }, () => ({}))
     expect(declare).toThrow('/agent/orders requires the scope orders:delete: add it to AGENT_SCOPES.')
   })
 })
 
-describe('an own route', () => {
-  test('may refuse with a code of ours', async () => {
+describe('a custom route', () => {
+  test('may refuse with a built-in problem code', async () => {
     const { ask } = await throwing(new AppError('session_ended', 'It is over.'))
     expect(await refusal(ask())).toEqual({ status: 409, code: 'session_ended' })
   })
 
-  test('has bodies refused that its schema’s framework cannot read', async () => {
+  test('refuses a body that cannot be parsed', async () => {
     const t = await makeApp()
     const Order = z.object({ item: z.string() })
     const route = createRoute({

@@ -5,7 +5,7 @@ import { makeApp, type TestApp } from './support.ts'
 
 const DAY_SECONDS = 24 * 60 * 60
 
-/** An app with a user that is no guest, and ways to make sessions and what they leave behind. */
+/** An app with a registered user, and helpers that make sessions with their events and keys. */
 async function setUp(env: Record<string, string> = {}) {
   const t = await makeApp({ env })
   const { users, agents } = t.store
@@ -63,7 +63,7 @@ function counted({ store }: Pick<TestApp, 'store'>): number[] {
   return rows
 }
 
-test('an ended session goes with its events after EVENT_RETENTION_DAYS, and not before', async () => {
+test('an ended session is pruned with its events after EVENT_RETENTION_DAYS, not before', async () => {
   const t = await setUp({ EVENT_RETENTION_DAYS: '2' })
   const id = await t.ended()
   await t.store.audit.record({ sessionId: id, agentId: 'tutor', route: 'x', outcome: 'allowed', at: t.clock.now() })
@@ -79,7 +79,7 @@ test('an ended session goes with its events after EVENT_RETENTION_DAYS, and not 
   expect(await t.store.audit.ofSession(id, 10)).toEqual([])
 })
 
-test('it is 90 days by default', async () => {
+test('an ended session is pruned after 90 days by default', async () => {
   const t = await setUp()
   const id = await t.ended()
   t.clock.advance(90 * DAY_SECONDS)
@@ -90,7 +90,7 @@ test('it is 90 days by default', async () => {
   expect(await t.store.sessions.find(id)).toBeNull()
 })
 
-test('a session that has not ended stays, and one whose participant may still be in the room', async () => {
+test('pruning keeps a session that has not ended or whose participant may still be in the room', async () => {
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const running = await t.live()
   const inRoom = await t.live()
@@ -104,8 +104,8 @@ test('a session that has not ended stays, and one whose participant may still be
   }
 })
 
-describe('a session that nobody joined', () => {
-  /** One that gave way, one that nobody joined in time, and one that its user ended. */
+describe('pruning a session whose user never joined', () => {
+  /** One that was superseded, one that was not joined in time, and one that its user ended. */
   async function unused() {
     const t = await setUp()
     const { sessions } = t.store
@@ -124,7 +124,7 @@ describe('a session that nobody joined', () => {
     return { t, ids, kept, cancelled }
   }
 
-  test('goes a day after its end, with its events and its audit trail', async () => {
+  test('deletes it a day after its end, with its events and audit trail', async () => {
     const { t, ids, kept, cancelled } = await unused()
     const joined = await t.ended()
     const refused = { agentId: 'tutor', route: 'x', outcome: 'session_not_live', at: t.clock.now() }
@@ -140,7 +140,7 @@ describe('a session that nobody joined', () => {
     expect(await t.store.events.page(joined, 0, 10)).toHaveLength(2)
   })
 
-  test('stays while its participant may be in the room, and a day after the last removal', async () => {
+  test('keeps it while its participant may be in the room, and for a day after the last removal', async () => {
     const { t, kept, cancelled } = await unused()
     const session = (await t.store.sessions.find(cancelled)) as Session
     await t.direct.removal.markRemoved(session, false)
@@ -157,7 +157,7 @@ describe('a session that nobody joined', () => {
   })
 })
 
-test('one with very many events, and very many with few, go in writes of at most 500 rows', async () => {
+test('pruning one huge session or very many small ones takes writes of at most 500 rows', async () => {
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const long = await t.live()
   await Promise.all(Array.from({ length: 1200 }, () => t.append(long)))
@@ -173,7 +173,7 @@ test('one with very many events, and very many with few, go in writes of at most
   for (const id of [long, ...short]) expect(await t.store.sessions.find(id)).toBeNull()
 })
 
-test('an Idempotency-Key is forgotten after a day, and its event stays', async () => {
+test('pruning deletes an Idempotency-Key after a day and keeps its event', async () => {
   const t = await setUp()
   const id = await t.live()
   expect(await t.append(id, 'key-1')).toMatchObject({ seq: 2 })
@@ -187,7 +187,7 @@ test('an Idempotency-Key is forgotten after a day, and its event stays', async (
   expect(await t.store.events.page(id, 0, 10)).toHaveLength(2)
 })
 
-test('webhook ids are forgotten after two days', async () => {
+test('pruning deletes webhook ids after two days', async () => {
   const t = await setUp()
   const receive = (id: string) => t.direct.receive({ id, receivedAt: t.clock.now() }, null, null)
   await receive('EV_1')

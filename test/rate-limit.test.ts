@@ -11,10 +11,10 @@ const ADA = { email: 'ada@example.com', password: 'correct horse' }
 
 afterEach(() => void vi.useRealTimers())
 
-describe('requests', () => {
+describe('rate limits', () => {
   const SIGN_INS = { SIGN_INS_PER_ADDRESS_PER_MINUTE: '2' }
 
-  test('say what is left and when it comes back (A34)', async () => {
+  test('report the remaining requests and the time of the reset (A34)', async () => {
     const t = await makeApp({ env: SIGN_INS })
     const nobody = { email: 'nobody@example.com', password: 'x' }
     const first = await from(t, '192.0.2.1', '/auth/register', ADA)
@@ -33,7 +33,7 @@ describe('requests', () => {
     expect(await refusal(third)).toEqual(LIMITED)
   })
 
-  test('of one address are counted whatever they hold, of a /64 as one, and never those of others', async () => {
+  test('count every request of an address, treat a /64 as one address, and do not affect others', async () => {
     const t = await makeApp({ env: SIGN_INS })
     expect((await from(t, '2001:db8::1', '/auth/register', {})).status).toBe(422)
     expect((await from(t, '2001:db8::2', '/auth/register', 'x'.repeat(100_000))).status).toBe(413)
@@ -42,7 +42,7 @@ describe('requests', () => {
     expect((await from(t, '192.0.2.1', '/auth/login', ADA)).status).toBe(401)
   })
 
-  test('to refresh are limited per address, and a refused one uses up no token', async () => {
+  test('apply to refreshes per address, and a refused refresh does not consume its token', async () => {
     const t = await makeApp({ env: { REFRESHES_PER_ADDRESS_PER_MINUTE: '1' } })
     const signedIn = async (answer: Response) => SignedInResponse.parse(await answer.json())
     const { refresh_token } = await signedIn(await from(t, '192.0.2.1', '/auth/guest', {}))
@@ -52,7 +52,7 @@ describe('requests', () => {
     expect((await from(t, '192.0.2.2', '/auth/refresh', body)).status).toBe(200)
   })
 
-  test('for join tokens and rooms are limited per user, wherever they come from', async () => {
+  test('apply to join tokens and rooms per user, from any address', async () => {
     const { s, user, agent, room } = await callingScene({ env: { REQUESTS_PER_USER_PER_MINUTE: '3' } })
     expect((await from(s, '192.0.2.1', '/token', {}, user.bearer)).status).toBe(201)
     expect((await from(s, '192.0.2.2', '/rooms', {}, user.bearer)).status).toBe(201)
@@ -61,11 +61,11 @@ describe('requests', () => {
     const other = await s.newUser()
     expect((await from(s, '192.0.2.1', '/token', {}, other.bearer)).status).toBe(201)
     expect((await from(s, '192.0.2.1', '/token', { room }, agent.bearer)).status).toBe(201)
-    // The forged and the unsigned count for nobody.
+    // Forged and unsigned tokens count towards no user.
     expect((await from(s, '192.0.2.1', '/token', {}, 'forged')).status).toBe(401)
   })
 
-  test('for what a user has are limited per user, each counted once', async () => {
+  test('apply to reads per user, each counted once', async () => {
     const { s, user, pair } = await callingScene({ env: { READS_PER_USER_PER_MINUTE: '5' } })
     const own = `/sessions/${pair.sessionId}`
     for (const [count, path] of ['/sessions', own, `${own}/events`, `${own}/audit`, '/auth/me'].entries()) {
@@ -79,7 +79,7 @@ describe('requests', () => {
     expect((await from(s, '192.0.2.1', '/token', {}, user.bearer)).status).toBe(201)
   })
 
-  test('of one agent are limited over all its routes, and LiveKit is not asked for the rest', async () => {
+  test('apply to an agent over all its routes, before LiveKit is asked', async () => {
     const { s, agent, pair, room, asked } = await callingScene({ env: { REQUESTS_PER_AGENT_PER_MINUTE: '3' } })
     const first = await s.progress(agent.bearer, pair)
     expect(first.status).toBe(201)
@@ -96,7 +96,7 @@ describe('requests', () => {
     expect((await s.progress(other.bearer, pair)).status).toBe(201)
   })
 
-  test('are not limited in development, but for guests', async () => {
+  test('are off in development, except for guests', async () => {
     const t = await makeApp()
     const answer = await from(t, '192.0.2.1', '/auth/register', ADA)
     expect(rateHeaders(answer)).toEqual([null, null])
@@ -105,8 +105,8 @@ describe('requests', () => {
   })
 })
 
-describe('agents’ secrets', () => {
-  test('that are wrong are limited per account and address, and a right one is taken all the same', async () => {
+describe('agent secrets', () => {
+  test('that are wrong are limited per account and address, and the right one is still accepted', async () => {
     const { s, agent } = await callingScene()
     const ask = (id: string, secret: string) => requestToken(s.app, GRANT, basic(id, secret))
     for (let i = 0; i < 10; i++) expect((await ask(agent.id, 'wrong')).status).toBe(401)
@@ -117,7 +117,7 @@ describe('agents’ secrets', () => {
     expect((await ask(agent.id, agent.secret)).status).toBe(200)
   })
 
-  test('are limited per address altogether where sign-ins are', async () => {
+  test('count towards the sign-in limit of the address', async () => {
     const { s, agent } = await callingScene({ env: { SIGN_INS_PER_ADDRESS_PER_MINUTE: '2' } })
     const ask = () => requestToken(s.app, GRANT, basic(agent.id, agent.secret))
     expect((await ask()).status).toBe(200)
@@ -125,7 +125,7 @@ describe('agents’ secrets', () => {
   })
 })
 
-test('production has every limit, development none; 0 takes one away', () => {
+test('production has every rate limit, development none, and 0 disables one', () => {
   const limitsOf = (env: Record<string, string>) => {
     const { config } = loadConfig(env)
     const { signInsPerAddressPerMinute, refreshesPerAddressPerMinute } = config

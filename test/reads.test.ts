@@ -3,8 +3,8 @@ import { Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { callingScene, refusal } from './scene.ts'
 
-describe('one user', () => {
-  /** Requests whose answers stay where they are until they are taken. */
+describe('the reads of one user', () => {
+  /** Requests whose answers stay unread until the test reads them. */
   async function reader() {
     const scene = await callingScene()
     const { s, user, pair } = scene
@@ -17,7 +17,7 @@ describe('one user', () => {
     return { ...scene, read, taken, own: `/sessions/${pair.sessionId}` }
   }
 
-  test('has six reads under way until their answers are taken, and further ones wait', async () => {
+  test('are at most six until their answers are read, and further ones wait', async () => {
     const { s, read, taken, own } = await reader()
     const paths = ['/sessions', own, `${own}/events`, `${own}/audit`, '/auth/me', own]
     for (const path of paths) expect((await read(path)).status, path).toBe(200)
@@ -40,7 +40,7 @@ describe('one user', () => {
     )
   })
 
-  test('has sixty more wait, and beyond that is refused', async () => {
+  test('are refused when more than sixty wait', async () => {
     const { read, taken, own, s } = await reader()
     for (let i = 0; i < 6; i++) expect((await read(own)).status).toBe(200)
     const waiting = Array.from({ length: 61 }, () => read(own))
@@ -48,13 +48,13 @@ describe('one user', () => {
     expect(refused.headers.get('Retry-After')).toBe('1')
     expect(await refusal(refused)).toEqual({ status: 429, code: 'rate_limited' })
     expect((await read('/sessions', (await s.newUser()).bearer)).status).toBe(200)
-    // Those that are gone while they wait keep no place either.
+    // Requests aborted while they wait free their place as well.
     for (const take of taken) take()
     const answers = (await Promise.all(waiting)).map(({ status }) => status)
     expect(answers.filter((status) => status === 200)).toHaveLength(60)
   })
 
-  test('has event streams beside its reads', async () => {
+  test('do not count event streams', async () => {
     const { s, read, taken, own } = await reader()
     expect((await read(own)).status).toBe(200)
     for (let i = 0; i < 7; i++) {
@@ -62,7 +62,7 @@ describe('one user', () => {
       expect(stream.headers.get('Content-Type')).toBe('text/event-stream')
     }
     for (let i = 0; i < 5; i++) expect((await read(own)).status).toBe(200)
-    // The end of a stream makes no room for a read.
+    // The end of a stream does not free a place for a read.
     for (const end of taken.slice(1, 8)) end()
     let isAnswered = false
     const waiting = read(own).finally(() => {

@@ -8,7 +8,7 @@ import { post } from './support.ts'
 
 const OUTAGES = ['error500', 'html404', 'reset'] as const
 
-/** Reconciles after that many seconds, with all that follows. */
+/** Reconciles after that many seconds, and waits for everything that this starts. */
 async function reconcileAfter({ clock, reconcile, background }: Scene, seconds: number) {
   clock.advance(seconds)
   const complete = await reconcile()
@@ -27,14 +27,14 @@ const statusEvents = async (s: Scene, user: SignedIn, pair: Pair) => {
   return events.map(({ data }) => data)
 }
 
-describe('a session that nobody joined', () => {
+describe('a session whose user never joined', () => {
   /** Read from the store: the user's own access token has expired by then. */
   const storedAfter = async (s: Scene, { sessionId }: Pair, seconds: number) => {
     await reconcileAfter(s, seconds)
     return s.store.sessions.find(sessionId)
   }
 
-  test('ends a minute after its token', async () => {
+  test('ends a minute after its token expires', async () => {
     const s = await scene()
     const { pair } = await s.newSession(await s.newUser())
     expect(await storedAfter(s, pair, 959)).toMatchObject({ status: 'pending' })
@@ -43,7 +43,7 @@ describe('a session that nobody joined', () => {
     expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'never_joined' }])
   })
 
-  test('lives as long as the newest of its tokens', async () => {
+  test('stays pending as long as the newest of its tokens', async () => {
     const s = await scene()
     const user = await s.newUser()
     const { pair } = await s.newSession(user)
@@ -53,7 +53,7 @@ describe('a session that nobody joined', () => {
     expect(await storedAfter(s, pair, 1)).toMatchObject({ status: 'ended' })
   })
 
-  test.each(OUTAGES)('does not end while LiveKit does not say so (%s)', async (mode) => {
+  test.each(OUTAGES)('does not end while LiveKit is unavailable (%s)', async (mode) => {
     const s = await scene()
     const { pair } = await s.newSession(await s.newUser())
     s.sfu.mode = mode
@@ -66,7 +66,7 @@ describe('a session that nobody joined', () => {
 })
 
 describe('a user who is in the room', () => {
-  test('is found without any webhook', async () => {
+  test('is found by reconciliation without any webhook', async () => {
     const s = await scene()
     const { user, pair } = await s.present()
     expect(await statusAfter(s, user, pair, 0)).toBe('live')
@@ -88,7 +88,7 @@ describe('a user who is in the room', () => {
     expect(await statusAfter(s, user, pair, 0)).toBe('pending')
   })
 
-  test('is not a second leg of the token, which keeps nothing live either', async () => {
+  test('is not confused with a second leg of the token, which does not keep the session live', async () => {
     const s = await scene()
     const { user, pair, joinToken, leg } = await s.present()
     s.sfu.join(joinToken, { identity: `${user.id}#x` })
@@ -99,8 +99,8 @@ describe('a user who is in the room', () => {
   })
 })
 
-describe('a room of ours', () => {
-  test('that holds neither a session nor anybody is not asked about', async () => {
+describe('a room', () => {
+  test('with neither a session nor a participant is skipped by reconciliation', async () => {
     const s = await scene()
     const user = await s.newUser()
     const empty = Array.from({ length: 20 }, (_, i) => `empty-${i}`)
@@ -112,7 +112,7 @@ describe('a room of ours', () => {
     expect(asked.sort()).toEqual(['occupied', 'promised'])
   })
 
-  test('whose participant LiveKit has not counted yet is asked about in the pass after', async () => {
+  test('whose participant LiveKit does not count yet is checked in the next pass', async () => {
     const s = await scene()
     const { room, joinToken, pair } = await s.present()
     await directSessions(s.store).end(pair.sessionId, 'user')
@@ -127,7 +127,7 @@ describe('a room of ours', () => {
 })
 
 describe('a user who left', () => {
-  test('is missing at first, gone at the second look, and the session ends RECONNECT_SECONDS later', async () => {
+  test('is missing at the first check and gone at the second, and the session ends RECONNECT_SECONDS later', async () => {
     const s = await scene()
     const { user, pair, leg } = await s.present()
     expect(await statusAfter(s, user, pair, 0)).toBe('live')
@@ -138,11 +138,11 @@ describe('a user who left', () => {
     expect(await statusAfter(s, user, pair, 1)).toBe('ended')
     const ended = { status: 'ended', reason: 'left' }
     expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'disconnected' }, ended])
-    // LiveKit itself said that nobody is there: there is nobody to remove.
+    // LiveKit itself said that the room is empty, so there is no participant to remove.
     expect(await s.store.sessions.listToRemove()).toEqual([])
   })
 
-  test('is missing also when the whole room is gone, and when they were told of by a webhook only', async () => {
+  test('is missing when the whole room is gone, and when only a webhook had reported the join', async () => {
     const s = await scene()
     const { user, pair, leg, room } = await s.present()
     await postWebhook(s, webhookEvent('participant_joined', leg))
@@ -151,7 +151,7 @@ describe('a user who left', () => {
     expect(await statusAfter(s, user, pair, 20)).toBe('disconnected')
   })
 
-  test('may take RECONNECT_SECONDS from the leaving that LiveKit told of, as set', async () => {
+  test('has RECONNECT_SECONDS from the reported leave to come back', async () => {
     const s = await scene({ env: { RECONNECT_SECONDS: '10' } })
     const { user, pair, leg } = await s.present()
     await reconcileAfter(s, 0)
@@ -161,7 +161,7 @@ describe('a user who left', () => {
     expect(await statusAfter(s, user, pair, 1)).toBe('ended')
   })
 
-  test('and comes back in time has the same session, live again', async () => {
+  test('and comes back in time makes the same session live again', async () => {
     const s = await scene()
     const { user, pair, leg, joinToken } = await s.present()
     await reconcileAfter(s, 0)
@@ -178,7 +178,7 @@ describe('a user who left', () => {
     ])
   })
 
-  test.each(OUTAGES)('loses nothing while LiveKit does not answer (%s)', async (mode) => {
+  test.each(OUTAGES)('keeps the session while LiveKit does not answer (%s)', async (mode) => {
     const s = await scene()
     const { user, pair, leg } = await s.present()
     await reconcileAfter(s, 0)
@@ -191,7 +191,7 @@ describe('a user who left', () => {
     expect(await statusAfter(s, user, pair, 0)).toBe('ended')
   })
 
-  test.each(OUTAGES)('is not taken for gone by an outage (%s)', async (mode) => {
+  test.each(OUTAGES)('is not counted as absent because of an outage (%s)', async (mode) => {
     const s = await scene()
     const { user, pair } = await s.present()
     await reconcileAfter(s, 0)
@@ -199,7 +199,7 @@ describe('a user who left', () => {
     for (let i = 0; i < 5; i++) expect(await statusAfter(s, user, pair, 100)).toBe('live')
   })
 
-  test('holds up nobody else when only their room is not answered for', async () => {
+  test('does not delay other sessions when only their room fails', async () => {
     const s = await scene()
     const [one, other] = [await s.present(), await s.present()]
     const listParticipants = s.livekit.listParticipants.bind(s.livekit)
@@ -213,7 +213,7 @@ describe('a user who left', () => {
   })
 })
 
-describe('a user whose session ended', () => {
+describe('a user whose session has ended', () => {
   async function ended() {
     const s = await scene()
     const { user, pair, room, joinToken } = await s.present()
@@ -224,7 +224,7 @@ describe('a user whose session ended', () => {
     return { s, user, pair, room, joinToken }
   }
 
-  test('is removed again when they come back, as often as they do', async () => {
+  test('is removed every time they rejoin', async () => {
     const { s, user, pair, room, joinToken } = await ended()
     for (let i = 0; i < 3; i++) {
       s.sfu.join(joinToken)
@@ -234,7 +234,7 @@ describe('a user whose session ended', () => {
     expect(await statusEvents(s, user, pair)).toEqual([{ status: 'live' }, { status: 'ended', reason: 'user' }])
   })
 
-  test('and who comes back after every removal takes up ten attempts of a pass, and nobody else’s', async () => {
+  test('and who always rejoins uses at most ten removals of a pass, and none of other users’', async () => {
     const s = await scene()
     const user = await s.newUser()
     const deleted = new Set<string>()
@@ -248,7 +248,7 @@ describe('a user whose session ended', () => {
     const mine: Minted[] = []
     for (let i = 0; i < 25; i++) mine.push(await endedAndThere(user))
     const other = await endedAndThere(await s.newUser())
-    s.sfu.onTold(({ event, room: { name } }) => {
+    s.sfu.onEvent(({ event, room: { name } }) => {
       const back = mine.find(({ room }) => room === name)
       if (event !== 'room_finished' || !back) return
       deleted.add(name)
@@ -258,16 +258,16 @@ describe('a user whose session ended', () => {
     await s.reconcile()
     expect(s.sfu.asked('DeleteRoom')).toBe(10 + 1)
     expect(s.sfu.rooms.has(other.room)).toBe(false)
-    // In turn: nobody stays in a room because they are many.
+    // Removed in turn, however many they are.
     await s.reconcile()
     await s.reconcile()
     expect(deleted.size).toBe(25)
     expect(s.sfu.asked('DeleteRoom')).toBe(3 * 10 + 1)
-    // Not one of them was out when LiveKit was asked: none is forgotten.
+    // Each was in the room when LiveKit was asked, so each has to be removed.
     expect(await s.store.sessions.listToRemove()).toHaveLength(25)
   })
 
-  test('is removed alone: another live session of the same user in the room stays', async () => {
+  test('is removed without touching another live session of theirs in the room', async () => {
     const { s, user, room, joinToken } = await ended()
     const other = await s.newSession(user, { room })
     const leg = s.sfu.join(other.joinToken)

@@ -15,7 +15,7 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
 
-/** The app on a file, and a second connection that looks at what is really stored. */
+/** The app on a file, and a second connection to inspect what is stored. */
 async function makeAppOnFile() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-refresh-'))
   folders.push(folder)
@@ -23,7 +23,7 @@ async function makeAppOnFile() {
   return { ...t, folder, raw: new Database(join(folder, 'behalf.db'), { readonly: true }) }
 }
 
-test('gives a new pair, for the same user (A17)', async () => {
+test('a refresh returns a new token pair for the same user (A17)', async () => {
   const t = await makeApp()
   const { user, refresh_token } = await guest(t)
   t.clock.advance(1)
@@ -37,7 +37,7 @@ test('gives a new pair, for the same user (A17)', async () => {
   expect(me.status).toBe(200)
 })
 
-test('gives the very same child again within 10 seconds, for an answer that was lost (A19)', async () => {
+test('a repeated refresh within 10 seconds returns the same new token, for a lost answer (A19)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -46,7 +46,7 @@ test('gives the very same child again within 10 seconds, for an answer that was 
   await refreshed(t, child)
 })
 
-test('revokes the whole family on reuse after 10 seconds (A18)', async () => {
+test('reuse of a refresh token after 10 seconds revokes the whole family (A18)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -55,7 +55,7 @@ test('revokes the whole family on reuse after 10 seconds (A18)', async () => {
   await expectRefused(t, child)
 })
 
-test('revokes the whole family on reuse once the child has been used, however soon (A18)', async () => {
+test('reuse of a refresh token after its successor was used revokes the whole family, however soon (A18)', async () => {
   const t = await makeApp()
   const { refresh_token } = await guest(t)
   const child = await refreshed(t, refresh_token)
@@ -65,7 +65,7 @@ test('revokes the whole family on reuse once the child has been used, however so
   await expectRefused(t, grandchild)
 })
 
-test('leaves other families of the user alone on reuse', async () => {
+test('reuse of a refresh token leaves the user’s other families alone', async () => {
   const t = await makeApp()
   const account = { email: 'ada@example.com', password: 'correct horse' }
   const first = SignedInResponse.parse(await (await post(t.app, '/auth/register', account)).json())
@@ -76,7 +76,7 @@ test('leaves other families of the user alone on reuse', async () => {
   await refreshed(t, second.refresh_token)
 })
 
-test('stores no refresh token in clear, neither in a table nor anywhere in the files (A42)', async () => {
+test('no refresh token is stored in plaintext, in a table or in the files (A42)', async () => {
   const t = await makeAppOnFile()
   const { refresh_token } = await guest(t)
   const issued = [refresh_token]
@@ -92,7 +92,7 @@ test('stores no refresh token in clear, neither in a table nor anywhere in the f
   }
 })
 
-test('remembers families and their children over a restart', async () => {
+test('refresh token families survive a restart', async () => {
   const before = await makeAppOnFile()
   const { refresh_token } = await guest(before)
   const child = await refreshed(before, refresh_token)
@@ -103,7 +103,7 @@ test('remembers families and their children over a restart', async () => {
   await refreshed(after, child)
 })
 
-test('lets an unused token die after 30 days (A20)', async () => {
+test('an unused refresh token expires after 30 days (A20)', async () => {
   const t = await makeApp()
   const kept = await guest(t)
   const idle = await guest(t)
@@ -113,7 +113,7 @@ test('lets an unused token die after 30 days (A20)', async () => {
   await expectRefused(t, idle.refresh_token)
 })
 
-test('ends a sign-in after 90 days, however often it is refreshed (A20)', async () => {
+test('a sign-in ends after 90 days, however often it is refreshed (A20)', async () => {
   const t = await makeAppOnFile()
   let { refresh_token } = await guest(t)
   for (let day = 0; day < 80; day += 20) {
@@ -130,7 +130,7 @@ test('ends a sign-in after 90 days, however often it is refreshed (A20)', async 
   expect(t.raw.prepare(longer).all()).toEqual([])
 })
 
-test('refuses an unknown token, and names the field of a missing one', async () => {
+test('an unknown refresh token is refused, and a missing one names its field', async () => {
   const t = await makeApp()
   await expectRefused(t, 'unknown')
   const answer = await post(t.app, '/auth/refresh', {})
@@ -138,7 +138,7 @@ test('refuses an unknown token, and names the field of a missing one', async () 
   expect(Problem.parse(await answer.json()).errors?.[0]?.field).toBe('refresh_token')
 })
 
-test('takes no access token for a refresh token, and no refresh token for an access token', async () => {
+test('access tokens and refresh tokens are not interchangeable', async () => {
   const t = await makeApp()
   const { access_token, refresh_token } = await guest(t)
   await expectRefused(t, access_token.slice(0, 512))

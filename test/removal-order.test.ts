@@ -21,7 +21,7 @@ const session = (userId: string, index: number) => ({
 const sessionsOf = (userId: string, count: number) => Array.from({ length: count }, (_, i) => session(userId, i))
 const idsOf = (sessions: Array<{ id: string }>) => sessions.map(({ id }) => id)
 
-test('a pass takes ten of one user, oldest end first, and the others in the passes after it', () => {
+test('a removal pass takes ten sessions per user, oldest end first, and leaves the rest to later passes', () => {
   const take = createRemovalOrder()
   const mine = sessionsOf('eve', 25)
   expect(idsOf(take(mine))).toEqual(idsOf(mine.slice(0, 10)))
@@ -29,7 +29,7 @@ test('a pass takes ten of one user, oldest end first, and the others in the pass
   expect(idsOf(take(mine))).toEqual(idsOf([...mine.slice(20), ...mine.slice(0, 5)]))
 })
 
-test('a pass takes a hundred of all, and users who had none of them come first in the next', () => {
+test('a removal pass takes a hundred sessions, and the next starts with users who were left out', () => {
   const take = createRemovalOrder()
   const users = Array.from({ length: 250 }, (_, i) => `user${i}`)
   const all = users.flatMap((user) => sessionsOf(user, 3))
@@ -38,7 +38,7 @@ test('a pass takes a hundred of all, and users who had none of them come first i
   expect(new Set(passes.flat().map(({ userId }) => userId)).size).toBe(250)
 })
 
-test('one whose removal failed waits behind no flood of new ones', () => {
+test('a failed removal is not delayed by a flood of new ones', () => {
   const take = createRemovalOrder()
   const ada = session('ada', 0)
   for (let pass = 1; pass <= 20; pass++) {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { directSessions } from './direct-sessions.ts'
 import { type SignedIn, scene } from './scene.ts'
-import { makeApp, post, type TestApp } from './support.ts'
+import { post, type TestApp } from './support.ts'
 import { mint, refusedFields } from './token-client.ts'
 
 const RoomAnswer = z.strictObject({ room: z.string(), room_name: z.string() })
@@ -13,8 +13,8 @@ const forbidden = { status: 403, code: 'room_forbidden', fields: ['room'] }
 const askFor = ({ app }: Pick<TestApp, 'app'>, { bearer }: Pick<SignedIn, 'bearer'>, request: unknown = {}) =>
   post(app, '/rooms', request, bearer)
 
-/** Status and name of a room that was given. */
-async function given(asked: Response | Promise<Response>) {
+/** Status and name from a successful answer. */
+async function statusAndName(asked: Response | Promise<Response>) {
   const answer = await asked
   const { room, room_name } = RoomAnswer.parse(await answer.json())
   expect(room_name).toBe(room)
@@ -22,18 +22,18 @@ async function given(asked: Response | Promise<Response>) {
 }
 
 describe('POST /rooms', () => {
-  test('claims and creates a room: 201 at first, 200 when it is already mine', async () => {
+  test('claims and creates a room: 201 at first, 200 when the user already owns it', async () => {
     const s = await scene()
     const user = await s.newUser()
-    expect(await given(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
+    expect(await statusAndName(askFor(s, user, { room: 'lesson' }))).toEqual({ status: 201, room: 'lesson' })
     const { sid } = s.sfu.rooms.get('lesson') ?? {}
     expect(sid).toBeDefined()
-    expect(await given(askFor(s, user, { room_name: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(await statusAndName(askFor(s, user, { room_name: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
     expect(s.sfu.rooms.get('lesson')?.sid).toBe(sid)
     expect(s.sfu.rooms.size).toBe(1)
   })
 
-  test('creates it again when LiveKit has closed it meanwhile', async () => {
+  test('recreates a room that LiveKit has closed', async () => {
     const s = await scene()
     const user = await s.newUser()
     await askFor(s, user, { room: 'lesson' })
@@ -42,7 +42,7 @@ describe('POST /rooms', () => {
     expect(s.sfu.rooms.has('lesson')).toBe(true)
   })
 
-  test('gives a fresh name that nobody can guess when none is asked for', async () => {
+  test('generates an unguessable name when none is given', async () => {
     const s = await scene()
     const user = await s.newUser()
     const headers = { Authorization: `Bearer ${user.bearer}` }
@@ -51,7 +51,7 @@ describe('POST /rooms', () => {
       askFor(s, user, { room: null }),
       s.app.request('/rooms', { method: 'POST', headers }),
     ]
-    const rooms = await Promise.all(answers.map(given))
+    const rooms = await Promise.all(answers.map(statusAndName))
     for (const { status, room } of rooms) {
       expect(status).toBe(201)
       expect(room).toMatch(/^room_[0-9a-f]{32}$/)
@@ -62,28 +62,28 @@ describe('POST /rooms', () => {
     expect(await refusedFields(askFor(s, other, { room: rooms[0]?.room }))).toEqual(forbidden)
   })
 
-  test('gives one room to one of two who ask at once', async () => {
+  test('gives a room to one of two users who ask at once', async () => {
     const s = await scene()
     const users = [await s.newUser(), await s.newUser()]
     const answers = await Promise.all(users.map((user) => askFor(s, user, { room: 'lesson' })))
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 403])
   })
 
-  test('is 201 for one of two requests of one user at once, and 200 for the other', async () => {
+  test('answers 201 to one of two simultaneous requests of a user, and 200 to the other', async () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
-    const answers = [1, 2].map(() => given(askFor(s, user, { room: 'lesson' })))
+    const answers = [1, 2].map(() => statusAndName(askFor(s, user, { room: 'lesson' })))
     await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(2))
     release()
     expect((await Promise.all(answers)).map(({ status }) => status).sort()).toEqual([200, 201])
   })
 
-  test('is 200 when another request of the user claimed and created the room while LiveKit was asked', async () => {
+  test('answers 200 when another request of the user created the room while LiveKit was asked', async () => {
     const s = await scene()
     const user = await s.newUser()
     const release = s.sfu.hold()
-    const answer = given(askFor(s, user, { room: 'lesson' }))
+    const answer = statusAndName(askFor(s, user, { room: 'lesson' }))
     await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(1))
     await s.store.rooms.claim('lesson', user.id, s.clock.now())
     s.sfu.enter('lesson', { identity: user.id })
@@ -91,7 +91,7 @@ describe('POST /rooms', () => {
     expect(await answer).toEqual({ status: 200, room: 'lesson' })
   })
 
-  test('refuses another user’s room, and one that LiveKit has and we do not know', async () => {
+  test('refuses another user’s room, and an unclaimed one that exists in LiveKit', async () => {
     const s = await scene()
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
@@ -101,7 +101,7 @@ describe('POST /rooms', () => {
     expect(await s.store.rooms.findOwner('of-another-system')).toBeNull()
   })
 
-  test('is 503 while LiveKit does not answer, and claims nothing that it could not check', async () => {
+  test('answers 503 and claims nothing while LiveKit does not answer', async () => {
     const s = await scene()
     const user = await s.newUser()
     await askFor(s, user, { room: 'mine' })
@@ -128,18 +128,10 @@ describe('POST /rooms', () => {
     expect(refused).toEqual({ status: 422, code: 'validation_failed', fields })
     expect(s.sfu.rooms.size).toBe(0)
   })
-
-  test('is for users only', async () => {
-    const t = await makeApp()
-    expect(await refusedFields(post(t.app, '/rooms', {}))).toMatchObject({ status: 401, code: 'missing_token' })
-    const s = await scene()
-    const agent = await s.newAgent()
-    expect(await refusedFields(askFor(s, agent))).toMatchObject({ status: 401, code: 'invalid_token' })
-  })
 })
 
-describe('a session in a room that was made ahead', () => {
-  test('is its owner’s', async () => {
+describe('a session in a room created in advance', () => {
+  test('is for the room’s owner only', async () => {
     const s = await scene()
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
@@ -149,22 +141,22 @@ describe('a session in a room that was made ahead', () => {
 })
 
 describe('ROOM_POLICY=open', () => {
-  test('lets any signed-in user into any room of ours, and into no other', async () => {
+  test('admits any signed-in user to any claimed room, and to no other', async () => {
     const s = await scene({ env: { ROOM_POLICY: 'open' } })
     const [ada, eve] = [await s.newUser(), await s.newUser()]
     await askFor(s, ada, { room: 'lesson' })
     expect(await mint(s, eve.bearer, { room: 'lesson' })).toMatchObject({ room: 'lesson', identity: eve.id })
-    expect(await given(askFor(s, eve, { room: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
+    expect(await statusAndName(askFor(s, eve, { room: 'lesson' }))).toEqual({ status: 200, room: 'lesson' })
     expect(await s.store.rooms.findOwner('lesson')).toBe(ada.id)
     s.sfu.enter('of-another-system', { identity: 'somebody' })
     expect(await refusedFields(post(s.app, '/token', { room: 'of-another-system' }, eve.bearer))).toEqual(forbidden)
   })
 })
 
-describe('a claim', () => {
+describe('a claim to a room name', () => {
   const ADA = { email: 'ada@example.com', password: 'correct horse' }
 
-  /** The app with an account, which signs in again after every pause: guests are pruned themselves. */
+  /** The app with an account, which signs in again after every pause. Not a guest, because guests are pruned. */
   async function withAccount() {
     const s = await scene()
     await post(s.app, '/auth/register', ADA)
@@ -180,7 +172,7 @@ describe('a claim', () => {
     return { s, signIn, ownerAfter }
   }
 
-  test('lives for 30 days, and then the name is anybody’s', async () => {
+  test('lasts 30 days, after which any user can claim the name', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const ada = await signIn()
     await askFor(s, ada, { room: 'lesson' })
@@ -192,7 +184,7 @@ describe('a claim', () => {
     expect(await s.store.rooms.findOwner('lesson')).toBe(eve.id)
   })
 
-  test('lives for 30 days after the room’s last session', async () => {
+  test('lasts until 30 days after the room’s last session', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const { id, bearer } = await signIn()
     await mint(s, bearer, { room: 'lesson' })
@@ -204,7 +196,7 @@ describe('a claim', () => {
     expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
   })
 
-  test('lives as long as a session in the room', async () => {
+  test('lasts as long as a session in the room', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const { id, bearer } = await signIn()
     s.sfu.join((await mint(s, bearer, { room: 'lesson' })).token)

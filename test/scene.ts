@@ -31,7 +31,7 @@ export interface Minted {
 const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
 const EventPage = z.object({ events: z.array(EventResponse), after: z.number(), hasMore: z.boolean() })
 
-/** Everybody of the triangle: the app, a LiveKit to ask, and ways to make users, sessions and agents over HTTP. */
+/** The whole setting: the app, a LiveKit to ask, and ways to make users, sessions and agents over HTTP. */
 export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
   const sfu = await startSfu()
   const t = await makeApp({ ...options, sfu })
@@ -61,7 +61,7 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
       const credentials = await accounts.create(id, scopes)
       return { id, secret: credentials.secret, bearer: await agentToken(t.app, credentials) }
     },
-    /** A user who is in the room of a session of its own; the app has not been told. */
+    /** A user in the room of their own session, before any webhook or liveness check. */
     async present(request: Record<string, unknown> = {}) {
       const user = await newUser()
       const session = await newSession(user, request)
@@ -95,7 +95,7 @@ export async function callingScene(options?: Parameters<typeof scene>[0]) {
     ...present,
     /** The agent's callback for that user. */
     report: () => s.progress(agent.bearer, present.pair),
-    /** How often the guard asked LiveKit about anybody. */
+    /** How many liveness requests the guard sent to LiveKit. */
     asked: () => s.sfu.asked('GetParticipant'),
     /** Resolves when that many questions have arrived, answered or not. */
     untilAsked: (times: number) =>

@@ -6,7 +6,7 @@ import { post } from './support.ts'
 const env = { MAX_SESSION_MINUTES: '5' }
 const MINUTE = 60
 
-test('a session over its limit is ended by the next callback, and its participant is removed', async () => {
+test('the next callback ends a session over its duration limit, and its participant is removed', async () => {
   const { s, user, pair, room, report } = await callingScene({ env })
   expect((await report()).status).toBe(201)
   s.clock.advance(5 * MINUTE - 1)
@@ -18,7 +18,7 @@ test('a session over its limit is ended by the next callback, and its participan
   expect(await s.livekit.listParticipants(room)).toEqual([])
 })
 
-test('the reconciler ends it, also while LiveKit does not answer', async () => {
+test('the reconciler ends a session over its duration limit, also while LiveKit does not answer', async () => {
   const { s, user, pair, report } = await callingScene({ env })
   await report()
   s.clock.advance(5 * MINUTE)
@@ -28,7 +28,7 @@ test('the reconciler ends it, also while LiveKit does not answer', async () => {
   await s.background.idle()
 })
 
-test('a rejoin after the limit ends it', async () => {
+test('a rejoin after the duration limit ends the session', async () => {
   const { s, user, pair, report, leg, joinToken } = await callingScene({ env })
   await report()
   s.sfu.leave(leg)
@@ -40,7 +40,7 @@ test('a rejoin after the limit ends it', async () => {
   await s.background.idle()
 })
 
-test('no further join token is minted for it', async () => {
+test('no join token is issued for a session over its duration limit', async () => {
   const { s, user, pair, report } = await callingScene({ env })
   await report()
   s.clock.advance(5 * MINUTE)
@@ -49,7 +49,7 @@ test('no further join token is minted for it', async () => {
   await s.background.idle()
 })
 
-test('waiting for the first join does not count', async () => {
+test('the time before the first join does not count towards the duration limit', async () => {
   const { s, report, joinToken, leg, room } = await callingScene({ env })
   s.sfu.leave(leg)
   s.clock.advance(6 * MINUTE)

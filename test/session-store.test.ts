@@ -34,7 +34,7 @@ async function setUp() {
 
 type Opened = Awaited<ReturnType<Awaited<ReturnType<typeof setUp>>['opened']>>
 
-/** Sids are unique in LiveKit, so each session's facts are told with sids of their own. */
+/** Sids are unique in LiveKit, so each session's facts have their own sids. */
 const ownSids = <F extends WebhookFact>(fact: F, { id }: Opened): F => ({
   ...fact,
   roomSid: `${fact.roomSid}/${id}`,
@@ -76,12 +76,12 @@ async function statusesOf({ events }: Store, { id }: Opened) {
   return statuses
 }
 
-describe('webhooks in SQLite', () => {
+describe('webhook facts in SQLite', () => {
   const history = fc
     .array(webhookFact, { minLength: 1, maxLength: 12 })
     .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
 
-  test('end where the pure rules end, in any order, with any repetition, alone or in one group', async () => {
+  test('lead to the state of the pure rules in any order and repetition, alone or in one group', async () => {
     const { store, opened } = await setUp()
     await fc.assert(
       fc.asyncProperty(history, fc.boolean(), async ({ facts, again }, together) => {
@@ -98,7 +98,7 @@ describe('webhooks in SQLite', () => {
     )
   }, 30_000)
 
-  test('count once by their id, also when both copies come in one turn', async () => {
+  test('count once per id, also when both copies arrive in one turn', async () => {
     const { store, sessions, opened } = await setUp()
     const { id } = await opened()
     const deliverOne = (sid: string) =>
@@ -112,18 +112,7 @@ describe('webhooks in SQLite', () => {
     expect((await store.sessions.load(id))?.facts.presences.map(({ sid }) => sid)).toEqual(['PA_1'])
   })
 
-  test('of a room that finished close a join that is told later', async () => {
-    const { store, opened } = await setUp()
-    const session = await opened()
-    const where = { sid: 'PA_1', roomSid: 'RM_1' }
-    await deliver(store, session, [
-      { kind: 'room_finished', roomSid: 'RM_1', at: 10 },
-      { kind: 'joined', ...where, at: 20 },
-    ])
-    expect(await outcomeOf(store, session)).toEqual({ status: 'disconnected', open: [] })
-  })
-
-  test('of a finished room reach every session in it, and no other', async () => {
+  test('of a finished room affect every session in it, and no other', async () => {
     const { store, sessions, newSession } = await setUp()
     const [first, second] = [newSession(), newSession()]
     await Promise.all([first.opening, second.opening])
@@ -141,8 +130,8 @@ describe('webhooks in SQLite', () => {
   })
 })
 
-describe('answers in SQLite', () => {
-  test('end where the pure rules end', async () => {
+describe('answers from LiveKit in SQLite', () => {
+  test('lead to the state of the pure rules', async () => {
     const { store, sessions, opened } = await setUp()
     const answer = fc.record({
       kind: fc.constant('answer' as const),
@@ -156,8 +145,8 @@ describe('answers in SQLite', () => {
         const own = (sids: string[]) => sids.map((sid) => `${sid}/${session.id}`)
         for (const fact of facts) {
           if (fact.kind === 'answer') {
-            const told = { ...fact, present: own(fact.present), joining: own(fact.joining) }
-            await sessions.observe(session.id, told)
+            const answer = { ...fact, present: own(fact.present), joining: own(fact.joining) }
+            await sessions.observe(session.id, answer)
           } else await sessions.observe(session.id, ownSids(fact, session))
         }
         const { status } = await outcomeOf(store, session)
@@ -170,8 +159,8 @@ describe('answers in SQLite', () => {
   }, 30_000)
 })
 
-describe('writes at once', () => {
-  test('keep the number of unused sessions, and end the oldest as superseded', async () => {
+describe('simultaneous session writes', () => {
+  test('keep the limit of unused sessions, and end the oldest as superseded', async () => {
     const { store, newSession } = await setUp()
     const openings = Array.from({ length: 30 }, () => newSession({ maxSessions: 5, maxPending: 10 }))
     await Promise.all(openings.map(({ opening }) => opening))
@@ -181,7 +170,7 @@ describe('writes at once', () => {
     for (const session of ended) expect(session).toMatchObject({ status: 'ended', endReason: 'superseded' })
   })
 
-  test('end a session once, whoever comes first', async () => {
+  test('end a session once', async () => {
     const { store, sessions, opened } = await setUp()
     const session = await opened()
     const reasons = ['user', 'agent', 'superseded'] as const
@@ -190,7 +179,7 @@ describe('writes at once', () => {
     expect(await statusesOf(store, session)).toEqual(['ended'])
   })
 
-  test('number status changes and an agent’s events in one strictly rising row, also when decided on older facts', async () => {
+  test('number status changes and agent events in one rising sequence, also when decided on older facts', async () => {
     const { store, sessions, opened } = await setUp()
     const session = await opened()
     await store.agents.insertAgent({
@@ -216,7 +205,7 @@ describe('writes at once', () => {
     expect(await sessions.report(known, report, ADMISSION)).toBe('ended')
   })
 
-  test('let one that breaks a constraint fail alone', async () => {
+  test('fail individually on a constraint violation', async () => {
     const { store, sessions, newSession, opened } = await setUp()
     const known = await opened()
     const again = { ...known, userId: USER, createdAt: 1, tokenExpiresAt: 1, agentName: null, agentData: null }

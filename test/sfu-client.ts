@@ -10,7 +10,7 @@ export function joinSfu(sfu: Sfu, token: string, { publish }: JoinOptions = {}):
   const { sid, identity } = leg.participant
   let reason: string | undefined
   const whenDisconnected = new Promise<string>((resolve) => {
-    sfu.onTold(({ participant, disconnectReason }) => {
+    sfu.onEvent(({ participant, disconnectReason }) => {
       if (participant?.sid !== sid || disconnectReason === undefined) return
       reason = disconnectReason
       resolve(disconnectReason)

@@ -14,7 +14,7 @@ export interface SfuParticipant {
 }
 
 export interface Timeouts {
-  /** Seconds a room that nobody has joined yet stays. */
+  /** Seconds that a room stays before its first join. */
   emptyTimeout: number
   /** Seconds a room stays after the last participant left. */
   departureTimeout: number
@@ -55,7 +55,7 @@ export type DisconnectReason =
   | 'SIGNAL_CLOSE'
 
 /** Something that LiveKit sends a webhook about. */
-export interface Told extends Pick<Leg, 'room'> {
+export interface SfuEvent extends Pick<Leg, 'room'> {
   event: 'room_started' | 'participant_joined' | 'participant_left' | 'participant_connection_aborted' | 'room_finished'
   participant?: SfuParticipant
   disconnectReason?: DisconnectReason
@@ -85,13 +85,13 @@ const JoinClaims = z.object({
 
 export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'AJ' | 'EV') => `${prefix}_${randomBytes(8).toString('hex')}`
 
-/** Rooms and who is in them, as a LiveKit server of one node keeps them, and what it tells of each change. */
+/** Rooms and who is in them, as a LiveKit server of one node keeps them, and the event of each change. */
 export function sfuRooms() {
   const rooms = new Map<string, SfuRoom>()
   const workers = new Set<string>()
-  const listeners = new Set<(told: Told) => void>()
-  const tell = (told: Told) => {
-    for (const listener of listeners) listener(told)
+  const listeners = new Set<(sfuEvent: SfuEvent) => void>()
+  const emit = (sfuEvent: SfuEvent) => {
+    for (const listener of listeners) listener(sfuEvent)
   }
   const nameOf = ({ sid, name }: SfuRoom) => ({ sid, name })
 
@@ -110,12 +110,12 @@ export function sfuRooms() {
     // Where no agent is named, LiveKit dispatches those without a name.
     if (agents.length === 0) dispatch(room, '', '')
     for (const agent of agents) dispatch(room, agent.agentName, agent.metadata)
-    tell({ event: 'room_started', room: nameOf(room) })
+    emit({ event: 'room_started', room: nameOf(room) })
     closeIfIdleIn(room.emptyTimeout, room)
     return room
   }
 
-  /** Unless somebody leaves later than now: then it is that one's time that counts. */
+  /** The time counts from the last leave, if there is a later one. */
   function closeIfIdleIn(seconds: number, room: SfuRoom): void {
     const { leftAtMs } = room
     setTimeout(() => {
@@ -128,18 +128,18 @@ export function sfuRooms() {
   function close(room: SfuRoom, reason: DisconnectReason): void {
     rooms.delete(room.name)
     for (const participant of room.participants.values()) sendOut(room, participant, reason)
-    tell({ event: 'room_finished', room: nameOf(room) })
+    emit({ event: 'room_finished', room: nameOf(room) })
   }
 
   function sendOut(room: SfuRoom, participant: SfuParticipant, disconnectReason: DisconnectReason): void {
     room.participants.delete(participant.identity)
     room.leftAtMs = Date.now()
     const event = participant.state === 'ACTIVE' ? 'participant_left' : 'participant_connection_aborted'
-    tell({ event, room: nameOf(room), participant: { ...participant, state: 'DISCONNECTED' }, disconnectReason })
+    emit({ event, room: nameOf(room), participant: { ...participant, state: 'DISCONNECTED' }, disconnectReason })
     closeIfIdleIn(room.departureTimeout, room)
   }
 
-  /** A participant comes in; whoever held its identity in that room goes. */
+  /** A participant joins and replaces the one with the same identity in that room. */
   function enter(
     name: string,
     { identity, ...given }: Partial<SfuParticipant> & Pick<SfuParticipant, 'identity'>,
@@ -151,7 +151,7 @@ export function sfuRooms() {
     const participant: SfuParticipant = { ...defaults, kind: 'STANDARD', state: 'ACTIVE', ...given, identity }
     room.participants.set(identity, participant)
     const leg = { room: nameOf(room), participant }
-    if (participant.state === 'ACTIVE') tell({ event: 'participant_joined', ...leg })
+    if (participant.state === 'ACTIVE') emit({ event: 'participant_joined', ...leg })
     return leg
   }
 
@@ -177,7 +177,7 @@ export function sfuRooms() {
     dispatch,
     undispatch,
     /** Calls back on everything that LiveKit sends a webhook about, as it happens. */
-    onTold: (listener: (told: Told) => void) => void listeners.add(listener),
+    onEvent: (listener: (sfuEvent: SfuEvent) => void) => void listeners.add(listener),
     /** Joins with a join token as a client would; `given` is for what no well-behaved client does. */
     join(token: string, given: Partial<SfuParticipant> = {}): Leg {
       const { sub, name, metadata, attributes, kind, video, roomConfig } = JoinClaims.parse(decodeJwt(token))
@@ -195,14 +195,14 @@ export function sfuRooms() {
       const participant = room?.participants.get(identity)
       if (room && participant?.sid === sid) sendOut(room, participant, reason)
     },
-    /** Whoever holds the identity now is sent out; false when nobody does. */
+    /** Removes the participant with the identity; false when there is none. */
     remove(name: string, identity: string): boolean {
       const room = rooms.get(name)
       const participant = room?.participants.get(identity)
       if (room && participant) sendOut(room, participant, 'PARTICIPANT_REMOVED')
       return participant !== undefined
     },
-    /** The room is gone, with everybody in it; false when there is none. */
+    /** Deletes the room with everyone in it; false when there is none. */
     finishRoom(name: string): boolean {
       const room = rooms.get(name)
       if (room) close(room, 'ROOM_DELETED')

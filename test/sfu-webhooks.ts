@@ -10,7 +10,7 @@ export const DEV_KEY = { key: 'devkey', secret: 'secret' }
 export function sendWebhooks(sfu: Sfu, url: string): void {
   const lastOf = new Map<string, Promise<void>>()
 
-  sfu.onTold(({ event, ...about }) => {
+  sfu.onEvent(({ event, ...about }) => {
     const body = JSON.stringify(webhookEvent(event, about))
     const before = lastOf.get(about.room.name) ?? Promise.resolve()
     lastOf.set(

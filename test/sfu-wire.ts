@@ -35,7 +35,7 @@ export const participantAnswer = (participant: SfuParticipant) =>
   participantInfo(participant, 'UNKNOWN_REASON').toJson(TWIRP)
 
 /** livekit.ParticipantInfo as a webhook carries it. */
-export const participantTold = (participant: SfuParticipant, disconnectReason?: DisconnectReason) =>
+export const participantInWebhook = (participant: SfuParticipant, disconnectReason?: DisconnectReason) =>
   participantInfo(participant, disconnectReason ?? 'UNKNOWN_REASON').toJson()
 
 /** livekit.AgentDispatch as AgentDispatchService answers with it. */

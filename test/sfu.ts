@@ -4,14 +4,14 @@ import { text } from 'node:stream/consumers'
 import { SignJWT } from 'jose'
 import { z } from 'zod'
 import type { KeyPair } from '../src/config.ts'
-import { newSid, sfuRooms, type Told } from './sfu-rooms.ts'
-import { dispatchAnswer, participantAnswer, participantTold, refusal, roomAnswer } from './sfu-wire.ts'
+import { newSid, type SfuEvent, sfuRooms } from './sfu-rooms.ts'
+import { dispatchAnswer, participantAnswer, participantInWebhook, refusal, roomAnswer } from './sfu-wire.ts'
 import type { TestApp } from './support.ts'
 
-/** How every question is answered: as it should be, or not at all, in one of the ways seen in the wild. */
+/** How every request is answered: normally, or with a failure seen in practice. */
 export type SfuMode = 'ok' | 'error500' | 'hang' | 'html404' | 'reset'
 
-/** Something that was asked of the fake. */
+/** A request that the fake received. */
 export interface Question {
   method: string
   room: string
@@ -117,11 +117,11 @@ export async function startSfu() {
     mode: 'ok' as SfuMode,
     rooms,
     questions,
-    /** How often it was asked: at all, or that method. */
+    /** How many requests it received, in total or for that method. */
     asked: (method?: string) => questions.filter((question) => !method || question.method === method).length,
-    /** Runs once, when that method is asked next, before its answer. */
+    /** Runs once, before the next answer of that method. */
     before: (method: string, work: () => void) => void interrupts.set(method, work),
-    /** Keeps every answer back until the returned function is called. */
+    /** Holds every answer until the returned function is called. */
     hold() {
       let release = () => {}
       gate = new Promise((resolve) => {
@@ -129,14 +129,14 @@ export async function startSfu() {
       })
       return () => release()
     },
-    /** As a crash of the process: nobody is told, and its rooms are lost. */
+    /** Simulates a crash of the process: no webhooks are sent, and its rooms are lost. */
     async kill() {
       const closed = new Promise((done) => server.close(done))
       server.closeAllConnections()
       rooms.clear()
       await closed
     },
-    /** Once more after `kill`, on the same port. */
+    /** Starts again after `kill`, on the same port. */
     start: () => listen(port),
     ...acts,
   }
@@ -151,13 +151,13 @@ function send(response: ServerResponse, { status, body }: { status: number; body
 }
 
 /** LiveKit's event about a participant or a whole room, as protojson writes it: defaults are left out. */
-export function webhookEvent(event: string, leg: Omit<Told, 'event'>, more: Record<string, unknown> = {}) {
+export function webhookEvent(event: string, leg: Omit<SfuEvent, 'event'>, more: Record<string, unknown> = {}) {
   return {
     event,
     id: newSid('EV'),
     createdAt: String(Math.floor(Date.now() / 1000)),
     room: leg.room,
-    ...(leg.participant ? { participant: participantTold(leg.participant, leg.disconnectReason) } : {}),
+    ...(leg.participant ? { participant: participantInWebhook(leg.participant, leg.disconnectReason) } : {}),
     ...more,
   }
 }

@@ -46,7 +46,7 @@ const ask = (server: Server, port = (server.address() as AddressInfo).port) =>
     asking.end()
   })
 
-test('is not ready any more, takes nothing new, finishes what is under way, and closes the store last', async () => {
+test('shutdown ends readiness, refuses new connections, finishes open requests and closes the store last', async () => {
   const { steps, arrived, server, log, deps, answer } = await makeScene()
   const { port } = server.address() as AddressInfo
   const underWay = ask(server)
@@ -62,7 +62,7 @@ test('is not ready any more, takes nothing new, finishes what is under way, and 
   expect(log.warn).not.toHaveBeenCalled()
 })
 
-test('goes on serving while load balancers are given notice', async () => {
+test('shutdown keeps serving during the notice to load balancers', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout'] })
   try {
     const { steps, arrived, server, deps, answer } = await makeScene()
@@ -83,7 +83,7 @@ test('goes on serving while load balancers are given notice', async () => {
   }
 })
 
-test('cuts off what has not finished in time, says so, and closes the store all the same', async () => {
+test('shutdown cuts off requests that exceed the deadline, logs it, and still closes the store', async () => {
   const { steps, arrived, server, log, deps } = await makeScene()
   const underWay = ask(server)
   await arrived

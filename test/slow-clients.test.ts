@@ -5,7 +5,7 @@ import { dial, isUp, lines, said, served } from './raw-connections.ts'
 import { callingScene } from './scene.ts'
 import { makeApp } from './support.ts'
 
-/** The service's own server, with no patience. */
+/** The service's own server, with short timeouts. */
 const HASTY = {
   ...SERVER_LIMITS,
   headersTimeout: 300,
@@ -14,13 +14,13 @@ const HASTY = {
   connectionsCheckingInterval: 50,
 }
 
-/** Goes on writing while the connection stands: time passes, and never enough of it without a byte. */
+/** Keeps writing while the connection is open, so that no idle timeout applies. */
 function drip(socket: Socket, bytes: string) {
   const timer = setInterval(() => socket.writable && socket.write(bytes), 40)
   socket.once('close', () => clearInterval(timer))
 }
 
-describe('a client is cut off', () => {
+describe('the server cuts off a client', () => {
   test('that sends its header one line after another', async () => {
     const { port, url } = await served(await makeApp(), HASTY)
     const slow = dial(port)
@@ -46,14 +46,14 @@ describe('a client is cut off', () => {
     await isUp(url)
   })
 
-  test('that has no further request', async () => {
+  test('that sends no further request', async () => {
     const { port } = await served(await makeApp(), HASTY)
     const { status, answer } = await said(dial(port), lines('GET /health/live HTTP/1.1', 'Host: x', ''))
     expect(status).toBe(200)
     expect(answer).toMatch(/keep-alive/i)
   })
 
-  test('but not while it reads events, however long', async () => {
+  test('but not one that reads events, for any length of time', async () => {
     const scene = await callingScene()
     const { s, user, agent, pair } = scene
     const { port, url } = await served(s, HASTY)
@@ -103,7 +103,7 @@ describe('on a real connection', () => {
     }
   })
 
-  test('headers of 16 KiB are too long (A37)', async () => {
+  test('headers of 16 KiB are refused (A37)', async () => {
     const { port, url } = await served(await makeApp(), HASTY)
     const padded = (bytes: number) =>
       lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', `X: ${'x'.repeat(bytes)}`, '')
@@ -112,7 +112,7 @@ describe('on a real connection', () => {
     await isUp(url)
   })
 
-  test('a body that is announced in two ways is refused, and nothing behind it is read', async () => {
+  test('a body with two lengths is refused, and nothing after it is parsed', async () => {
     const { port } = await served(await makeApp(), HASTY)
     const smuggled = lines('GET /health/live HTTP/1.1', 'Host: x', '')
     const head = ['POST /auth/guest HTTP/1.1', 'Host: x', 'Content-Length: 4', 'Transfer-Encoding: chunked', '']
@@ -120,7 +120,7 @@ describe('on a real connection', () => {
     expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 400'])
   })
 
-  test('a body beyond the limit is refused before it is sent', async () => {
+  test('a body over the limit is refused before it is sent', async () => {
     const { port, url } = await served(await makeApp(), HASTY)
     const head = [
       'POST /auth/guest HTTP/1.1',
@@ -134,7 +134,7 @@ describe('on a real connection', () => {
     await isUp(url)
   })
 
-  test('some requests sent without waiting are answered in turn, too many end the connection', async () => {
+  test('pipelined requests are answered in order, and too many end the connection', async () => {
     const { app, config } = await makeApp()
     const { port, url } = await served({ app, config }, HASTY)
     const request = lines('GET /openapi.json HTTP/1.1', 'Host: x', '')
@@ -153,7 +153,7 @@ describe('on a real connection', () => {
     await isUp(url)
   })
 
-  test('connections beyond the limit are closed, and those within it served', async () => {
+  test('connections beyond the limit are closed, and those within it are served', async () => {
     const { port } = await served(await makeApp(), { ...SERVER_LIMITS, maxConnections: 5 })
     const first = dial(port)
     const held = [first, ...Array.from({ length: 4 }, () => dial(port))]
@@ -163,7 +163,7 @@ describe('on a real connection', () => {
     expect((await said(first, close)).status).toBe(200)
   })
 
-  describe('of one address', () => {
+  describe('connections of one address', () => {
     const health = lines('GET /health/live HTTP/1.1', 'Host: x', 'Connection: close', '')
     const twoEach = (more: Record<string, string> = {}) => makeApp({ env: { CONNECTIONS_PER_ADDRESS: '2', ...more } })
     const held = async (port: number) => {
@@ -172,7 +172,7 @@ describe('on a real connection', () => {
       return socket
     }
 
-    test('connections beyond its limit are closed, until one of the others has ended', async () => {
+    test('beyond its limit are closed until another one ends', async () => {
       const { port, server } = await served(await twoEach())
       const [first, second] = [await held(port), await held(port)]
       expect((await said(dial(port), health)).status).toBe(0)
@@ -184,13 +184,13 @@ describe('on a real connection', () => {
       expect(server.listening).toBe(true)
     })
 
-    test('connections of a trusted proxy are not limited', async () => {
+    test('are not limited for a trusted proxy', async () => {
       const { port } = await served(await twoEach({ TRUSTED_PROXIES: '127.0.0.0/8' }))
       const sockets = [await held(port), await held(port), await held(port)]
       for (const socket of sockets) expect((await said(socket, health)).status).toBe(200)
     })
 
-    test('a /64 counts as one, and others are not touched', async () => {
+    test('are counted per /64, and other addresses are unaffected', async () => {
       const { server } = await served(await twoEach())
       const isClosed = (remoteAddress: string) => {
         const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { agentClaims, FORGERIES, type Forgery } from './forged.ts'
+import { agentClaims } from './forged.ts'
 import { ENDED, NOT_LIVE, type Pair, refusal } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { attempt, ROUTES, type Spoof, spoofScene } from './spoof-scene.ts'
@@ -10,7 +10,7 @@ const MALFORMED = { status: 400, code: 'invalid_request' }
 const MISMATCH = { status: 403, code: 'session_mismatch' }
 
 /**
- * Tries the same on every callback route: each refuses, in the same way, and nothing is written, but for the line in the
+ * Tries the same on every callback route: each gives the same refusal and writes nothing, except the entry in the
  * audit trail of a pair that is real.
  */
 async function expectRefused(
@@ -32,7 +32,7 @@ async function expectRefused(
   if (isRealPair) expect(entries).toEqual(expect.arrayContaining(ROUTES.map(entry)))
 }
 
-test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the rows is seen', async (route) => {
+test.each(ROUTES)('control: %s accepts a genuine request, and its change to the rows is detected', async (route) => {
   const s = await spoofScene()
   s.clock.advance(60)
   const before = s.rows()
@@ -40,9 +40,9 @@ test.each(ROUTES)('control: %s accepts what nobody spoofed, and a change of the 
   expect(s.rows()).not.toEqual(before)
 })
 
-describe('who asks (A27)', () => {
+describe('spoofing the agent (A27)', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Promise<string | null> | string | null]>([
-    ['nobody', MISSING, () => null],
+    ['no credentials', MISSING, () => null],
     ['a Basic credential', MISSING, (s) => `Basic ${btoa(`${s.agent.id}:${s.agent.secret}`)}`],
     ['a bearer that is empty', MALFORMED, () => 'Bearer '],
     ['two bearers', MALFORMED, (s) => `Bearer ${s.agent.bearer}, Bearer ${s.agent.bearer}`],
@@ -97,47 +97,20 @@ describe('who asks (A27)', () => {
     await expectRefused(s, expected, { authorization })
   })
 
-  test.each(Object.keys(FORGERIES) as Forgery[])('an agent’s token %s', async (name) => {
-    const s = await spoofScene()
-    const token = await FORGERIES[name](s, agentClaims(s, s.agent.id))
-    await expectRefused(s, INVALID, { authorization: `Bearer ${token}` })
-  })
-
-  test('an agent whose token is in the query (A28)', async () => {
+  test('an agent’s token in the query is refused (A28)', async () => {
     const s = await spoofScene()
     await expectRefused(s, MISSING, { authorization: null, query: { access_token: s.agent.bearer } })
   })
 })
 
-describe('an agent on a user’s route (A39)', () => {
-  test.each([
-    ['GET', '/auth/me'],
-    ['POST', '/rooms'],
-    ['GET', '/sessions'],
-    ['GET', '/sessions/:id'],
-    ['DELETE', '/sessions/:id'],
-    ['GET', '/sessions/:id/events'],
-  ])('%s %s', async (method, path) => {
-    const s = await spoofScene()
-    const before = s.rows()
-    const answer = s.app.request(path.replace(':id', s.victim.pair.sessionId), {
-      method,
-      headers: { Authorization: `Bearer ${s.agent.bearer}`, 'Content-Type': 'application/json' },
-      ...(method === 'POST' ? { body: '{}' } : {}),
-    })
-    expect(await refusal(answer)).toEqual(INVALID)
-    expect(s.rows()).toEqual(before)
-  })
-})
-
-describe('for whom', () => {
+describe('spoofing the user and the session', () => {
   test.each<[string, { status: number; code: string }, (s: Spoof) => Pair | Promise<Pair>]>([
     ['another user, with a live session', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.other.user.id })],
     ['a live user, with another’s session', MISMATCH, (s) => ({ ...s.other.pair, userId: s.victim.user.id })],
     ['an unknown user', MISMATCH, (s) => ({ ...s.victim.pair, userId: 'user_unknown' })],
     ['an unknown session', MISMATCH, (s) => ({ ...s.victim.pair, sessionId: 'sess_unknown' })],
     ['the agent itself', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.agent.id })],
-    ['a user’s id with a space behind it', MISMATCH, (s) => ({ ...s.victim.pair, userId: `${s.victim.user.id} ` })],
+    ['a user’s id followed by a space', MISMATCH, (s) => ({ ...s.victim.pair, userId: `${s.victim.user.id} ` })],
     ['a user’s id in capitals', MISMATCH, (s) => ({ ...s.victim.pair, userId: s.victim.user.id.toUpperCase() })],
     ['ids with a NUL in them', MISMATCH, (s) => ({ userId: `${s.victim.user.id}\u0000`, sessionId: '\u0000' })],
     ['an SQL wildcard', MISMATCH, () => ({ userId: '%', sessionId: "' or 1=1 --" })],

@@ -19,7 +19,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** Routes that do what nobody expects. */
+/** Routes that fail outside any request. */
 const TRAPS = `({ app }) => {
   app.get('/throws-later', (c) => { setTimeout(() => { throw new Error('thrown later') }); return c.text('yet') })
   app.get('/rejects-later', (c) => { Promise.reject(new Error('rejected later')); return c.text('yet') })
@@ -73,7 +73,7 @@ const isListening = (port: number) =>
   })
 
 describe('the service as a process', { timeout: 60_000 }, () => {
-  test('refuses to start on the file of another one, which goes on', async () => {
+  test('refuses to start on a running service’s store, which is unaffected', async () => {
     const first = await started()
     const second = await launch()
     await ended(second.service)
@@ -86,7 +86,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     await started()
   })
 
-  test('finishes what is under way after SIGTERM, checkpoints, and exits with 0', async () => {
+  test('finishes open requests after SIGTERM, checkpoints, and exits with 0', async () => {
     const { port, service } = await started()
     const request = await halfARequest(port)
     const stopped = service.stop('SIGTERM')
@@ -98,7 +98,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
   })
 
-  test('closes at last what a team’s own routes have opened', async () => {
+  test('runs the close hook of custom routes last', async () => {
     const extend = `() => () => process.stderr.write('closed\\n')`
     const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${extend} })`
     const port = await freeTcpPort()
@@ -125,7 +125,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
   test.each([
     ['throws-later', 'uncaught exception', 'thrown later'],
     ['rejects-later', 'unhandled rejection', 'rejected later'],
-  ])('logs what nobody expected (%s), exits with 1, and starts again', async (route, kind, message) => {
+  ])('logs an unexpected error (%s), exits with 1, and can start again', async (route, kind, message) => {
     const { url, service } = await started()
     await fetch(`${url}/${route}`)
     await ended(service)
@@ -138,7 +138,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
 
 describe('the service without settings', { timeout: 60_000 }, () => {
   // LIVEKIT_URL stays at its default, and something may listen there: nothing here depends on what that answers.
-  test('starts in development: its store in ./data, a warning, and a first agent shown once', async () => {
+  test('starts in development with a store in ./data, a warning, and a first agent printed once', async () => {
     const port = await freeTcpPort()
     const url = `http://127.0.0.1:${port}`
     const first = node([SERVER], { PORT: String(port) })
@@ -155,7 +155,7 @@ describe('the service without settings', { timeout: 60_000 }, () => {
     expect(second.log()).not.toContain('AGENT_SECRET')
   })
 
-  test('does not start in production, and names them all at once', async () => {
+  test('does not start in production, and lists all missing settings', async () => {
     const service = node([SERVER], { NODE_ENV: 'production', PORT: String(await freeTcpPort()) })
     await ended(service)
     expect(service.exitCode()).toBe(1)

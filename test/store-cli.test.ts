@@ -5,26 +5,26 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run } from '../src/cli/store.ts'
 import { lockStore } from '../src/store/sqlite/lock.ts'
 import { openStore, type Store } from '../src/store/store.ts'
+import { cliSandbox } from './cli-sandbox.ts'
 import { outcomeOf } from './outcome.ts'
-import { workplace } from './workplace.ts'
 
-let place: ReturnType<typeof workplace>
+let sandbox: ReturnType<typeof cliSandbox>
 const opened: Store[] = []
 beforeEach(() => {
-  place = workplace()
+  sandbox = cliSandbox()
 })
 afterEach(async () => {
   for (const store of opened.splice(0)) await store.close()
-  place.remove()
+  sandbox.remove()
 })
 
 /** The command in this process; what it printed, and its exit code. */
 async function command(...args: string[]) {
-  const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: place.databaseUrl })
+  const { code, out, err } = await outcomeOf(run, args, { DATABASE_URL: sandbox.databaseUrl })
   return { code, out: out.join('\n'), err: err.join('\n') }
 }
 
-async function open(url = place.databaseUrl) {
+async function open(url = sandbox.databaseUrl) {
   const store = await openStore(url)
   opened.push(store)
   return store
@@ -35,10 +35,10 @@ async function close(store: Store) {
   await store.close()
 }
 
-/** Something to find again. */
+/** A row to find again. */
 const remember = (store: Store, value: string) => store.keys.secret('marker', () => value, 0)
-const remembered = async (url = place.databaseUrl) => remember(await open(url), 'nothing')
-const inFolder = (name: string) => join(place.folder, name)
+const remembered = async (url = sandbox.databaseUrl) => remember(await open(url), 'nothing')
+const inFolder = (name: string) => join(sandbox.folder, name)
 
 /** Overwrites the middle of the file, as a failing disk would. */
 function damage(path: string) {
@@ -47,35 +47,35 @@ function damage(path: string) {
   writeFileSync(path, bytes)
 }
 
-test('the real command line checks, backs up and restores', { timeout: 60_000 }, async () => {
+test('npm run store checks, backs up and restores', { timeout: 60_000 }, async () => {
   const store = await open()
   await remember(store, 'before')
   const copy = inFolder('copy.db')
-  expect(await place.cli('store', 'check', '--json')).toEqual({
+  expect(await sandbox.cli('store', 'check', '--json')).toEqual({
     code: 0,
     stdout: '{"ok":true,"problems":[]}\n',
     stderr: '',
   })
-  expect(await place.cli('store', 'backup', copy)).toMatchObject({ code: 0, stderr: '' })
+  expect(await sandbox.cli('store', 'backup', copy)).toMatchObject({ code: 0, stderr: '' })
   await close(store)
-  const restored = await place.cli('store', 'restore', copy, '--json')
+  const restored = await sandbox.cli('store', 'restore', copy, '--json')
   expect(restored).toMatchObject({ code: 0, stderr: '' })
   expect(JSON.parse(restored.stdout)).toMatchObject({ restored: copy, keptAt: expect.stringContaining('x.db.before') })
   expect(await remembered()).toBe('before')
 })
 
-describe('check', () => {
-  test('says what is damaged, with exit code 1', async () => {
+describe('store check', () => {
+  test('reports damage with exit code 1', async () => {
     await close(await open())
-    damage(place.databasePath)
+    damage(sandbox.databasePath)
     const { code, out } = await command('check', '--json')
     expect(code).toBe(1)
     expect(JSON.parse(out)).toMatchObject({ ok: false, problems: expect.arrayContaining([expect.any(String)]) })
   })
 
-  test('finds a row that refers to nothing', async () => {
+  test('finds a row with a dangling reference', async () => {
     await open()
-    const raw = new Database(place.databasePath)
+    const raw = new Database(sandbox.databasePath)
     raw.pragma('foreign_keys = OFF')
     raw.exec("insert into rooms (name, owner_id, claimed_at, used_at) values ('r', 'user_none', 0, 0)")
     raw.close()
@@ -85,21 +85,21 @@ describe('check', () => {
     })
   })
 
-  test('says that a file is no database, no store of ours, or not there', async () => {
+  test('reports a file that is not a database, not a Behalf store, or missing', async () => {
     expect(await command('check')).toMatchObject({
       code: 1,
-      err: expect.stringContaining(`There is no store at ${place.databasePath}:`),
+      err: expect.stringContaining(`There is no store at ${sandbox.databasePath}:`),
     })
-    expect(existsSync(place.databasePath)).toBe(false)
-    writeFileSync(place.databasePath, 'not a database at all'.repeat(100))
+    expect(existsSync(sandbox.databasePath)).toBe(false)
+    writeFileSync(sandbox.databasePath, 'not a database at all'.repeat(100))
     expect(await command('check')).toMatchObject({ code: 1, out: 'file is not a database' })
-    writeFileSync(place.databasePath, '')
+    writeFileSync(sandbox.databasePath, '')
     expect((await command('check')).out).toContain('the table sessions is missing')
   })
 })
 
-describe('backup', () => {
-  test('is one sound file that only its owner may read, made while the service writes', async () => {
+describe('store backup', () => {
+  test('writes one sound file, readable by its owner only, while the service writes', async () => {
     const store = await open()
     await remember(store, 'first')
     const writing = Promise.all(Array.from({ length: 200 }, (_, i) => store.keys.secret(`more ${i}`, () => 'x', 0)))
@@ -107,7 +107,7 @@ describe('backup', () => {
     expect(await command('backup', copy)).toMatchObject({ code: 0, err: '' })
     await writing
     expect(statSync(copy).mode & 0o777).toBe(0o600)
-    expect(readdirSync(place.folder).filter((name) => name.startsWith('copy'))).toEqual(['copy.db'])
+    expect(readdirSync(sandbox.folder).filter((name) => name.startsWith('copy'))).toEqual(['copy.db'])
     expect(await remembered(`file:${copy}`)).toBe('first')
   })
 
@@ -117,18 +117,18 @@ describe('backup', () => {
     writeFileSync(copy, 'precious')
     expect(await command('backup', copy)).toMatchObject({ code: 1, err: expect.stringContaining('already exists') })
     expect(readFileSync(copy, 'utf8')).toBe('precious')
-    expect((await command('backup', place.databasePath)).code).toBe(1)
+    expect((await command('backup', sandbox.databasePath)).code).toBe(1)
   })
 
-  test('of a damaged store is refused, and leaves no file', async () => {
+  test('refuses a damaged store, and leaves no file', async () => {
     await close(await open())
-    damage(place.databasePath)
+    damage(sandbox.databasePath)
     expect((await command('backup', inFolder('copy.db'))).code).toBe(1)
-    expect(readdirSync(place.folder).filter((name) => name.startsWith('copy'))).toEqual([])
+    expect(readdirSync(sandbox.folder).filter((name) => name.startsWith('copy'))).toEqual([])
   })
 })
 
-describe('restore', () => {
+describe('store restore', () => {
   async function backedUp() {
     const store = await open()
     await remember(store, 'backed up')
@@ -139,12 +139,12 @@ describe('restore', () => {
 
   test('is refused while a service runs, and changes nothing', async () => {
     const { copy } = await backedUp()
-    const lock = lockStore(place.databaseUrl)
-    const before = readdirSync(place.folder).sort()
+    const lock = lockStore(sandbox.databaseUrl)
+    const before = readdirSync(sandbox.folder).sort()
     const refused = await command('restore', copy)
     expect(refused).toMatchObject({ code: 1, err: expect.stringContaining(`x.db is in use by another service`) })
     expect(refused.err).toContain(String(process.pid))
-    expect(readdirSync(place.folder).sort()).toEqual(before)
+    expect(readdirSync(sandbox.folder).sort()).toEqual(before)
     lock.release()
   })
 
@@ -157,15 +157,15 @@ describe('restore', () => {
     expect(await remembered()).toBe('backed up')
   })
 
-  test('keeps the old file, with what it had in its write-ahead log', async () => {
+  test('keeps the old file, including its write-ahead log', async () => {
     const { store, copy } = await backedUp()
     await close(store)
-    const later = new Database(place.databasePath)
+    const later = new Database(sandbox.databasePath)
     later.exec("update store_secrets set value = 'later'")
     // As after kill -9: the log has not been folded in.
-    for (const suffix of ['', '-wal']) copyFileSync(place.databasePath + suffix, inFolder(`crashed.db${suffix}`))
+    for (const suffix of ['', '-wal']) copyFileSync(sandbox.databasePath + suffix, inFolder(`crashed.db${suffix}`))
     later.close()
-    for (const suffix of ['', '-wal']) copyFileSync(inFolder(`crashed.db${suffix}`), place.databasePath + suffix)
+    for (const suffix of ['', '-wal']) copyFileSync(inFolder(`crashed.db${suffix}`), sandbox.databasePath + suffix)
 
     const { code, out } = await command('restore', copy, '--json')
     expect(code).toBe(0)
@@ -174,11 +174,11 @@ describe('restore', () => {
     expect(await remembered(`file:${keptAt}`)).toBe('later')
   })
 
-  test('puts a backup in the place of a damaged file, or of none', async () => {
+  test('replaces a damaged or missing file with a backup', async () => {
     const { store, copy } = await backedUp()
     await close(store)
-    writeFileSync(place.databasePath, 'what is left of it')
-    writeFileSync(`${place.databasePath}-wal`, 'and its log')
+    writeFileSync(sandbox.databasePath, 'what is left of it')
+    writeFileSync(`${sandbox.databasePath}-wal`, 'and its log')
     const { code, out } = await command('restore', copy, '--json')
     expect(code).toBe(0)
     const { keptAt } = JSON.parse(out)
@@ -189,7 +189,7 @@ describe('restore', () => {
     await close(restored)
   })
 
-  test('refuses what is no sound backup, and changes nothing', async () => {
+  test('refuses an unsound backup, and changes nothing', async () => {
     const { store, copy } = await backedUp()
     await remember(store, 'backed up')
     await close(store)
@@ -208,7 +208,7 @@ describe('restore', () => {
     ] as const) {
       expect(await command('restore', inFolder(name))).toMatchObject({ code: 1, err: expect.stringContaining(why) })
     }
-    expect(readdirSync(place.folder).filter((name) => /before|incoming/.test(name))).toEqual([])
+    expect(readdirSync(sandbox.folder).filter((name) => /before|incoming/.test(name))).toEqual([])
     expect(await remembered()).toBe('backed up')
   })
 })
@@ -220,12 +220,6 @@ test.each([
   [2, ['backup'], /^backup takes one file/],
   [2, ['restore', 'a', 'b'], /^restore takes one file/],
   [2, ['check', '--force'], /^Unknown option '--force'/],
-])('answers %d for %j', async (code, args, line) => {
+])('store exits with %d for %j', async (code, args, line) => {
   expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
-})
-
-test('shows its help', async () => {
-  const { code, out } = await command('--help')
-  expect(code).toBe(0)
-  for (const verb of ['check', 'backup', 'restore']) expect(out).toContain(`-- ${verb}`)
 })

@@ -80,7 +80,7 @@ export async function openStream(url: string, request: StreamRequest) {
 
 export type Stream = Awaited<ReturnType<typeof openStream>>
 
-/** A client that asks for the stream and then takes nothing until it is told to. */
+/** A client that requests the stream and reads nothing until the test says so. */
 export async function lazyReader(url: string, { bearer }: StreamRequest) {
   const { hostname, port, pathname } = new URL(url)
   const socket = connect({ host: hostname, port: Number(port) }).pause()

@@ -70,7 +70,7 @@ export async function timedCall(
     streams,
     bearer: c.user.bearer,
     open: () => openStream(url, c.user),
-    tell: (count: number, size = 0) =>
+    report: (count: number, size = 0) =>
       Promise.all(
         Array.from({ length: count }, (_, step) =>
           reportDirectly(s, pair.sessionId, { step, filling: 'x'.repeat(size) }),

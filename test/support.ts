@@ -8,7 +8,7 @@ import { documented } from './documented.ts'
 import { logbook, noteSecrets } from './logged.ts'
 import type { Sfu } from './sfu.ts'
 
-/** Where nothing listens. */
+/** An address where nothing listens. */
 const CLOSED_PORT = 'ws://127.0.0.1:2'
 
 /** The time of a machine that tests move by hand: that of its wall clock, and that which really passes. */
@@ -41,7 +41,7 @@ export interface TestAppOptions {
   databaseUrl?: string
   /** The fake LiveKit that the app asks; without it LiveKit cannot be reached. */
   sfu?: Pick<Sfu, 'url'>
-  /** Goes on where another app's clock is: for a restart. */
+  /** The clock of another app, for a restart. */
   clock?: TestClock
 }
 

@@ -11,35 +11,35 @@ async function setUp(env: Record<string, string> = {}) {
   return { s, user: await s.newUser() }
 }
 
-describe('the agent that a token dispatches', () => {
-  test('is the one that the client names, and learns the pair from its job', async () => {
+describe('the agent dispatched by a join token', () => {
+  test('is the one that the client names, and gets the user and session in its job', async () => {
     const { s, user } = await setUp()
     const { token, session_id, room } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
     const job = { userId: user.id, sessionId: session_id, room, data: 'level 3' }
     expect(await dispatchOf(s, token)).toEqual({ name: 'tutor', job })
   })
 
-  test('may be named in the other spelling, as protojson allows', async () => {
+  test('may be named in snake_case or camelCase, as protojson allows', async () => {
     const { s, user } = await setUp()
     const { token } = await mint(s, user.bearer, { room_config: { agents: [{ agentName: 'tutor' }] } })
     expect((await dispatchOf(s, token))?.name).toBe('tutor')
   })
 
-  test('cannot be told another pair: the client’s words stay under data', async () => {
+  test('cannot be given another user or session: the client’s metadata stays under data', async () => {
     const { s, user } = await setUp()
     const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
     const { token, session_id } = await mint(s, user.bearer, withAgent('tutor', words))
     expect((await dispatchOf(s, token))?.job).toMatchObject({ userId: user.id, sessionId: session_id, data: words })
   })
 
-  test('is nobody when none is named and there is no default', async () => {
+  test('is absent when none is named and there is no default', async () => {
     const { s, user } = await setUp()
     expect(await dispatchOf(s, (await mint(s, user.bearer)).token)).toBeUndefined()
-    // A dispatch without a name is LiveKit's automatic one, which is not ours to give.
+    // A dispatch without a name would be LiveKit's automatic dispatch, which tokens must not request.
     expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent(undefined, 'hello'))).token)).toBeUndefined()
   })
 
-  test('stays the session’s own when a renewal names none, and changes when it does', async () => {
+  test('is kept when a renewal names none, and replaced when it names one', async () => {
     const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
     const { session_id, token } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
     const first = await dispatchOf(s, token)
@@ -51,7 +51,7 @@ describe('the agent that a token dispatches', () => {
 })
 
 describe('DEFAULT_AGENT', () => {
-  test('is dispatched when the client names none, with the client’s words', async () => {
+  test('is dispatched with the client’s metadata when the client names no agent', async () => {
     const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
     const silent = await mint(s, user.bearer)
     expect(await dispatchOf(s, silent.token)).toEqual({
@@ -63,13 +63,13 @@ describe('DEFAULT_AGENT', () => {
     expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent('tutor'))).token)).toMatchObject({ name: 'tutor' })
   })
 
-  test('without an account is a refusal, not a room without its agent', async () => {
+  test('without an account refuses the token', async () => {
     const { s, user } = await setUp({ DEFAULT_AGENT: 'nobody' })
     expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toMatchObject({ code: 'agent_not_registered' })
   })
 })
 
-describe('an agent’s own join token', () => {
+describe('a join token for an agent', () => {
   async function inARoom() {
     const s = await scene()
     const user = await s.newUser()
@@ -77,7 +77,7 @@ describe('an agent’s own join token', () => {
     return { s, user, room, session_id, agent: await s.newAgent('agent_bot', ['rooms:join']) }
   }
 
-  test('is of kind agent, for that room, with no session and no way to say that it is a user', async () => {
+  test('is of kind agent, for that room, without a session, and cannot pose as the user', async () => {
     const { s, user, room, agent } = await inARoom()
     const guide = { room, identity: 'agent_bot', name: 'Voice Assistant' }
     const answer = await mint(s, agent.bearer, guide)
@@ -100,7 +100,7 @@ describe('an agent’s own join token', () => {
     expect(await s.store.sessions.listByUser(user.id, 10)).toHaveLength(1)
   })
 
-  test('has the agent’s id for identity and name when it gives none', async () => {
+  test('defaults to the agent’s id as identity and name', async () => {
     const { s, room, agent } = await inARoom()
     const answer = await mint(s, agent.bearer, { room_name: room })
     expect(answer).toMatchObject({ identity: 'agent_bot', participant_name: 'agent_bot' })
@@ -130,7 +130,7 @@ describe('an agent’s own join token', () => {
     ['participant_metadata', { participant_metadata: '{"a": 1}' }],
     ['participant_attributes', { participant_attributes: { a: 'b' } }],
     ['room_config.agents', { room_config: { agents: [{ agent_name: 'agent_bot' }] } }],
-  ])('takes no %s, which is a user’s', async (field, extra) => {
+  ])('refuses %s, which only users may send', async (field, extra) => {
     const { s, room, agent } = await inARoom()
     const refused = { status: 422, code: 'validation_failed', fields: [field] }
     expect(await refusedFields(post(s.app, '/token', { room, ...extra }, agent.bearer))).toEqual(refused)

@@ -26,7 +26,7 @@ const JobMetadata = z.strictObject({
   data: z.string().optional(),
 })
 
-/** All that a join token of ours may say: a further grant, or any admin grant, does not parse. */
+/** Everything that a join token may contain: any further grant or an admin grant fails to parse. */
 const JoinClaims = z.strictObject({
   iss: z.string(),
   sub: z.string(),

@@ -25,7 +25,7 @@ describe('MAX_SESSIONS_PER_USER', () => {
     return { s, user, live }
   }
 
-  test('counts live and disconnected sessions, and an end makes room', async () => {
+  test('counts live and disconnected sessions, but not ended ones', async () => {
     const { s, user, live } = await withLive(2, { MAX_SESSIONS_PER_USER: '2' })
     const another = () => post(s.app, '/token', {}, user.bearer)
     expect(await refusedFields(another())).toEqual(tooMany)
@@ -42,7 +42,7 @@ describe('MAX_SESSIONS_PER_USER', () => {
     await s.background.idle()
   })
 
-  test('is five, keeps nobody from a session that is there, and is each user’s own', async () => {
+  test('is five per user, and does not block renewals of existing sessions', async () => {
     const { s, user, live } = await withLive(5, {})
     expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toEqual(tooMany)
     await mint(s, user.bearer, { session_id: live[0]?.session_id })
@@ -74,7 +74,7 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
     return { s, user, sessions, statuses, rooms }
   }
 
-  test.each(['a webhook', 'the reconciler', 'a callback'])('ends the oldest live one (told by %s)', async (way) => {
+  test.each(['a webhook', 'the reconciler', 'a callback'])('ends the oldest live one (reported by %s)', async (way) => {
     const { s, user, sessions, statuses, rooms } = await waiting('2')
     for (const { join, found } of sessions) {
       s.clock.advance(1)
@@ -90,7 +90,7 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
     expect(await s.sessionOf(user, oldest?.pair ?? NOBODY)).toMatchObject({ endReason: 'limit' })
   })
 
-  test('with others at once leaves as many as there may be', async () => {
+  test('together with others leaves the allowed number', async () => {
     const { s, sessions, statuses, rooms } = await waiting('1')
     for (const { join } of sessions) join()
     await s.reconcile()
@@ -98,7 +98,7 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
     expect(rooms().filter(Boolean)).toHaveLength(1)
   })
 
-  test('fights with no other: what was ended does not come back', async () => {
+  test('does not revive the session it ended', async () => {
     const { s, sessions, statuses, rooms } = await waiting('1')
     const [a, b] = sessions
     for (let i = 0; i < 3; i++) {
@@ -113,7 +113,7 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
     expect(rooms()).toEqual([false, true, false])
   })
 
-  test('ends nobody else’s', async () => {
+  test('does not end another user’s session', async () => {
     const { s, sessions, statuses } = await waiting('1')
     const other = await s.present()
     sessions[0]?.join()
@@ -123,8 +123,8 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
   })
 })
 
-describe('sessions that nobody joined', () => {
-  test('are ten: the oldest gives way as superseded, and live ones never do', async () => {
+describe('sessions whose user never joined', () => {
+  test('are limited to ten: the oldest is superseded, but never a live one', async () => {
     const s = await scene()
     const user = await s.newUser()
     const sessionIds: string[] = []
@@ -148,7 +148,7 @@ describe('sessions that nobody joined', () => {
     expect(events.map(({ data }) => data)).toEqual([{ status: 'ended', reason: 'superseded' }])
   })
 
-  describe('and gave way while somebody was joining', () => {
+  describe('and were superseded during a join', () => {
     async function superseded() {
       const s = await scene()
       const present = await s.present()
@@ -161,14 +161,14 @@ describe('sessions that nobody joined', () => {
       return { s, ...present }
     }
 
-    test('are cleared from LiveKit as soon as it tells of the join', async () => {
+    test('have their participant removed as soon as LiveKit reports the join', async () => {
       const { s, room, leg } = await superseded()
       await postWebhook(s, webhookEvent('participant_joined', leg))
       await s.background.idle()
       expect(s.sfu.rooms.has(room)).toBe(false)
     })
 
-    test('or by the next reconciliation', async () => {
+    test('have their participant removed by the next reconciliation', async () => {
       const { s, room } = await superseded()
       await s.reconcile()
       expect(s.sfu.rooms.has(room)).toBe(false)
@@ -176,7 +176,7 @@ describe('sessions that nobody joined', () => {
     })
   })
 
-  test('and gave way cost LiveKit no question each', async () => {
+  test('cost no LiveKit request each when superseded', async () => {
     const s = await scene()
     const user = await s.newUser()
     await post(s.app, '/rooms', { room: 'kept' }, user.bearer)
@@ -193,7 +193,7 @@ describe('sessions that nobody joined', () => {
     expect(s.sfu.asked() - before).toBe(2)
   })
 
-  test('do not come to life with their old token: whoever joins is removed', async () => {
+  test('stay ended when joined with an old token, and the participant is removed', async () => {
     const s = await scene()
     const user = await s.newUser()
     const first = await mint(s, user.bearer)
@@ -211,11 +211,11 @@ describe('sessions that nobody joined', () => {
   })
 })
 
-describe('while LiveKit does not answer', () => {
+describe('POST /token while LiveKit does not answer', () => {
   const unavailable = { status: 503, code: 'livekit_unavailable', fields: [] }
 
   test.each(['reset', 'error500', 'html404'] as const)(
-    'minting works wherever it need not be asked (%s)',
+    'issues every token that needs no LiveKit request (%s)',
     async (mode) => {
       const s = await scene()
       const { bearer } = await s.newUser()
@@ -239,7 +239,7 @@ describe('while LiveKit does not answer', () => {
     },
   )
 
-  test('a server that is not there at all is the same', async () => {
+  test('treats an unreachable server the same', async () => {
     const t = await makeApp()
     const guest = (await (await post(t.app, '/auth/guest', {})).json()) as { access_token: string }
     await mint(t, guest.access_token)
@@ -248,7 +248,7 @@ describe('while LiveKit does not answer', () => {
 })
 
 describe('auto_create_room', () => {
-  test('creates the room with its timeouts and no agents, before anybody joins', async () => {
+  test('creates the room with its timeouts and no agents before the join', async () => {
     const s = await scene()
     const { bearer } = await s.newUser()
     await s.accounts.create('tutor', [])
@@ -261,7 +261,7 @@ describe('auto_create_room', () => {
     expect(s.sfu.rooms.get('lesson')?.dispatches.map(({ agentName }) => agentName)).toEqual([''])
   })
 
-  test('false creates nothing', async () => {
+  test('creates nothing when false', async () => {
     const s = await scene()
     await mint(s, (await s.newUser()).bearer, { room: 'lesson', auto_create_room: false })
     expect(s.sfu.rooms.size).toBe(0)

@@ -5,7 +5,7 @@ import { scene } from './scene.ts'
 import { webhookEvent, webhookToken } from './sfu.ts'
 import { makeApp, post } from './support.ts'
 
-/** Everything that proves anything to anybody here; `webhook` is for the very body that is sent. */
+/** Every kind of credential; `webhook` is signed for the body that is sent. */
 const KINDS = ['user access', 'user refresh', 'agent access', 'agent secret', 'LiveKit join', 'webhook'] as const
 type Kind = (typeof KINDS)[number]
 
@@ -75,7 +75,7 @@ async function requester() {
   return ask
 }
 
-test('the matrix has every kind somewhere on its diagonal', () => {
+test('every kind of token is accepted by some route of the matrix', () => {
   expect(new Set(routes.flatMap(takes))).toEqual(new Set(KINDS.filter((kind) => kind !== 'LiveKit join')))
   expect(routes.length).toBeGreaterThanOrEqual(14)
 })

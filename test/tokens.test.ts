@@ -42,7 +42,7 @@ async function setUp() {
 }
 
 describe('a user access token', () => {
-  test('is what RFC 9068 says', async () => {
+  test('conforms to RFC 9068', async () => {
     const { t, access_token, kid, claims } = await setUp()
     const [head = '', payload = ''] = access_token.split('.')
     const parse = (part: string) => JSON.parse(Buffer.from(part, 'base64url').toString())
@@ -54,12 +54,12 @@ describe('a user access token', () => {
     })
   })
 
-  test('made by hand with all that is asked is accepted (so that the refusals below mean something)', async () => {
+  test('built by this test with every required claim is accepted (control for the refusals)', async () => {
     const { t, sign } = await setUp()
     expect((await me(t, await sign())).status).toBe(200)
   })
 
-  test('lives for 15 minutes and 5 seconds of leeway (A08)', async () => {
+  test('is valid for 15 minutes and 5 seconds of leeway (A08)', async () => {
     const { t, access_token } = await setUp()
     t.clock.advance(900)
     expect((await me(t, access_token)).status).toBe(200)
@@ -85,7 +85,7 @@ describe('a user access token', () => {
     await expectRefused(t, await sign(changes))
   })
 
-  test('from the future, or of a longer life than ours, is refused (A08)', async () => {
+  test('from the future, or with too long a lifetime, is refused (A08)', async () => {
     const { t, sign, issuedAt } = await setUp()
     await expectRefused(t, await sign({ iat: issuedAt + 60, exp: issuedAt + 960, steady_iat: (issuedAt + 60) * 1000 }))
     await expectRefused(t, await sign({ nbf: issuedAt + 60 }))
@@ -106,7 +106,7 @@ describe('a user access token', () => {
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader(withoutKid).sign(privateKey))
   })
 
-  test('signed by another key under our kid, or bringing its own key, is refused (A02)', async () => {
+  test('signed by another key under a known kid, or bringing its own key, is refused (A02)', async () => {
     const { t, header, claims } = await setUp()
     const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader(header).sign(privateKey))
@@ -114,7 +114,7 @@ describe('a user access token', () => {
     await expectRefused(t, await new SignJWT(claims).setProtectedHeader({ ...header, jwk }).sign(privateKey))
   })
 
-  test('signed as HS256 with our public key as the secret is refused (A01)', async () => {
+  test('signed as HS256 with the public key as the secret is refused (A01)', async () => {
     const { t, kid, header, claims } = await setUp()
     const publicKey = t.keys.publicKey(kid)
     if (!publicKey) throw new Error('there is no public key')
@@ -146,14 +146,14 @@ describe('a user access token', () => {
     }
   })
 
-  test('with a critical header that we do not know is refused (A03)', async () => {
+  test('with an unknown critical header is refused (A03)', async () => {
     const { t, header, claims } = await setUp()
     const { privateKey } = t.keys.current()
     const token = new SignJWT(claims).setProtectedHeader({ ...header, crit: ['exp2'], exp2: 1 })
     await expectRefused(t, await token.sign(privateKey, { crit: { exp2: true } }))
   })
 
-  test('that was changed anywhere is refused', async () => {
+  test('changed in any part is refused', async () => {
     const { t, claims, access_token } = await setUp()
     const [head = '', payload = '', signature = ''] = access_token.split('.')
     const other = base64url({ ...claims, sub: `user_${'0'.repeat(44)}` })
@@ -165,7 +165,7 @@ describe('a user access token', () => {
     await expectRefused(t, '...')
   })
 
-  test('is refused where agents are asked for, and theirs where users are (A06)', async () => {
+  test('is refused on agent routes, and an agent’s on user routes (A06)', async () => {
     const { t, access_token } = await setUp()
     const tokens = createAccessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock })
     const agentToken = await tokens.issueAgentToken({ agentId: 'tutor', scopes: ['progress:write'], generation: 1 })
@@ -180,7 +180,7 @@ describe('the Authorization header', () => {
     ['two tokens', 'Bearer a.b.c, Bearer d.e.f', 400, 'invalid_request'],
     ['no token', 'Bearer ', 400, 'invalid_request'],
     ['another scheme', 'Basic YTpi', 401, 'missing_token'],
-  ])('with %s is refused', async (_, header, status, code) => {
+  ])('is refused with %s', async (_, header, status, code) => {
     const { app } = await makeApp()
     const answer = await app.request('/auth/me', { headers: { Authorization: header } })
     expect(answer.status).toBe(status)
@@ -194,8 +194,8 @@ describe('the Authorization header', () => {
   })
 })
 
-describe('the published documents', () => {
-  test('the keys are public halves only, and may be cached for five minutes (A10)', async () => {
+describe('the published metadata', () => {
+  test('publishes only public keys, cacheable for five minutes (A10)', async () => {
     const { app } = await makeApp()
     const answer = await app.request('/.well-known/jwks.json')
     expect(answer.status).toBe(200)
@@ -207,7 +207,7 @@ describe('the published documents', () => {
     expect(keys[0]).toMatchObject({ kty: 'EC', crv: 'P-256', alg: 'ES256', use: 'sig' })
   })
 
-  test('the metadata says where agents get their tokens (A31)', async () => {
+  test('names the token endpoint for agents (A31)', async () => {
     const { app } = await makeApp({ env: { PUBLIC_URL: 'https://api.example.com/' } })
     const answer = await app.request('/.well-known/oauth-authorization-server')
     expect(answer.status).toBe(200)

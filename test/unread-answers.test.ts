@@ -6,7 +6,7 @@ import { reportDirectly } from './direct-sessions.ts'
 import { dial, isUp, lines, served } from './raw-connections.ts'
 import { callingScene } from './scene.ts'
 
-/** More than the kernel takes for a connection whose client does not read. */
+/** More than the kernel buffers for a connection whose client does not read. */
 const LONG = 24 * 1024 * 1024
 const ask = (path: string) => lines(`GET ${path} HTTP/1.1`, 'Host: x', '')
 const statuses = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status))
@@ -35,7 +35,7 @@ async function longWinded(limits: Partial<ServerLimits>) {
   }
 }
 
-/** A client that asks and then takes nothing until it is told to. */
+/** A client that sends requests and reads nothing until the test says so. */
 function lazy(port: number, requests: string) {
   const socket = dial(port).pause()
   socket.write(requests)
@@ -52,11 +52,11 @@ function lazy(port: number, requests: string) {
   }
 }
 
-describe('behind an answer that goes on', () => {
+describe('behind a streaming answer', () => {
   test.each([
     ['without a Host', 'GET / HTTP/1.1', ''],
     ['with an Expect that means nothing', 'GET / HTTP/1.1', 'Host: x', 'Expect: z', ''],
-  ])('requests %s wait as others do, and too many end the connection', async (_, ...request) => {
+  ])('requests %s wait in the pipeline, and too many end the connection', async (_, ...request) => {
     const { s, user, pair, port, asked, untilCut } = await longWinded({})
     const headers = ['Host: x', `Authorization: Bearer ${user.bearer}`, 'Accept: text/event-stream', '']
     const stream = lines(`GET /sessions/${pair.sessionId}/events HTTP/1.1`, ...headers)
@@ -70,8 +70,8 @@ describe('behind an answer that goes on', () => {
   })
 })
 
-describe('a client that does not read', () => {
-  test('has one answer made for each of its connections, and the next when it has taken that', async () => {
+describe('a client that does not read its answers', () => {
+  test('gets one answer per connection, and the next after it has read that one', async () => {
     const { port, url, asked } = await longWinded({ maxUnreadBytes: 6 * LONG })
     const clients = Array.from({ length: 5 }, () => lazy(port, ask('/long').repeat(2) + ask('/health/live')))
     await vi.waitFor(() => expect(asked).toHaveLength(5))
@@ -82,7 +82,7 @@ describe('a client that does not read', () => {
     expect(asked.slice(6)).toEqual(['/long', '/health/live'])
   })
 
-  test('has its connection ended when it takes nothing for a while', async () => {
+  test('is disconnected after a while', async () => {
     const { port, url, s, agent, pair, asked, untilAsked, isCut, untilCut } = await longWinded({ unreadTimeout: 200 })
     const body = JSON.stringify({ ...pair, data: {} })
     const release = s.sfu.hold()
@@ -91,7 +91,7 @@ describe('a client that does not read', () => {
     const patient = lazy(port, ask('/long') + post)
     const said = patient.read()
     await untilAsked(1)
-    // What waits for the service, not for its client, has longer, also behind an answer that waited for its client.
+    // An answer that waits for the service has a longer timeout, even behind one that waited for its client.
     lazy(port, ask('/long'))
     await vi.waitFor(() => expect(asked).toHaveLength(3))
     await untilCut(2)
@@ -102,7 +102,7 @@ describe('a client that does not read', () => {
     await isUp(url)
   })
 
-  test('is cut off when all together hold too much, the longest-waiting first', async () => {
+  test('is disconnected, longest-waiting first, when all unread answers hold too much memory', async () => {
     const { port, url, asked, isCut, untilCut } = await longWinded({ maxUnreadBytes: 2.5 * LONG })
     const clients: Array<ReturnType<typeof lazy>> = []
     for (let count = 1; count <= 3; count++) {
@@ -110,7 +110,7 @@ describe('a client that does not read', () => {
       await vi.waitFor(() => expect(asked).toHaveLength(count))
     }
     await untilCut(0)
-    // What is read makes room for others.
+    // Reading an answer makes room for others.
     const said = clients[1]?.read()
     await vi.waitFor(() => expect(statuses(said?.() ?? '')).toEqual([200, 200]), 10_000)
     lazy(port, ask('/long'))
@@ -119,7 +119,7 @@ describe('a client that does not read', () => {
     expect([1, 2, 4].map(isCut)).toEqual([false, false, false])
   })
 
-  test('is cut off for what it leaves of a stream as well', async () => {
+  test('is disconnected for unread parts of a stream as well', async () => {
     const { s, user, pair, port, report, asked, untilCut } = await longWinded({ maxUnreadBytes: 100_000 })
     expect((await report()).status).toBe(201)
     const data = { filling: 'x'.repeat(60_000) }

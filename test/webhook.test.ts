@@ -17,7 +17,7 @@ describe('a webhook is refused', () => {
   test.each<[string, (setup: Setup) => Promise<{ body?: string; token?: string | null }>]>([
     ['without a header', async () => ({ token: null })],
     ['with a Bearer prefix', async ({ signed }) => ({ token: `Bearer ${signed.headers.Authorization}` })],
-    ['with a token that is none', async () => ({ token: 'a.b.c' })],
+    ['with a malformed token', async () => ({ token: 'a.b.c' })],
     ['with a tampered body', async ({ signed }) => ({ body: signed.body.replace('joined', 'left') })],
     ['with one space more', async ({ signed }) => ({ body: `${signed.body} ` })],
     ['with another secret', async ({ s, signed: { body } }) => ({ token: await sign(s, body, { secret: 'another' }) })],
@@ -62,7 +62,7 @@ describe('a webhook is refused', () => {
     expect(await s.store.sessions.lastWebhookAt()).toBeNull()
   })
 
-  test('signed with the main key pair, where webhooks have their own', async () => {
+  test('signed with the main key pair when webhooks have their own', async () => {
     const env = { LIVEKIT_WEBHOOK_API_KEY: 'hooks', LIVEKIT_WEBHOOK_API_SECRET: 'a secret of their own' }
     const { s, leg, status } = await joinedScene({ env })
     const { body } = await signedWebhook(s, webhookEvent('participant_joined', leg))
@@ -75,22 +75,22 @@ describe('a webhook is refused', () => {
   })
 
   test.each([
-    ['no JSON', '{'],
+    ['not JSON', '{'],
     ['empty', ''],
     ['an empty object', '{}'],
     ['a list', '[]'],
     ['null', 'null'],
     ['another object', '{"hello":"world"}'],
-    ['an event with a participant that is none', '{"id":"EV_1","event":"participant_joined","participant":7}'],
+    ['an event with an invalid participant', '{"id":"EV_1","event":"participant_joined","participant":7}'],
     ['nested without end', `{"id":"EV_1","room":${'['.repeat(100_000)}`],
-  ])('whose signed body is %s', async (_, body) => {
+  ])('with a signed body that is %s', async (_, body) => {
     const { s } = await joinedScene()
     const token = await webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() })
     expect(await refusal(send(s, body, { Authorization: token }))).toEqual(MALFORMED)
     expect(await s.store.sessions.lastWebhookAt()).toBeNull()
   })
 
-  test('of a stranger before its body is read', async () => {
+  test('without credentials before its body is read', async () => {
     const { s } = await joinedScene()
     let read = 0
     const body = new ReadableStream({
@@ -106,13 +106,6 @@ describe('a webhook is refused', () => {
     expect(await refusal(answer)).toEqual(INVALID)
     // What a stream fetches ahead by itself.
     expect(read).toBeLessThanOrEqual(1)
-  })
-
-  test('that is longer than a mebibyte', async () => {
-    const { s } = await joinedScene()
-    const body = JSON.stringify({ id: 'EV_1', event: 'room_started', padding: 'x'.repeat(1024 * 1024) })
-    const token = await webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() })
-    expect(await refusal(send(s, body, { Authorization: token }))).toEqual({ status: 413, code: 'body_too_large' })
   })
 })
 

@@ -4,7 +4,7 @@ import { postWebhook, webhookEvent } from './sfu.ts'
 
 const env = { WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' }
 
-/** A call that the user has just hung up, with LiveKit's word for it. */
+/** A call that the user has just hung up, as LiveKit reported. */
 async function hungUp(settings: Record<string, string> = env) {
   const scene = await callingScene({ env: settings })
   await scene.report()
@@ -13,13 +13,13 @@ async function hungUp(settings: Record<string, string> = env) {
   return scene
 }
 
-test('without a window nothing is accepted once the user has left', async () => {
+test('without a wrap-up window nothing is accepted after the user left', async () => {
   const { s, report, agent, pair } = await hungUp({})
   expect(await refusal(report())).toEqual(NOT_LIVE)
   expect(await refusal(s.end(agent.bearer, pair))).toEqual(NOT_LIVE)
 })
 
-test('progress is accepted for as long as the window, counted from the leaving', async () => {
+test('progress is accepted during the wrap-up window, counted from the leave', async () => {
   const { s, report } = await hungUp({ WRAP_UP_SECONDS: '30' })
   s.clock.advance(29)
   expect((await report()).status).toBe(201)
@@ -27,7 +27,7 @@ test('progress is accepted for as long as the window, counted from the leaving',
   expect(await refusal(report())).toEqual(NOT_LIVE)
 })
 
-test('progress is accepted within it when the absence has ended the session meanwhile', async () => {
+test('progress is accepted during the wrap-up window even if the absence has ended the session', async () => {
   const { s, report, user, pair } = await hungUp()
   s.clock.advance(11)
   await s.reconcile()
@@ -37,19 +37,19 @@ test('progress is accepted within it when the absence has ended the session mean
   expect(await refusal(report())).toEqual(ENDED)
 })
 
-test('the agent may end the session within it', async () => {
+test('the agent may end the session during the wrap-up window', async () => {
   const { s, agent, pair } = await hungUp()
   expect((await s.end(agent.bearer, pair, { result: { summary: 'done' } })).status).toBe(200)
   expect(await refusal(s.progress(agent.bearer, pair))).toEqual(ENDED)
   await s.background.idle()
 })
 
-test('reading the context is not wrapping up', async () => {
+test('reading the context is refused during the wrap-up window', async () => {
   const { s, agent, pair } = await hungUp()
   expect(await refusal(s.context(agent.bearer, pair))).toEqual(NOT_LIVE)
 })
 
-test('a leaving that nobody told of counts from the last time LiveKit saw the user', async () => {
+test('the wrap-up window of an unreported leave starts when LiveKit last listed the user', async () => {
   const { s, report, leg } = await callingScene({ env: { WRAP_UP_SECONDS: '30' } })
   await report()
   s.sfu.leave(leg)
@@ -61,7 +61,7 @@ test('a leaving that nobody told of counts from the last time LiveKit saw the us
   expect(await refusal(report())).toEqual(NOT_LIVE)
 })
 
-test('no window follows another end, a session that nobody joined, or an answer that is none', async () => {
+test('no wrap-up window follows another end, a session without a join, or an unknown liveness', async () => {
   const ended = await callingScene({ env })
   await ended.report()
   await ended.s.app.request(`/sessions/${ended.pair.sessionId}`, {

@@ -35,7 +35,7 @@ export interface OpenOptions extends BrowserContextOptions {
 }
 
 export interface Tabs {
-  /** A page of a person of its own: nothing is shared with another one's. */
+  /** A page in its own browser context, which shares nothing with other pages. */
   open: (url: string, options?: OpenOptions) => Promise<Page>
   /** A console error that this test is about; every other one fails it. */
   expectConsoleError: (pattern: RegExp) => void
@@ -112,7 +112,7 @@ export const shownEvents = (page: Page): Promise<Shown[]> =>
 export const screenshot = (page: Page, name: string) =>
   page.screenshot({ path: join(SCREENS, `${name}.png`), fullPage: true, animations: 'disabled' })
 
-/** No finding of axe that keeps somebody out; what it found otherwise is printed. */
+/** Fails on serious findings of axe; the others are printed. */
 export async function expectAccessible(page: Page, state: string): Promise<void> {
   const { violations } = await page.evaluate(async () => {
     const { axe: inPage } = globalThis as unknown as { axe: typeof axe }
@@ -126,7 +126,7 @@ export async function expectAccessible(page: Page, state: string): Promise<void>
   ).toEqual([])
 }
 
-/** Nothing sticks out to the side. */
+/** Fails when the page scrolls sideways. */
 export async function expectNoSidewaysScroll(page: Page): Promise<void> {
   const { scrollWidth, clientWidth } = await page.locator('html').evaluate((html) => ({
     scrollWidth: (html as unknown as { scrollWidth: number }).scrollWidth,

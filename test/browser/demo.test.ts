@@ -23,7 +23,7 @@ import { startWorker } from './worker.ts'
 const AGENT = 'demo-agent'
 const Step = z.object({ step: z.number() })
 
-describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
+describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser', () => {
   describeWithLiveKit('the demo page', () => {
     const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
     const tabs = useBrowser()
@@ -42,7 +42,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
       await worker?.stop('SIGINT')
     })
 
-    test('a guest calls, sees the agent’s progress, reloads in mid-call, hangs up', async () => {
+    test('lets a guest call, see the agent’s progress, reload during the call and hang up', async () => {
       const page = await tabs.open(url())
       const person = watchPerson(page)
       await page.getByRole('heading', { name: 'Talk to an agent' }).waitFor()
@@ -84,7 +84,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
       const [user, sessionId] = [await person.user(), await person.sessionId()]
       const events = await api.events(user, sessionId)
       expect(events.slice(0, after.length).map(({ seq }) => seq)).toEqual(after)
-      // The agent's own count goes on as well: what was refused meanwhile was posted again.
+      // The agent's own count has no gap either: it posted again what was refused in the meantime.
       const steps = events.flatMap(({ data }) => Step.safeParse(data).data?.step ?? [])
       expect(steps).toEqual(steps.map((_, index) => index + 1))
 
@@ -121,7 +121,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
       }
     }, 120_000)
 
-    test('with an account, by keyboard alone', async () => {
+    test('works with an account, by keyboard alone', async () => {
       const page = await tabs.open(url(), { colorScheme: 'dark' })
       const email = `${Date.now()}@example.com`
       await screenshot(page, 'desktop-dark-1-signed-out')
@@ -175,7 +175,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('in a browser', () => {
       ['390 wide, dark', { viewport: PHONE, colorScheme: 'dark' as const }],
       ['360 wide', { viewport: NARROW_PHONE, colorScheme: 'light' as const }],
     ])(
-      'on a phone, %s',
+      'works on a phone, %s',
       async (name, options) => {
         const shot = (state: string) => screenshot(page, `phone-${name.replace(/\W+/g, '-')}-${state}`)
         const page = await tabs.open(url(), { ...options, hasTouch: true, isMobile: true })

@@ -34,7 +34,7 @@ describe.skipIf(!chromiumBinary())('/docs in a browser', () => {
     return { page, origins }
   }
 
-  test('finds an operation by its path and tries it out, asking no other origin', async () => {
+  test('finds an operation by its path and tries it out without requests to other origins', async () => {
     const { page, origins } = await openDocs()
     await screenshot(page, 'docs-1-all')
     await page.getByPlaceholder(/filter/i).fill('/health/live')
@@ -47,7 +47,7 @@ describe.skipIf(!chromiumBinary())('/docs in a browser', () => {
     expect([...origins]).toEqual([running.url])
   })
 
-  test('fits a phone', async () => {
+  test('fits a phone’s screen', async () => {
     const { page } = await openDocs({ viewport: PHONE })
     await screenshot(page, 'docs-3-phone')
     await expectNoSidewaysScroll(page)

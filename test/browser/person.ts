@@ -5,7 +5,7 @@ import { until } from '../e2e/processes.ts'
 
 const Ids = z.object({ user: z.object({ id: z.string() }).optional(), session_id: z.string().optional() })
 
-/** Whoever uses the page, by what the page itself asked the service. */
+/** The user of the page, read from the page's own requests. */
 export interface Person {
   user: () => Promise<User>
   sessionId: () => Promise<string>

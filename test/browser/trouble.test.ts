@@ -8,7 +8,7 @@ import { watchPerson } from './person.ts'
 
 const AGENT = 'absent-agent'
 
-describe.skipIf(!chromiumBinary())('in a browser', () => {
+describe.skipIf(!chromiumBinary())('the demo in a browser explains and recovers', () => {
   describeWithLiveKit('the demo page says what is wrong', () => {
     const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
     const tabs = useBrowser()
@@ -17,7 +17,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       await stack().api.agent(AGENT)
     })
 
-    test('when the microphone is denied; nothing is started then', async () => {
+    test('when the microphone is denied, and starts nothing', async () => {
       const page = await tabs.open(url(), { microphone: 'denied' })
       const person = watchPerson(page)
       await page.getByRole('button', { name: 'Continue as guest' }).click()
@@ -30,7 +30,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       expect(body).toEqual({ sessions: [] })
     })
 
-    test('when no agent comes', async () => {
+    test('when no agent joins', async () => {
       const page = await tabs.open(url())
       await page.getByRole('button', { name: 'Continue as guest' }).click()
       await page.getByRole('button', { name: 'Start call' }).click()
@@ -41,7 +41,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       await screenshot(page, 'desktop-light-6-no-agent')
     })
 
-    test('when LiveKit cannot be reached, and goes on once it can', async () => {
+    test('when LiveKit cannot be reached, and continues once it can', async () => {
       const page = await tabs.open(url())
       const person = watchPerson(page)
       await page.getByRole('button', { name: 'Continue as guest' }).click()
@@ -60,7 +60,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       expect(await person.sessionId()).toBe(sessionId)
     })
 
-    test('when the call is taken over by another tab', async () => {
+    test('when another tab takes over the call', async () => {
       const page = await tabs.open(url())
       await page.getByRole('button', { name: 'Continue as guest' }).click()
       await page.getByRole('button', { name: 'Start call' }).click()
@@ -79,7 +79,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       await untilText(other, '#status', 'live')
     })
 
-    test('when somebody was signed out meanwhile', async () => {
+    test('when the user was signed out in the meantime', async () => {
       const page = await tabs.open(url())
       await page.getByRole('button', { name: 'Continue as guest' }).click()
       await page.getByRole('button', { name: 'Start call' }).waitFor()
@@ -95,7 +95,7 @@ describe.skipIf(!chromiumBinary())('in a browser', () => {
       await screenshot(page, 'desktop-light-8-signed-out-meanwhile')
     })
 
-    test('when the service is away for a while, and nothing of the list is lost', async () => {
+    test('when the service is down for a while, without losing an event', async () => {
       const { service, api } = stack()
       const page = await tabs.open(url())
       const person = watchPerson(page)

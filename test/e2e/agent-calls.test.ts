@@ -24,7 +24,7 @@ const cut: Respond = (response) => response.destroy()
 const proxy: Respond = (response) =>
   response.writeHead(503, { 'Content-Type': 'text/html', 'Retry-After': 'Wed, 21 Oct 2015 07:28:00 GMT' }).end('<p>')
 
-/** Answers each path with what is left for it, the last one for ever; remembers with what it was asked. */
+/** Answers each path from its script, repeating the last answer; records the requests. */
 function service() {
   const script: Record<string, Respond[]> = {}
   const asked: string[] = []
@@ -80,21 +80,21 @@ describe.each([
   ['the client', true, inTypeScript],
   ['the example agent in Python', agentPython() !== undefined, inPython],
 ])('%s', (_, isHere, ask) => {
-  describe.skipIf(!isHere)('calls', () => {
-    test('again for a token that it did not get for now', async () => {
+  describe.skipIf(!isHere)('calling back', () => {
+    test('retries the token request after a temporary failure', async () => {
       s.script['/agent/token'] = [problem(503, 'store_unavailable'), problem(429, 'rate_limited'), cut, token('one')]
       s.script['/agent/context'] = [context]
       expect(await ask(s.url())).toBe('Ada')
       expect(s.asked).toEqual([...Array(4).fill('/agent/token secret'), '/agent/context Bearer one'])
     })
 
-    test('no more with a secret that is refused', async () => {
+    test('stops after a refused secret', async () => {
       s.script['/agent/token'] = [json(401, { error: 'invalid_client', error_description: 'Unknown.' })]
       expect(await ask(s.url())).toMatch(/^Refused: 401 invalid_client: /)
       expect(s.asked).toEqual(['/agent/token secret'])
     })
 
-    test('with a new token when the one that it has is refused', async () => {
+    test('gets a new token when its token is refused', async () => {
       s.script['/agent/token'] = [token('one'), token('two')]
       s.script['/agent/context'] = [problem(401, 'invalid_token'), context]
       expect(await ask(s.url())).toBe('Ada')
@@ -106,14 +106,14 @@ describe.each([
       ])
     })
 
-    test('no more when a new token is refused as well', async () => {
+    test('stops when the new token is refused as well', async () => {
       s.script['/agent/token'] = [token('one'), token('two')]
       s.script['/agent/context'] = [problem(401, 'invalid_token')]
       expect(await ask(s.url())).toBe('Refused: 401 invalid_token: Why.')
       expect(s.asked).toHaveLength(4)
     })
 
-    test('again, as the same call, after too many requests, no answer or an answer of a proxy', async () => {
+    test('retries with the same key after 429, no answer or a proxy’s answer', async () => {
       s.script['/agent/token'] = [token('one')]
       s.script['/agent/context'] = [problem(429, 'rate_limited'), cut, proxy, context]
       expect(await ask(s.url())).toBe('Ada')
@@ -121,7 +121,7 @@ describe.each([
       expect(s.keys.size).toBe(1)
     })
 
-    test('not again before the service says so, and not for longer than that can help', async () => {
+    test('waits for Retry-After, and gives up in the end', async () => {
       s.script['/agent/token'] = [token('one')]
       s.script['/agent/context'] = [problem(429, 'rate_limited', '600')]
       expect(await ask(s.url())).toBe('Refused: 429 rate_limited: Why.')

@@ -34,7 +34,7 @@ console.log(JSON.stringify({
 `
 
 // As a team gets it: in an empty folder, from the tarballs alone, without a registry.
-describe('the package of the client', () => {
+describe('the packed client', () => {
   const stack = useFakeStack()
   let folder: string
   const npm = (...args: string[]) => output('npm', args, { cwd: folder })
@@ -53,7 +53,7 @@ describe('the package of the client', () => {
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  test('brings one dependency, and nothing native', async () => {
+  test('has one dependency and no native code', async () => {
     const packages: { name: string }[] = JSON.parse(await npm('query', ':root *'))
     expect(packages.map((installed) => installed.name).sort()).toEqual([name, 'eventsource-parser'].sort())
     const files = await readdir(join(folder, 'node_modules'), { recursive: true })
@@ -61,7 +61,7 @@ describe('the package of the client', () => {
     expect(files.filter((file) => file.startsWith(`${name}/src`))).toEqual([])
   })
 
-  test.each(['nodenext', 'bundler'])('has its types with it (%s), and runs against the service', async (resolution) => {
+  test.each(['nodenext', 'bundler'])('includes its types (%s), and works against the service', async (resolution) => {
     const emit = ['--outDir', `out-${resolution}`, '--module', resolution === 'bundler' ? 'esnext' : resolution]
     const strict = [
       '--strict',
@@ -87,7 +87,7 @@ describe('the package of the client', () => {
     expect(JSON.parse(printed)).toEqual({ status: 'pending', isCounted: true, refused: 'session_not_live' })
   })
 
-  test('is bundled for a browser', async () => {
+  test('can be bundled for a browser', async () => {
     const { metafile, outputFiles } = await build({
       stdin: { contents: `export { userClient } from '${name}'`, resolveDir: folder },
       bundle: true,

@@ -25,7 +25,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     await api.untilStatus(user, participant.room.localParticipant?.attributes.sessionId ?? '', 'live')
   })
 
-  test('without any body a call makes a session in a room of its own', async () => {
+  test('a token request without a body creates a session in its own room', async () => {
     const { api } = stack()
     const user = await api.guest()
     const rooms = new Set<string>()
@@ -56,7 +56,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     expect((await join(token)).room.name).toBe(room)
   })
 
-  test("the guide's agent, by method 1 (the same token server), joins and never counts as the user", async () => {
+  test("the guide's agent with a token from this service (method 1) joins and never counts as the user", async () => {
     const { api, join, rooms } = stack()
     const agent = await api.agent('agent_bot')
     const user = await api.guest()
@@ -82,7 +82,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     expect(await api.progress(agent, pair)).toMatchObject({ status: 409, code: 'session_not_live' })
   })
 
-  test("the guide's agent, by method 2 (a token of its own making), joins and never counts as the user", async () => {
+  test("the guide's agent with a self-signed token (method 2) joins and never counts as the user", async () => {
     const { api, join, rooms } = stack()
     const agent = await api.agent('self_made')
     const user = await api.guest()
@@ -108,7 +108,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     expect((await api.untilAccepted(agent, pair, 5)).status).toBe(201)
   })
 
-  test("a connection under the user's id that carries no session is not the user", async () => {
+  test("a participant with the user's id but no session attribute does not count as the user", async () => {
     const { api, join, rooms } = stack()
     const agent = await api.agent('forger')
     const user = await api.guest()
@@ -129,7 +129,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     const { room } = await join(ticket.token)
     const before = await rooms.getParticipant(ticket.room, user.id)
     // The SDK resolves these calls without waiting for LiveKit's answer. A second participant that may do all this
-    // tells when LiveKit has come to such requests.
+    // shows when LiveKit has processed such requests.
     const allowed = new AccessToken('devkey', 'secret', { identity: 'allowed' })
     allowed.addGrant({ room: ticket.room, roomJoin: true, canUpdateOwnMetadata: true })
     const control = await join(await allowed.toJwt(), { audio: false })
@@ -148,7 +148,7 @@ describeWithLiveKit('clients of the token endpoint', () => {
     expect(after.attributes).toEqual({ userId: user.id, sessionId: ticket.session_id })
   })
 
-  test('the join token names no e-mail address, and ends when the answer says', async () => {
+  test('the join token contains no e-mail address and expires when the answer says', async () => {
     const { api } = stack()
     const user = await api.register()
     const ticket = await api.mint(user)

@@ -3,7 +3,7 @@ import type { Received, TwirpAnswer } from './sides.ts'
 /** A moment: only how fine it is can be compared, by its number of digits. */
 const TIMES = new Set(['joined_at', 'joined_at_ms', 'creation_time', 'creation_time_ms', 'created_at', 'createdAt'])
 
-/** What differs for reasons that are none of ours: only its type is compared. */
+/** Fields that differ for unrelated reasons: only their type is compared. */
 const TYPE_ONLY = new Set([
   // The client's software, and how often its entry was written.
   'client_protocol',

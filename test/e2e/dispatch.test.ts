@@ -18,7 +18,7 @@ describeWithLiveKit('a dispatched worker', () => {
   })
 
   describe.skipIf(!workerInstalled())('examples/agent-ts', () => {
-    test('named in the token, it learns the pair from its job and calls back', async () => {
+    test('learns the user and session from its job when the token dispatches it, and calls back', async () => {
       const { api, join } = stack()
       const agent = await api.agent('tutor')
       worker = await startWorker(stack(), agent)
@@ -38,7 +38,7 @@ describeWithLiveKit('a dispatched worker', () => {
       await until('the worker stops', () => log().includes('refused: 409 session_ended'))
     }, 90_000)
 
-    test('started after the user has come in, it gets the job all the same', async () => {
+    test('gets its job even if it starts after the user joined', async () => {
       const { api, join } = stack()
       const agent = await api.agent('latecomer')
       const user = await api.guest()
@@ -52,7 +52,7 @@ describeWithLiveKit('a dispatched worker', () => {
       expect(worker.log()).toContain(`for user ${user.id} in room ${ticket.room}`)
     }, 90_000)
 
-    test('in a room made before, every session gets a job of its own with its own pair', async () => {
+    test('gets a job for each session in a room that existed before, with that session’s ids', async () => {
       const { api, join } = stack()
       const agent = await api.agent('coach')
       worker = await startWorker(stack(), agent)

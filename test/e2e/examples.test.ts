@@ -65,7 +65,7 @@ describeWithLiveKit('the example agents', () => {
 
   for (const { folder, agentName, command, alsoSays } of WORKERS) {
     describe.skipIf(!command)(folder.slice(REPOSITORY.length), () => {
-      test('completes calls: job metadata, context, progress, refused after the hang-up, and says so', async () => {
+      test('completes calls: reads job metadata and context, reports progress, and logs the refusal after the hang-up', async () => {
         const { api } = stack()
         const agent = await api.agent(agentName)
         const worker = await startWorker(stack(), agent, folder, command ?? [])
@@ -83,7 +83,7 @@ describeWithLiveKit('the example agents', () => {
           `${left.session_id}] refused: 409 session_not_live: The user is not in the room now. Stopping`,
         )
 
-        // One whose page ends the session while they are in the room: the agent is told that it is over.
+        // One whose page ends the session while they are in the room: the agent learns that it has ended.
         const ended = await api.mint(user, agents)
         call(ended.token)
         await says(worker, new RegExp(`${ended.session_id}\\] progress 2: accepted`), 40)

@@ -46,7 +46,7 @@ const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
     await ask(ROOMS, { names: [room] })
     await ask(DELETE)
   },
-  'a room that nobody joins': async ({ room, ask }) => {
+  'a room without a join': async ({ room, ask }) => {
     await ask(CREATE, { name: room, emptyTimeout: 1, departureTimeout: 7 })
     await ask(CREATE, { name: room, emptyTimeout: 9 })
   },

@@ -6,7 +6,7 @@ import { describeWithLiveKit, useStack } from './stack.ts'
 describeWithLiveKit('npm run join', () => {
   const stack = useStack()
 
-  test('joins as the user, says what it sees, and leaves when it is told to stop', async () => {
+  test('the join command joins as the user, prints what it sees, and leaves on SIGTERM', async () => {
     const { api, join, livekit } = stack()
     const agent = await api.agent('listener')
     const user = await api.guest()
@@ -34,7 +34,7 @@ describeWithLiveKit('npm run join', () => {
     await api.untilStatus(user, ticket.session_id, 'disconnected')
   })
 
-  test('says why it was disconnected', async () => {
+  test('the join command prints why it was disconnected', async () => {
     const { api, livekit } = stack()
     const user = await api.guest()
     const ticket = await api.mint(user)
@@ -51,7 +51,7 @@ describeWithLiveKit('npm run join', () => {
     expect(joined.exitCode()).toBe(1)
   })
 
-  test('refuses a bad token with a line that says so', async () => {
+  test('the join command rejects a bad token with one line', async () => {
     const args = ['run', 'join', '--', 'not-a-token', '--url', stack().livekit.url]
     await expect(output('npm', args, { cwd: REPOSITORY })).rejects.toThrow(
       /ended with 1:[\s\S]*Could not join at ws:.*401/,

@@ -32,7 +32,7 @@ startService({
 
 // As a team gets it: the tarball in a folder of its own. Its dependencies are linked, since a native one cannot be installed
 // without a registry.
-describe('the package of the server', () => {
+describe('the packed server', () => {
   let folder: string
   let installed: string
   const env = { AGENT_SCOPES: 'orders:write', LIVEKIT_URL: NO_LIVEKIT }
@@ -53,7 +53,7 @@ describe('the package of the server', () => {
   })
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  test('holds what runs, and nothing else', async () => {
+  test('contains only what runs', async () => {
     expect((await readdir(installed)).sort()).toEqual(
       ['.env.example', 'LICENSE', 'README.md', 'dist', 'drizzle', 'livekit.yaml', 'package.json'].sort(),
     )
@@ -61,7 +61,7 @@ describe('the package of the server', () => {
     expect(files.filter((file) => /\.map$|\.test\./.test(file))).toEqual([])
   })
 
-  test('takes a route of a team’s own, with its types', async () => {
+  test('accepts a custom route, with types', async () => {
     const options = ['--strict', '--skipLibCheck', '--target', 'es2023', '--module', 'nodenext', '--types', 'node']
     await output(process.execPath, [TSC, 'program.ts', '--outDir', 'out', ...options], { cwd: folder })
     const port = await freeTcpPort()
@@ -78,7 +78,7 @@ describe('the package of the server', () => {
     }
   })
 
-  test('has the command line as its program', async () => {
+  test('installs the command line', async () => {
     const { bin } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'))
     const args = [join(installed, bin), 'agent', 'create', 'waiter', '--scope', 'orders:write', '--json']
     const created = JSON.parse(await output(process.execPath, args, { cwd: folder, env }))

@@ -15,7 +15,7 @@ describeWithLiveKit('examples/your-route', () => {
     env: { ORDERS_FILE: ordersFile },
   })
 
-  test('takes an order while the user is there, and refuses it after they have hung up', async () => {
+  test('the custom route example accepts an order while the user is in the room, and refuses it after the hang-up', async () => {
     const { api, join } = stack()
     const agent = await api.agent('waiter')
     const user = await api.register()

@@ -2,7 +2,7 @@ import { LIMIT_MS } from './lifecycle-oracle.ts'
 import type { State } from './small-scope.ts'
 
 const seconds = (ms: number) => Math.round(ms / 1000)
-/** No deadline but the token's own tells ages beyond this apart. */
+/** Beyond this age only the token's own expiry makes a difference. */
 const OLDEST = seconds(LIMIT_MS) + 1
 const NEVER = 0xffff
 
@@ -19,22 +19,22 @@ function text(value: string): void {
 }
 
 /**
- * The state as a string in which times count only by their order and by how long ago they were, as far as a deadline can
- * tell. Two states with one string go on alike.
+ * The state as a string in which times count only by their order and by their age, as far as a deadline depends on
+ * it. Two states with one string behave alike from then on.
  */
-export function canonical({ now, truth, told, finishedTold, questions, lastThere, facts }: State): string {
+export function canonical({ now, truth, evidence, finishedKnown, questions, lastThere, facts }: State): string {
   times.length = 0
   words.length = 0
   const age = (at: number | null) => words.push(at === null ? NEVER : Math.min(OLDEST, seconds(now - at)))
 
-  words.push(truth.rooms, ...truth.finished, NEVER, ...finishedTold, NEVER, truth.legs.length)
+  words.push(truth.rooms, ...truth.finished, NEVER, ...finishedKnown, NEVER, truth.legs.length)
   for (const { whose, room, phase, goneAt } of truth.legs) {
     text(`${whose[1]}${phase[0]}${phase[1]}`)
     words.push(room)
     age(goneAt)
   }
-  // What was never told of needs no entry; the entries of those that were are in the order of the sids.
-  for (const { first, last, listedAt, left, roomKnown, absents, run } of told) {
+  // Unknown sids need no entry; the others are in the order of the sids.
+  for (const { first, last, listedAt, left, roomKnown, absents, run } of evidence) {
     words.push((left ? 1 : 0) + (roomKnown ? 2 : 0) + run * 4, absents.length)
     time(first)
     time(last)

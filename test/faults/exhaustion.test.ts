@@ -8,7 +8,7 @@ import { INITIAL, judge, next, type State } from './small-scope.ts'
 // session beside another one of the same user in the same room, with three participant sids between them. Admissible is:
 // - A sid comes once and goes once. One user has one identity, so a newcomer throws out who is there (also the other
 //   session's). A room name has a new sid each time it is created; when it finishes, everybody is out.
-// - A webhook comes after what it tells of: at once, late, again, or never, in any order.
+// - A webhook arrives after its event: at once, late, repeatedly, or never, in any order.
 // - An answer is LiveKit's truth at the moment of its question (askedAt); it may arrive late, two may overtake each other,
 //   and a restart loses those under way.
 // - Our clock never goes back. With a tick of 0 everything between two deadlines happens in one millisecond.
@@ -18,7 +18,7 @@ const DEPTH = sized(5, 7)
 test.each([
   ['one after the other', 1],
   ['in one millisecond', 0],
-])(`no state that ${DEPTH} facts can lead to differs from LiveKit's truth (facts %s)`, (name, tickMs) => {
+])(`every sequence of ${DEPTH} facts leads to the state that LiveKit has (facts %s)`, (name, tickMs) => {
   const started = performance.now()
   const figures = explore(DEPTH, tickMs)
   const seconds = ((performance.now() - started) / 1000).toFixed(1)

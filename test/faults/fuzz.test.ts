@@ -18,7 +18,7 @@ vi.mock('@node-rs/argon2', () => {
 })
 
 const REQUESTS = sized(10_000, 100_000)
-/** Sessions end, tokens are used up: then everybody is new. */
+/** Sessions end and tokens are used up, so users and sessions are replaced after this many requests. */
 const RENEW_EVERY = 150
 
 const asText = (value: unknown) => (typeof value === 'string' ? value : (JSON.stringify(value) ?? ''))
@@ -63,7 +63,7 @@ async function requestOf(s: Scene, world: World, imagined: Imagined): Promise<Re
   return new Request(url, { method: imagined.method, headers, body })
 }
 
-test(`none of ${REQUESTS} requests is answered with 500 or more, or with what the document does not describe`, async () => {
+test(`${REQUESTS} random requests get no 5xx and no undocumented answer`, async () => {
   const s = await scene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000000', LOG_LEVEL: 'silent' } })
   s.health.ready = true
   const document = describeApi(s.app, { publicUrl: 'https://api.behalf.test', version: '1' })
@@ -95,7 +95,7 @@ test(`none of ${REQUESTS} requests is answered with 500 or more, or with what th
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
   report('fuzzed requests', { seed: SEED, sent, seconds, ...byStatus })
-  // Or it has only been turned away at the door.
+  // Otherwise the service only rejected it before routing.
   for (const { method, path } of operationsOf(document)) {
     const operation = `${method.toUpperCase()} ${path}`
     const succeeded = [...statuses.keys()].some((key) => key.startsWith(`${operation} 2`))

@@ -12,7 +12,7 @@ vi.mock('node:timers/promises', () => ({ setTimeout: () => new Promise((resolve)
 
 const HISTORIES = sized(1_000, 10_000)
 
-test(`${HISTORIES} random histories end in LiveKit's truth, and no callback is accepted beyond the bound`, async () => {
+test(`${HISTORIES} random histories end in LiveKit's state, and no callback is accepted beyond the bound`, async () => {
   const service = await restartable()
   const started = performance.now()
   let played = 0
@@ -21,7 +21,7 @@ test(`${HISTORIES} random histories end in LiveKit's truth, and no callback is a
       played++
       service.sfu.mode = 'ok'
       await runHistory(service, one)
-      // The next history begins with nobody there.
+      // The next history begins with empty rooms.
       const { store } = service.app()
       const sessions = directSessions(store)
       for (const session of await store.sessions.listUnfinished()) {

@@ -18,7 +18,7 @@ export interface History {
   ops: Op[]
   /** What becomes of each webhook in turn. */
   fates: Fate[]
-  /** In which order those left over arrive at the end. */
+  /** The order in which undelivered webhooks arrive at the end. */
   leftOver: number
   /** LiveKit's own clock is never set; else it shows what the service's shows. */
   rightLiveKit: boolean

@@ -12,7 +12,7 @@ const REQUESTS = 200
 /** At a time, so that none waits in the queue for accept. */
 const DIALLED_AT_ONCE = 100
 
-test(`serves while ${SOCKETS} sockets say nothing, and then gets rid of them`, async () => {
+test(`the service answers while ${SOCKETS} sockets are idle, and then closes them`, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
   const port = await freeTcpPort()
   const env = { LOG_LEVEL: 'warn', GUESTS_PER_ADDRESS_PER_HOUR: String(REQUESTS) }
@@ -47,7 +47,7 @@ test(`serves while ${SOCKETS} sockets say nothing, and then gets rid of them`, a
   durations.sort((a, b) => a - b)
   const [p50 = 0, p99 = 0] = [durations[REQUESTS / 2], durations.at(-2)]
   report('idle sockets', { opened: SOCKETS, stillOpen, p50Ms: p50.toFixed(1), p99Ms: p99.toFixed(1) })
-  // Nobody was turned out to make room: the others were served beside them.
+  // No idle socket was closed to make room; the other requests were served alongside.
   expect(stillOpen).toBe(SOCKETS)
   expect(p99).toBeLessThan(1000)
   await Promise.all(closed)

@@ -10,9 +10,9 @@ export const LEEWAY_MS = 60_000
 /** Times within one step of the clock differ by less. */
 const SLACK_MS = 1000
 
-/** What the service has been told of one sid, kept by the oracle in its own simple way. */
-export interface Told {
-  /** First and newest time at which anything spoke for its having been there. */
+/** What the service has learned about one sid, in the oracle's own simple form. */
+export interface Evidence {
+  /** First and newest time of evidence that it was in the room. */
   first: number | null
   last: number | null
   left: boolean
@@ -20,13 +20,13 @@ export interface Told {
   roomKnown: boolean
   /** Start of the newest question that was answered with it. */
   listedAt: number | null
-  /** The last two answers without it, each told since it was known and asked after the newest evidence by then. */
+  /** The last two answers without it, each requested after the newest evidence known at that time. */
   absents: readonly number[]
   /** How many of them in a row were each asked after everything known before. */
   run: number
 }
 
-export const UNTOLD: Told = {
+export const NO_EVIDENCE: Evidence = {
   first: null,
   last: null,
   left: false,
@@ -40,8 +40,8 @@ export interface View {
   now: number
   truth: Truth
   /** By sid's index. */
-  told: readonly Told[]
-  finishedTold: readonly number[]
+  evidence: readonly Evidence[]
+  finishedKnown: readonly number[]
   /** When LiveKit last had the session's user active. */
   lastThere: number | null
   facts: SessionFacts
@@ -50,13 +50,15 @@ export interface View {
 
 /** What is wrong in this state, in words; undefined when the service's view agrees with what LiveKit's truth allows. */
 export function difference(view: View): string | undefined {
-  const { truth, told, finishedTold, facts, now } = view
+  const { truth, evidence, finishedKnown, facts, now } = view
   const open = new Set(openPresences(facts).map(({ sid }) => sid))
   const status = statusOf(facts)
-  const legs = ours(truth, told)
+  const legs = ours(truth, evidence)
 
   // Two answers asked in one millisecond may contradict each other: then refusing is as right as accepting.
-  const inOneMoment = legs.some(({ told }) => told.listedAt !== null && told.absents.includes(told.listedAt))
+  const inOneMoment = legs.some(
+    ({ evidence }) => evidence.listedAt !== null && evidence.absents.includes(evidence.listedAt),
+  )
   if (view.accepted && !mayCall(view, legs)) return 'a callback is accepted that must not be'
   if (!view.accepted && mayCall(view, legs) && !inOneMoment) return 'a callback is refused in vain'
   if (view.accepted && (view.lastThere === null || now - view.lastThere > LIVENESS_MS + SLACK_MS)) {
@@ -64,42 +66,42 @@ export function difference(view: View): string | undefined {
   }
   if (facts.end) return status === 'ended' ? undefined : `ended, but ${status}`
 
-  for (const { leg, told } of legs) {
+  for (const { leg, evidence } of legs) {
     const isOpen = open.has(leg.sid)
-    const known = told.first !== null
-    if (isOpen && !known) return `${leg.sid} is open and nobody told of it`
+    const known = evidence.first !== null
+    if (isOpen && !known) return `${leg.sid} is open without any evidence`
     if (known && leg.phase === 'active' && !isOpen) return `${leg.sid} is in the room and known, and not open`
-    const closedByWebhook = told.left || (told.roomKnown && finishedTold.includes(leg.room))
-    if (isOpen && closedByWebhook) return `${leg.sid} is open after LiveKit told that it is gone`
-    if (isOpen && told.run >= 2) return `${leg.sid} is open after two misses`
-    if (known && !isOpen && !closedByWebhook && told.absents.length < 2) return `${leg.sid} is closed for no reason`
+    const closedByWebhook = evidence.left || (evidence.roomKnown && finishedKnown.includes(leg.room))
+    if (isOpen && closedByWebhook) return `${leg.sid} is open after LiveKit reported its leave`
+    if (isOpen && evidence.run >= 2) return `${leg.sid} is open after two misses`
+    if (known && !isOpen && !closedByWebhook && evidence.absents.length < 2) return `${leg.sid} is closed for no reason`
   }
-  const everKnown = legs.some(({ told }) => told.first !== null)
+  const everKnown = legs.some(({ evidence }) => evidence.first !== null)
   const expected = open.size > 0 ? 'live' : everKnown ? 'disconnected' : 'pending'
   return status === expected ? undefined : `${status} instead of ${expected}`
 }
 
 interface KnownLeg {
   leg: Leg
-  told: Told
+  evidence: Evidence
 }
 
-const ours = (truth: Truth, told: readonly Told[]): KnownLeg[] =>
-  truth.legs.map((leg, i) => ({ leg, told: told[i] ?? UNTOLD })).filter(({ leg }) => leg.whose === 'ours')
+const ours = (truth: Truth, evidence: readonly Evidence[]): KnownLeg[] =>
+  truth.legs.map((leg, i) => ({ leg, evidence: evidence[i] ?? NO_EVIDENCE })).filter(({ leg }) => leg.whose === 'ours')
 
-/** The promise: LiveKit's own word, young enough, was "there", and nothing told or asked since then says otherwise. */
-function mayCall({ now, facts, finishedTold }: View, legs: KnownLeg[]): boolean {
+/** The promise: a recent answer of LiveKit listed the user, and nothing since then contradicts it. */
+function mayCall({ now, facts, finishedKnown }: View, legs: KnownLeg[]): boolean {
   if (facts.end) return false
-  return legs.some(({ leg, told: { listedAt, left, roomKnown, absents } }) => {
+  return legs.some(({ leg, evidence: { listedAt, left, roomKnown, absents } }) => {
     if (listedAt === null || listedAt < now - LIVENESS_MS) return false
-    return !left && !(roomKnown && finishedTold.includes(leg.room)) && !absents.some((at) => at > listedAt)
+    return !left && !(roomKnown && finishedKnown.includes(leg.room)) && !absents.some((at) => at > listedAt)
   })
 }
 
 /** What is wrong with an end that an answer or the clock brought about. */
-export function endDifference({ end, at, truth, told, listed, tokenExpiresAt }: EndView): string | undefined {
-  const legs = ours(truth, told)
-  const known = legs.filter(({ told }) => told.first !== null)
+export function endDifference({ end, at, truth, evidence, listed, tokenExpiresAt }: EndView): string | undefined {
+  const legs = ours(truth, evidence)
+  const known = legs.filter(({ evidence }) => evidence.first !== null)
   switch (end) {
     case 'left':
       if (listed) return 'ended as left by an answer that lists the user'
@@ -114,7 +116,7 @@ export function endDifference({ end, at, truth, told, listed, tokenExpiresAt }: 
       if (listed || known.length > 0) return 'ended as never joined, though it was'
       return at >= tokenExpiresAt + LEEWAY_MS ? undefined : 'ended as never joined while its token could be used'
     case 'limit': {
-      const firstKnown = Math.min(...known.map(({ told }) => told.first ?? Number.POSITIVE_INFINITY))
+      const firstKnown = Math.min(...known.map(({ evidence }) => evidence.first ?? Number.POSITIVE_INFINITY))
       return at >= firstKnown + LIMIT_MS ? undefined : 'ended at the limit before it'
     }
     default:
@@ -122,7 +124,7 @@ export function endDifference({ end, at, truth, told, listed, tokenExpiresAt }: 
   }
 }
 
-interface EndView extends Pick<View, 'truth' | 'told'> {
+interface EndView extends Pick<View, 'truth' | 'evidence'> {
   end: NonNullable<SessionFacts['end']>
   /** When. */
   at: number
@@ -132,16 +134,16 @@ interface EndView extends Pick<View, 'truth' | 'told'> {
 }
 
 /** What two clean answers must lead to (one for the guard, two for the status), and a third one after every deadline. */
-export function settledDifference(truth: Truth, told: readonly Told[], settled: Settled) {
+export function settledDifference(truth: Truth, evidence: readonly Evidence[], settled: Settled) {
   const { before, afterOne, afterTwo, afterDeadline } = settled
   const there = isActive(truth)
-  const listed = ours(truth, told).some(({ leg }) => leg.phase === 'active' || leg.phase === 'joining')
+  const listed = ours(truth, evidence).some(({ leg }) => leg.phase === 'active' || leg.phase === 'joining')
   if (afterOne.end) {
     if (afterOne.accepted) return 'after one answer: a callback is accepted for an ended session'
     return before.end || afterOne.end === 'limit' || !listed ? undefined : `after one answer: ended as ${afterOne.end}`
   }
   if (afterOne.accepted !== there) return `after one answer: accepted ${afterOne.accepted}, there ${there}`
-  const known = there || ours(truth, told).some((one) => one.told.first !== null)
+  const known = there || ours(truth, evidence).some((one) => one.evidence.first !== null)
   const expected = there ? 'live' : known ? 'disconnected' : 'pending'
   if (afterTwo.status !== expected) return `after two answers: ${afterTwo.status} instead of ${expected}`
   const { end } = afterDeadline

@@ -1,11 +1,11 @@
 // LiveKit's truth, small: one room name, two sessions of one user, at most three participant sids. One user has one
-// identity, so whoever comes in throws out whoever is there (DUPLICATE_IDENTITY).
+// identity, so a new connection replaces the existing one (DUPLICATE_IDENTITY).
 
-/** Of the two sessions of one user: the one that is looked at, or the one beside it. */
+/** Which of the user's two sessions: the one under test, or the other one. */
 export type Whose = 'ours' | 'other'
 
 export type Phase =
-  /** Listed, media not up. One that comes so far and no further: until then, one that does is as if not yet there. */
+  /** Listed, media not up. Only for a participant that never becomes active; others are modelled from their activation on. */
   | 'joining'
   | 'active'
   /** Was active, is no longer listed. */
@@ -37,7 +37,7 @@ export const roomSid = (room: number) => `RM_${room}`
 
 const isThere = ({ phase }: Leg) => phase === 'joining' || phase === 'active'
 
-/** Whoever LiveKit lists now: at most one, since the identity is one. */
+/** The participant that LiveKit lists now: at most one, since there is one identity. */
 export const present = ({ legs }: Truth): Leg | undefined => legs.find(isThere)
 
 export const isActive = (truth: Truth): boolean =>
@@ -53,7 +53,7 @@ function sentOut(truth: Truth, at: number): Truth {
   }
 }
 
-/** Everything that can happen in LiveKit next, whatever we know of it. */
+/** Everything that can happen in LiveKit next, whether or not the service knows. */
 export function* moves(truth: Truth, at: number): Generator<Truth> {
   if (present(truth)) yield sentOut(truth, at)
   const current = truth.rooms - 1

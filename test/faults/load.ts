@@ -32,7 +32,7 @@ interface Family {
 }
 
 export interface Load {
-  /** Starts everything at once; resolves when all of it has stopped, because `running` says so or nobody answers. */
+  /** Starts everything at once; resolves when all of it has stopped, because `running` says so or the service no longer answers. */
   run: (running: () => boolean) => Promise<Acknowledged>
 }
 
@@ -58,7 +58,7 @@ export async function mixedLoad(service: Service, sfu: Sfu, parallel: number): P
       }
       await Promise.all([
         ...families.map((family) => loop('refresh', () => refresh(api, family, done))),
-        ...sessions.map((session) => loop('progress', () => tell(api, agent, session, done))),
+        ...sessions.map((session) => loop('progress', () => postProgress(api, agent, session, done))),
         ...sessions.map((session) => loop('webhook', () => repeatJoin(service, sfu, session, done))),
       ])
       return done
@@ -74,14 +74,14 @@ async function newFamily(api: Api): Promise<Family> {
 async function newSession(api: Api, sfu: Sfu) {
   const user = await api.guest()
   const ticket = await api.mint(user)
-  return { user, ticket, leg: sfu.join(ticket.participant_token), told: 0 }
+  return { user, ticket, leg: sfu.join(ticket.participant_token), posted: 0 }
 }
 
-interface Told {
+interface LiveSession {
   user: User
   ticket: Ticket
   leg: Leg
-  told: number
+  posted: number
 }
 
 /** 200 is the only right answer, also for a token whose rotation was cut off by a crash. */
@@ -94,17 +94,17 @@ async function refresh(api: Api, family: Family, done: Acknowledged): Promise<vo
 }
 
 /** The same key until it is acknowledged, as an agent does. */
-async function tell(api: Api, agent: Agent, session: Told, done: Acknowledged): Promise<void> {
-  const key = `${session.ticket.session_id}-${session.told}`
+async function postProgress(api: Api, agent: Agent, session: LiveSession, done: Acknowledged): Promise<void> {
+  const key = `${session.ticket.session_id}-${session.posted}`
   const pair = { userId: session.user.id, sessionId: session.ticket.session_id }
-  const { status, body } = await api.progress(agent, { ...pair, data: { told: session.told }, key })
+  const { status, body } = await api.progress(agent, { ...pair, data: { posted: session.posted }, key })
   if (status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`)
   done.progress.push({ sessionId: pair.sessionId, seq: seqOf(body), key })
-  session.told++
+  session.posted++
 }
 
-/** The user's join, told again with an id of its own: stored, and changes nobody's liveness. */
-async function repeatJoin({ url }: Service, sfu: Sfu, { leg }: Told, done: Acknowledged): Promise<void> {
+/** The user's join, delivered again under a new id: it is stored and changes no liveness. */
+async function repeatJoin({ url }: Service, sfu: Sfu, { leg }: LiveSession, done: Acknowledged): Promise<void> {
   const body = { ...webhookEvent('participant_joined', leg), id: `EV_${randomUUID()}` }
   const text = JSON.stringify(body)
   const Authorization = await webhookToken(text, { ...DEV_KEY, at: Date.now() })

@@ -38,7 +38,7 @@ export function network(sfu: Sfu, now: () => number, fates: readonly Fate[]) {
     isThere: (userId: string, sessionId: string) => userOf(userId, sessionId)?.state === 'ACTIVE',
     /** Whether it is on its way, which keeps the session from ending and is no presence. */
     isJoining: (userId: string, sessionId: string) => userOf(userId, sessionId)?.state === 'JOINING',
-    /** Whoever has the session's attributes, in any state and under any identity. */
+    /** Participants with the session's attributes, in any state and under any identity. */
     anybodyOf: (sessionId: string) => legs().some(({ participant }) => participant.attributes.sessionId === sessionId),
     /** To be called before time passes and after whatever may have changed the rooms. */
     look(userId: string) {

@@ -9,7 +9,7 @@ import { report, sized } from './size.ts'
 
 const ROUNDS = sized(100, 1_000)
 
-/** The app on a file, and a second connection that looks at what is really stored. */
+/** The app on a file, and a second connection to inspect what is stored. */
 async function makeAppOnFile() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-race-'))
   const databaseUrl = `file:${join(folder, 'behalf.db')}`
@@ -23,7 +23,7 @@ async function makeAppOnFile() {
   return { ...t, raw }
 }
 
-test(`${ROUNDS} rounds of two refreshes at once with one token leave one family with one living leaf`, async () => {
+test(`${ROUNDS} races of two refreshes with one token each leave one family with one valid token`, async () => {
   const t = await makeAppOnFile()
   const { user, refresh_token } = await guest(t)
   const leaves = t.raw.prepare('select hash from refresh_tokens where used_at is null')
@@ -55,7 +55,7 @@ test(`${ROUNDS} rounds of two refreshes at once with one token leave one family 
   report('refresh races', { rounds: ROUNDS, families: 1, livingLeaves: 1 })
 })
 
-test(`${ROUNDS} families, each raced by two refreshes: a retry in time succeeds, later reuse revokes`, async () => {
+test(`after each of ${ROUNDS} raced refreshes, a retry in time succeeds and later reuse revokes the family`, async () => {
   const t = await makeAppOnFile()
   const alive = t.raw.prepare('select 1 from refresh_families where revoked_at is null')
   for (let round = 0; round < ROUNDS; round++) {
@@ -73,7 +73,7 @@ test(`${ROUNDS} families, each raced by two refreshes: a retry in time succeeds,
   }
 })
 
-test('leaves nothing alive when a thief and the owner race with different generations', async () => {
+test('a thief and the owner who race with different generations both lose the sign-in', async () => {
   const t = await makeAppOnFile()
   for (let round = 0; round < sized(20, 200); round++) {
     const { refresh_token } = await guest(t)

@@ -12,9 +12,9 @@ import { makeApp, post, type TestApp, testClock } from '../support.ts'
 const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
 const ENV = { GUESTS_PER_ADDRESS_PER_HOUR: '1000000' }
 
-/** The real app on a SQLite file, which can be started again on that file while its clock goes on. */
+/** The real app on a SQLite file, which can be restarted on that file while its clock keeps running. */
 export async function restartable() {
-  // In memory where there is such a place: that a write outlives a crash is crash.test.ts's to show.
+  // On a memory file system where there is one: crash.test.ts shows that writes survive a crash.
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'behalf-history-'))
   const databaseUrl = `file:${join(folder, 'behalf.db')}`
   const sfu = await startSfu()
@@ -37,7 +37,7 @@ export async function restartable() {
     sfu,
     clock,
     app: () => t,
-    /** By how many seconds the wall clock is set meanwhile. */
+    /** The step of the wall clock in the meantime, in seconds. */
     async restart(seconds = 0) {
       await stop()
       clock.step(seconds)

@@ -27,7 +27,7 @@ export async function runHistory(service: Restartable, history: History): Promis
   const { sfu, clock } = service
   const user = await service.newUser()
   let agent = await service.agentToken()
-  /** What passed while the service was stopped is told by the wall clock alone: deadlines may have passed. */
+  /** Only the wall clock shows the time that passed while the service was stopped: deadlines may have passed. */
   let mayHaveEnded = false
   const first = await service.session(user.bearer, {})
   const second = await service.session(user.bearer, shared ? { room: first.room } : {})
@@ -119,7 +119,7 @@ export async function runHistory(service: Restartable, history: History): Promis
       case 'callWhileLeaving':
         sfu.before('GetParticipant', () => leave(session))
         await call(session)
-        // Nobody need have been asked.
+        // LiveKit need not have been asked.
         return sfu.before('GetParticipant', () => {})
       case 'deliver':
         return deliver(op.pick)
@@ -177,7 +177,7 @@ export async function runHistory(service: Restartable, history: History): Promis
   await settle()
 
   /**
-   * One reconciliation is enough for the guard and for everybody who is there. An inferred absence closes a presence only
+   * One reconciliation is enough for the guard and for every user in a room. An inferred absence closes a presence only
    * when it is seen twice, so the stored status of one whose `left` was lost needs a second; its end one after
    * RECONNECT_SECONDS.
    */

@@ -39,7 +39,7 @@ async function setUp() {
     const user = await api.guest()
     return { user, ticket: await api.mint(user) }
   }
-  /** New ones for each fault: a refusal is reused for a second. */
+  /** New sessions for each fault, because a refusal is reused for a second. */
   const newAbsent = () => Promise.all(Array.from({ length: ABSENT }, newCaller))
   return { sfu, api, agent, newCaller, newAbsent }
 }
@@ -63,7 +63,7 @@ async function latencies(times: number, request: () => Promise<Answer>): Promise
 const percentile = (sorted: number[], share: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
 
-/** Calls for everybody, all at once, while somebody else reads: what was answered, and how long the reads took. */
+/** Calls for every user at once while another user reads: the answers, and how long the reads took. */
 async function callWhileReading({ api, agent }: SetUp, absent: Caller[], reader: User) {
   const codes = new Map<string, number>()
   let slowest = 0
@@ -84,14 +84,14 @@ async function callWhileReading({ api, agent }: SetUp, absent: Caller[], reader:
   return { codes, slowest, reads }
 }
 
-/** Once LiveKit is well again somebody who is there gets through: what is refused is not everything. */
+/** Control: once LiveKit has recovered, a callback for a user who is in the room is accepted. */
 async function untilAccepted({ sfu, api, agent, newCaller }: SetUp): Promise<void> {
   const { user, ticket } = await newCaller()
   sfu.join(ticket.participant_token)
   await api.untilAccepted(agent, { userId: user.id, sessionId: ticket.session_id })
 }
 
-test('a LiveKit that is down, slow, hanging or lying lets nobody through and holds up nobody else', async () => {
+test('a LiveKit server that is down, slow, hanging or wrong admits no callback and delays no other request', async () => {
   const s = await setUp()
   const reader = await s.api.guest()
   const healthy = await callWhileReading(s, await s.newAbsent(), reader)

@@ -11,7 +11,7 @@ export interface Absent {
 export interface Fault {
   /** Makes LiveKit behave so; the returned function makes it well again. */
   begin: (sfu: Sfu, absent: Absent[]) => () => void
-  /** What a callback for somebody who is not there may be answered. */
+  /** The allowed answers to a callback for a user who is not in the room. */
   answers: readonly string[]
 }
 
@@ -45,7 +45,7 @@ const slow: Fault = {
   answers: [NOT_LIVE, UNKNOWN],
 }
 
-/** LiveKit lists somebody in each room who is not the session's user there. */
+/** LiveKit lists a participant in each room who is not the session's user. */
 const lying = (who: (absent: Absent, others: Absent) => Partial<SfuParticipant> & { identity: string }): Fault => ({
   begin(sfu, absent) {
     const legs = absent.map((one, i) => {

@@ -3,16 +3,16 @@ import { answerFor } from '../../src/sessions/participants.ts'
 import type { SessionFacts } from '../../src/store/sessions.ts'
 import {
   difference,
+  type Evidence,
   endDifference,
   type Judged,
   LEEWAY_MS,
   LIMIT_MS,
   LIVENESS_MS,
+  NO_EVIDENCE,
   RECONNECT_MS,
   settledDifference,
   TOKEN_MS,
-  type Told,
-  UNTOLD,
 } from './lifecycle-oracle.ts'
 import { isActive, type Leg, moves, NOBODY, present, roomSid, type Truth } from './livekit-model.ts'
 
@@ -26,7 +26,7 @@ const JUMPS = [LIVENESS_MS, RECONNECT_MS, LIMIT_MS, TOKEN_MS + LEEWAY_MS].map((m
 const MAX_QUESTIONS = 2
 const OURS = { id: 'sess_ours', userId: 'user_1' }
 
-/** A question of ours under way, with who was listed when LiveKit looked: at its start. */
+/** A request in flight, with the participants that LiveKit listed at its start. */
 export interface Question {
   askedAt: number
   listed: Leg | null
@@ -36,8 +36,8 @@ export interface State {
   now: number
   truth: Truth
   /** By sid's index. */
-  told: readonly Told[]
-  finishedTold: readonly number[]
+  evidence: readonly Evidence[]
+  finishedKnown: readonly number[]
   questions: readonly Question[]
   lastThere: number | null
   facts: SessionFacts
@@ -53,8 +53,8 @@ interface Path {
 export const INITIAL: State = {
   now: START,
   truth: NOBODY,
-  told: [],
-  finishedTold: [],
+  evidence: [],
+  finishedKnown: [],
   questions: [],
   lastThere: null,
   facts: { tokenExpiresAt: TOKEN_EXPIRES_AT, end: null, presences: [], finishedRooms: new Map() },
@@ -72,22 +72,22 @@ export function* next(state: State, tickMs: number): Generator<State> {
   for (const moved of moves(truth, now)) {
     const silent: State = { ...passed(state, now, 'LiveKit'), truth: moved, lastThere: thereAt(state, moved, now) }
     yield silent
-    yield newsOf(truth, moved).reduce((known, news) => told(known, now, ...hearing(known, news, now)), silent)
+    yield newsOf(truth, moved).reduce((known, news) => afterFact(known, now, ...hearing(known, news, now)), silent)
   }
-  for (const news of newsOf(NOBODY, truth)) yield told(state, now, ...hearing(state, news, now))
+  for (const news of newsOf(NOBODY, truth)) yield afterFact(state, now, ...hearing(state, news, now))
 
   const question = { askedAt: now, listed: present(truth) ?? null }
-  yield told(state, now, answerOf(question), answered(state, question))
+  yield afterFact(state, now, answerOf(question), answered(state, question))
   if (questions.length < MAX_QUESTIONS && questions.at(-1)?.askedAt !== now) {
     yield { ...passed(state, now, 'ask'), questions: [...questions, question] }
   }
   for (const [i, asked] of questions.entries()) {
-    yield told(state, now, answerOf(asked), { ...answered(state, asked), questions: questions.toSpliced(i, 1) })
+    yield afterFact(state, now, answerOf(asked), { ...answered(state, asked), questions: questions.toSpliced(i, 1) })
   }
   // What was asked dies with the process; what is known is in the store.
   if (questions.length > 0) yield { ...passed(state, now, 'restart'), questions: [] }
-  if (!state.facts.end) yield told(state, now, { kind: 'end', reason: 'user', at: now })
-  for (const jump of JUMPS) yield told(state, now + jump, { kind: 'clock', at: now + jump })
+  if (!state.facts.end) yield afterFact(state, now, { kind: 'end', reason: 'user', at: now })
+  for (const jump of JUMPS) yield afterFact(state, now + jump, { kind: 'clock', at: now + jump })
 }
 
 type News = { event: 'joined' | 'left'; leg: number } | { event: 'finished'; room: number }
@@ -105,14 +105,14 @@ function newsOf(before: Truth, since: Truth): News[] {
 }
 
 /** A webhook as a fact, and the oracle's own account of it. */
-function hearing({ truth, told, finishedTold }: State, news: News, at: number): [Fact, Partial<State>] {
+function hearing({ truth, evidence, finishedKnown }: State, news: News, at: number): [Fact, Partial<State>] {
   if (news.event === 'finished') {
     const fact: Fact = { kind: 'room_finished', roomSid: roomSid(news.room), at }
-    return [fact, { finishedTold: [...new Set([...finishedTold, news.room])].sort() }]
+    return [fact, { finishedKnown: [...new Set([...finishedKnown, news.room])].sort() }]
   }
   const leg = truth.legs[news.leg]
   if (!leg) throw new Error('There is no such leg')
-  const known = told[news.leg] ?? UNTOLD
+  const known = evidence[news.leg] ?? NO_EVIDENCE
   const aborted = leg.phase === 'aborted'
   const where = { sid: leg.sid, roomSid: roomSid(leg.room), at }
   const first = aborted ? known.first : (known.first ?? at)
@@ -120,7 +120,7 @@ function hearing({ truth, told, finishedTold }: State, news: News, at: number): 
     news.event === 'joined'
       ? { ...known, first, last: at, roomKnown: true, run: 0 }
       : { ...known, first, left: true, roomKnown: true }
-  const account = { told: truth.legs.map((_, i) => (i === news.leg ? heard : (told[i] ?? UNTOLD))) }
+  const account = { evidence: truth.legs.map((_, i) => (i === news.leg ? heard : (evidence[i] ?? NO_EVIDENCE))) }
   if (news.event === 'joined') return [{ kind: 'joined', ...where }, account]
   return [{ kind: 'left', ...where, reason: '1', aborted }, account]
 }
@@ -138,20 +138,20 @@ function answerOf({ askedAt, listed }: Question): Extract<Fact, { kind: 'answer'
 }
 
 /** The oracle's own account of an answer. */
-function answered({ truth, told }: State, { askedAt, listed }: Question): Partial<State> {
-  return { told: truth.legs.map((leg, i) => toldByAnswer(told[i] ?? UNTOLD, askedAt, leg, listed)) }
+function answered({ truth, evidence }: State, { askedAt, listed }: Question): Partial<State> {
+  return { evidence: truth.legs.map((leg, i) => withAnswer(evidence[i] ?? NO_EVIDENCE, askedAt, leg, listed)) }
 }
 
-function toldByAnswer(told: Told, askedAt: number, { sid, whose }: Leg, listed: Leg | null): Told {
-  const { first, last, listedAt, absents, run } = told
+function withAnswer(evidence: Evidence, askedAt: number, { sid, whose }: Leg, listed: Leg | null): Evidence {
+  const { first, last, listedAt, absents, run } = evidence
   if (listed?.sid === sid && listed.phase === 'active' && whose === 'ours') {
     const times = { first: Math.min(first ?? askedAt, askedAt), last: Math.max(last ?? askedAt, askedAt) }
-    return { ...told, ...times, listedAt: Math.max(listedAt ?? askedAt, askedAt), run: 0 }
+    return { ...evidence, ...times, listedAt: Math.max(listedAt ?? askedAt, askedAt), run: 0 }
   }
-  if (listed?.sid === sid || first === null || absents.includes(askedAt)) return told
-  if (askedAt < (last ?? first)) return told
+  if (listed?.sid === sid || first === null || absents.includes(askedAt)) return evidence
+  if (askedAt < (last ?? first)) return evidence
   const inTurn = askedAt > Math.max(last ?? first, ...absents)
-  return { ...told, absents: [...absents, askedAt].slice(-2), run: inTurn ? Math.min(2, run + 1) : run }
+  return { ...evidence, absents: [...absents, askedAt].slice(-2), run: inTurn ? Math.min(2, run + 1) : run }
 }
 
 const after = (state: State, step: string, at: number): Path => ({ step: `${at} ${step}`, before: state.path })
@@ -166,8 +166,8 @@ const passed = (state: State, now: number, step: string): State => ({
   path: after(state, step, now),
 })
 
-/** The fact told, with the oracle's own account of it; an end that nobody asked for is judged at once. */
-function told(state: State, now: number, fact: Fact, account: Partial<State> = {}): State {
+/** The state after a fact, with the oracle's own account of it; an end that was not requested is judged at once. */
+function afterFact(state: State, now: number, fact: Fact, account: Partial<State> = {}): State {
   const known = apply(state.facts, fact, RULES)
   const next: State = { ...passed(state, now, JSON.stringify(fact)), ...account, facts: known }
   if (known.end && !state.facts.end && fact.kind !== 'end') {
@@ -175,7 +175,7 @@ function told(state: State, now: number, fact: Fact, account: Partial<State> = {
     const { truth } = state
     const what = endDifference({
       truth,
-      told: next.told,
+      evidence: next.evidence,
       end: known.end,
       at: timeOf(fact),
       listed,
@@ -199,7 +199,7 @@ export function judge(state: State): void {
   const late = now + TOKEN_MS + LEEWAY_MS
   const afterDeadline = judged(ask(two, late), late)
   const settled = { before, afterOne: judged(one, now + 1), afterTwo: judged(two, now + 2), afterDeadline }
-  const then = settledDifference(truth, state.told, settled)
+  const then = settledDifference(truth, state.evidence, settled)
   if (then) throw wrong(state, then)
 }
 

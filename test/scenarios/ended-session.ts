@@ -5,7 +5,7 @@ import type { UseStack } from './stack.ts'
 export function endedSession(useStack: UseStack): void {
   const stack = useStack({ env: { RECONCILE_SECONDS: '1' } })
 
-  test('its participant is disconnected, and removed again when it comes back with the old token (A50)', async () => {
+  test('its participant is disconnected, and removed again after rejoining with the old token (A50)', async () => {
     const { api, join } = stack()
     const agent = await api.agent('closer')
     const user = await api.guest()
@@ -26,7 +26,7 @@ export function endedSession(useStack: UseStack): void {
     expect(await api.progress(agent, pair)).toMatchObject({ status: 409, code: 'session_ended' })
   }, 120_000)
 
-  test('another live session of the same user in the same room is not touched', async () => {
+  test('another live session of the same user in the same room is unaffected', async () => {
     const { api, join } = stack()
     const agent = await api.agent('untouched')
     const user = await api.guest()

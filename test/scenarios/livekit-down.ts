@@ -9,7 +9,7 @@ const ANSWER_MS = 500
 export function livekitDown(useStack: UseStack): void {
   const stack = useStack({ env: { LIVENESS_SECONDS: String(LIVENESS_SECONDS), RECONCILE_SECONDS: '1' } })
 
-  test('nothing is assumed: 503 once the confirmation is stale, and health tells what is wrong', async () => {
+  test('answers 503 once the confirmation is stale, and health says why', async () => {
     const { api, join, livekit } = stack()
     const agent = await api.agent('patient')
     const user = await api.guest()

@@ -52,7 +52,7 @@ export function mainPath(useStack: UseStack): void {
     expect(statuses).toEqual(['live', 'disconnected', 'live'])
   })
 
-  test('one key posts one event, however often it is sent, and its answer outlives the session', async () => {
+  test('repeated callbacks with one key store one event, and its answer outlives the session', async () => {
     const { api, join } = stack()
     const agent = await api.agent('repeater')
     const user = await api.guest()

@@ -6,7 +6,7 @@ export function restart(useStack: UseStack): void {
   // Without webhooks, and with no second reconciliation in time: what is known when the service is ready, it asked for.
   const stack = useStack({ webhooks: false, env: { RECONCILE_SECONDS: '300' } })
 
-  test('in mid-session: the session is live before the service says it is ready', async () => {
+  test('during a session: the session is live before the service is ready', async () => {
     const { api, join, service } = stack()
     const agent = await api.agent('survivor')
     const user = await api.guest()
@@ -22,7 +22,7 @@ export function restart(useStack: UseStack): void {
     expect((await api.progress(agent, pair)).status).toBe(201)
   })
 
-  test('a join that happened while it was down is known when it is ready', async () => {
+  test('a join that happened during the downtime is known when the service is ready', async () => {
     const { api, join, service, rooms } = stack()
     const agent = await api.agent('latecomer')
     const user = await api.guest()
@@ -35,7 +35,7 @@ export function restart(useStack: UseStack): void {
     expect((await api.progress(agent, { userId: user.id, sessionId: ticket.session_id })).status).toBe(201)
   })
 
-  test('a user who left while it was down is not believed to be there', async () => {
+  test('a user who left during the downtime is not considered present', async () => {
     const { api, join, service, rooms } = stack()
     const agent = await api.agent('believer')
     const user = await api.guest()

@@ -41,7 +41,7 @@ export interface Stack {
   }
   /** LiveKit's own view, with the server's key. */
   rooms: RoomServiceClient
-  /** Joins with the token; whoever is still there after the test is made to leave. */
+  /** Joins with the token; participants still connected after the test are disconnected. */
   join: (token: string, options?: JoinOptions) => Promise<Participant>
 }
 

@@ -17,7 +17,7 @@ export function twoTabs(useStack: UseStack): void {
     const newer = await join(ticket.token)
     expect(await older.whenDisconnected).toBe('DUPLICATE_IDENTITY')
 
-    // Longer than RECONNECT_SECONDS, so that the sweep had its chance to end it.
+    // Longer than RECONNECT_SECONDS, so that a reconciliation could have ended it.
     await holds('the newer connection carries the session', 5, async () => {
       expect(newer.disconnected()).toBeUndefined()
       expect((await api.session(user, ticket.session_id)).status).not.toBe('ended')
@@ -50,7 +50,7 @@ export function twoTabs(useStack: UseStack): void {
       .map(({ data }) => (data as { status: string }).status)
     expect(statuses).toEqual(['live', 'disconnected', 'ended'])
 
-    // Removing what is left of the older one must not touch the newer.
+    // Removing the older session's participant must not touch the newer one.
     await holds('the newer session stays', 3, async () => {
       expect(second.disconnected()).toBeUndefined()
       expect((await api.progress(agent, { userId: user.id, sessionId: newer.session_id })).status).toBe(201)

@@ -29,7 +29,7 @@ export function withoutWebhooks(useStack: UseStack): void {
     expect((await api.session(user, ticket.session_id)).status).toBe('live')
   })
 
-  test('the very first question about a session that was never asked about is answered right', async () => {
+  test('the first liveness check of a session gets the right answer', async () => {
     const { api, join } = stack()
     const agent = await api.agent('no_question')
     const user = await api.guest()
@@ -60,7 +60,7 @@ export function withoutWebhooks(useStack: UseStack): void {
     expect((await api.untilAccepted(agent, pair, 5)).status).toBe(201)
   })
 
-  test('another user in the same room makes nobody else present', async () => {
+  test('another user in the same room does not count as the user', async () => {
     const { api, join, rooms } = stack()
     const agent = await api.agent('bystander')
     const user = await api.guest()

@@ -13,7 +13,7 @@ export interface Outcome {
 }
 
 /** A folder with a database of its own, and the built command line as a real process in it. */
-export function workplace() {
+export function cliSandbox() {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-cli-'))
   const databasePath = join(folder, 'x.db')
   const databaseUrl = `file:${databasePath}`
