@@ -1,9 +1,15 @@
+import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { SCOPES, type Scope } from './auth/scopes.ts'
-import { proxyList } from './http/address.ts'
+import { OperatorError } from './errors.ts'
+import { isPrivateHost, proxyList } from './http/address.ts'
+import { readOrigin } from './http/cors.ts'
+import { nearestName } from './http/text.ts'
 
 /** LiveKit's well-known development pair: anyone can mint tokens with it. */
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
+const DEV_KEY_WARNING = "LiveKit's public development key pair (devkey/secret) is in use: anyone can mint tokens."
+const LIVEKIT_PAIR = ['LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET', 'LIVEKIT_API_SECRET_FILE'] as const
 
 export interface KeyPair {
   key: string
@@ -19,7 +25,7 @@ export interface Secrets {
 }
 
 /** Thrown with every problem at once, one line each. */
-export class ConfigError extends Error {
+export class ConfigError extends OperatorError {
   readonly problems: string[]
   constructor(problems: string[]) {
     super(`The settings are not usable:\n${problems.map((p) => `  - ${p}`).join('\n')}`)
@@ -28,8 +34,15 @@ export class ConfigError extends Error {
   }
 }
 
-const whole = (min: number, max: number) =>
-  z.coerce.number('must be a number').int('must be a whole number').min(min).max(max)
+const whole = (min: number, max: number) => {
+  const message = `must be a whole number from ${min} to ${max}`
+  const isInRange = (value: number) => value >= min && value <= max
+  return z
+    .string()
+    .regex(/^\d{1,9}$/, message)
+    .transform(Number)
+    .refine(isInRange, message)
+}
 const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL starting with ${protocols.map((p) => `${p}//`).join(' or ')}`,
@@ -59,6 +72,17 @@ const scopes = () =>
     .refine((all) => all.every((scope) => OWN_SCOPE.test(scope)), 'must be like orders:write, separated by commas')
     .transform((all) => all as Scope[])
 
+const ORIGIN_RULE =
+  'must be origins such as https://app.example.com, or https://*.example.com for one level of subdomains'
+const origins = () =>
+  list().transform((entries, { addIssue }) =>
+    entries.flatMap((entry) => {
+      const origin = readOrigin(entry)
+      if (origin === undefined) addIssue(`${ORIGIN_RULE}; ${entry} is not one`)
+      return origin ?? []
+    }),
+  )
+
 const MAX_RATE = 100_000_000
 
 const Environment = z.object({
@@ -71,14 +95,20 @@ const Environment = z.object({
   PUBLIC_URL: url('http:', 'https:').optional(),
   DATABASE_URL: z
     .string()
-    .regex(/^file:.+/, 'must be file:<path> (SQLite)')
+    // What SQLite, the shell or a URL parser would read as something other than the path's characters.
+    .regex(
+      /^file:(?!\s|~|\/\/[^/])[^?#]+$/,
+      'must be file:<path> of an SQLite file, such as file:./data/behalf.db, without host, ~, ? or #',
+    )
     .default('file:./data/behalf.db'),
   LIVEKIT_URL: url('ws:', 'wss:', 'http:', 'https:').optional(),
   LIVEKIT_API_KEY: z.string().optional(),
   LIVEKIT_API_SECRET: z.string().optional(),
+  LIVEKIT_API_SECRET_FILE: z.string().optional(),
   LIVEKIT_WEBHOOK_API_KEY: z.string().optional(),
   LIVEKIT_WEBHOOK_API_SECRET: z.string().optional(),
-  CORS_ORIGINS: z.string().optional(),
+  LIVEKIT_WEBHOOK_API_SECRET_FILE: z.string().optional(),
+  CORS_ORIGINS: origins().optional(),
   GUESTS: z.enum(['on', 'off'], 'must be on or off').optional(),
   GUESTS_PER_ADDRESS_PER_HOUR: whole(1, 1_000_000).default(60),
   SIGN_INS_PER_ADDRESS_PER_MINUTE: whole(0, MAX_RATE).optional(),
@@ -102,29 +132,78 @@ const Environment = z.object({
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
+type Env = z.infer<typeof Environment>
 type Variables = Record<string, string | undefined>
 
-const problemOf = ({ path, message }: z.core.$ZodIssue) => `${path.join('.')}: ${message}`
+/** The names of all settings. */
+export const SETTINGS: readonly string[] = Object.keys(Environment.shape)
 
-/** An empty setting counts as not set. */
-const settingsIn = (env: Variables) =>
-  Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+/** For those who decide before the settings are read as a whole. */
+export const isProduction = (env: Variables) => env.NODE_ENV?.trim() === 'production'
+
+/**
+ * The settings of the schema, each read once, and what is wrong with them. White space at a value's ends is dropped:
+ * env files with CR LF and secret stores add it, and every reader would treat it differently. Empty is not set.
+ */
+function readSettings<T extends z.ZodObject>(schema: T, env: Variables): { settings: z.infer<T>; problems: string[] } {
+  const set: Variables = {}
+  const problems: string[] = []
+  for (const name of Object.keys(schema.shape)) {
+    const value = env[name]?.trim() || fromFile(name, env, problems)
+    if (value && /\p{Cc}/u.test(value)) problems.push(`${name}: must be a single line without control characters`)
+    else if (value) set[name] = value
+  }
+  for (const { path, message } of schema.safeParse(set).error?.issues ?? []) {
+    problems.push(`${path.join('.')}: ${message}`)
+    // Left out, so that one start also shows what is missing or contradictory.
+    delete set[String(path[0])]
+  }
+  return { settings: schema.parse(set), problems }
+}
+
+/** A container's secret: the content of the file that `<name>_FILE` names, where that is a setting. */
+function fromFile(name: string, env: Variables, problems: string[]): string | undefined {
+  const path = SETTINGS.includes(`${name}_FILE`) ? env[`${name}_FILE`]?.trim() : undefined
+  if (!path) return undefined
+  try {
+    const value = readFileSync(path, 'utf8').trim()
+    if (value === '') problems.push(`${name}_FILE: ${path} is empty`)
+    return value
+  } catch (error) {
+    problems.push(`${name}_FILE: ${path} cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    return undefined
+  }
+}
+
+const isSet = (env: Variables, name: keyof Env) => Boolean(env[name]?.trim())
+
+const pair = (key?: string, secret?: string): KeyPair | undefined => (key && secret ? { key, secret } : undefined)
+
+function readOnly<T extends z.ZodObject>(schema: T, env: Variables): z.infer<T> {
+  const { settings, problems } = readSettings(schema, env)
+  if (problems.length > 0) throw new ConfigError(problems)
+  return settings
+}
 
 /**
  * For commands that only open the store, without secrets.
  * @throws ConfigError as `loadConfig` would for DATABASE_URL and NODE_ENV
  */
-export function databaseUrlOf(env: Variables): string {
-  const { data, error } = Environment.pick({ NODE_ENV: true, DATABASE_URL: true }).safeParse(settingsIn(env))
-  if (error) throw new ConfigError(error.issues.map(problemOf))
-  return data.DATABASE_URL
-}
+export const databaseUrlOf = (env: Variables): string =>
+  readOnly(Environment.pick({ NODE_ENV: true, DATABASE_URL: true }), env).DATABASE_URL
 
 /** The scopes that an agent account may have. @throws ConfigError as `loadConfig` would */
-export function agentScopesOf(env: Variables): readonly Scope[] {
-  const { data, error } = Environment.pick({ AGENT_SCOPES: true }).safeParse(settingsIn(env))
-  if (error) throw new ConfigError(error.issues.map(problemOf))
-  return [...SCOPES, ...data.AGENT_SCOPES]
+export const agentScopesOf = (env: Variables): readonly Scope[] => [
+  ...SCOPES,
+  ...readOnly(Environment.pick({ AGENT_SCOPES: true }), env).AGENT_SCOPES,
+]
+
+/** One line for each variable whose name is nearly that of a setting that is not set: probably a typing error. */
+export function misspelt(env: Variables): string[] {
+  return Object.keys(env).flatMap((name) => {
+    const meant = SETTINGS.includes(name) ? undefined : nearestName(name, SETTINGS)
+    return meant === undefined || env[meant] ? [] : [`${name} is not a setting: is ${meant} meant?`]
+  })
 }
 
 /**
@@ -132,22 +211,26 @@ export function agentScopesOf(env: Variables): readonly Scope[] {
  * @throws ConfigError naming every problem; in production nothing that protects anything has a default.
  */
 export function loadConfig(env: Variables) {
-  const set = settingsIn(env)
-  const { issues = [] } = Environment.safeParse(set).error ?? {}
-  const problems = issues.map(problemOf)
-  // Unreadable settings are left out, so that one start also shows what is missing or contradictory.
-  const unreadable = new Set(issues.map(({ path }) => path[0]))
-  const e = Environment.parse(Object.fromEntries(Object.entries(set).filter(([name]) => !unreadable.has(name))))
+  const { settings: e, problems } = readSettings(Environment, env)
   const production = e.NODE_ENV === 'production'
-  /** What production would refuse; show it prominently. */
-  const warnings: string[] = []
+  /** What is probably a mistake, or would be refused in production; show it prominently. */
+  const warnings = misspelt(env)
 
-  const livekit = livekitPair(e, production, problems, warnings)
-  const webhook = webhookPair(e, livekit, production, problems)
-  if (production && !set.LIVEKIT_URL) problems.push('LIVEKIT_URL: required in production')
+  problems.push(...pairProblems('LIVEKIT', env, e), ...pairProblems('LIVEKIT_WEBHOOK', env, e))
+  const isOwnPair = LIVEKIT_PAIR.some((name) => isSet(env, name))
+  if (!isOwnPair && production) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')
+  else if (!isOwnPair) warnings.push(`${DEV_KEY_WARNING} Fine for development on this machine, never beyond it.`)
+  if (production && e.LIVEKIT_API_KEY === DEV_KEY.key)
+    problems.push('LIVEKIT_API_KEY: the development key is refused in production')
+  const livekit = pair(e.LIVEKIT_API_KEY, e.LIVEKIT_API_SECRET) ?? DEV_KEY
+  const webhook = pair(e.LIVEKIT_WEBHOOK_API_KEY, e.LIVEKIT_WEBHOOK_API_SECRET) ?? livekit
+  if (production && !isSet(env, 'LIVEKIT_URL')) problems.push('LIVEKIT_URL: required in production')
+  else if (production && e.LIVEKIT_URL !== undefined && isExposed(e.LIVEKIT_URL))
+    problems.push('LIVEKIT_URL: must be wss:// in production, unless LiveKit is on this machine or a private network')
 
   const publicUrl = (e.PUBLIC_URL ?? `http://localhost:${e.PORT}`).replace(/\/+$/, '')
-  if (production && !set.PUBLIC_URL) problems.push('PUBLIC_URL: required in production (issuer and audience of tokens)')
+  if (production && !isSet(env, 'PUBLIC_URL'))
+    problems.push('PUBLIC_URL: required in production (issuer and audience of tokens)')
   else if (production && e.PUBLIC_URL?.startsWith('https:') === false)
     problems.push('PUBLIC_URL: must be https:// in production')
   else if (/[?#]/.test(publicUrl)) problems.push('PUBLIC_URL: must have no query and no fragment (RFC 8414 §2)')
@@ -162,7 +245,8 @@ export function loadConfig(env: Variables) {
       publicUrl,
       databaseUrl: e.DATABASE_URL,
       livekitUrl: e.LIVEKIT_URL ?? 'ws://127.0.0.1:7880',
-      corsOrigins: corsOrigins(e.CORS_ORIGINS, production),
+      /** As browsers write them, some with `*` for one label; `'local'` for any of this machine and its network. */
+      corsOrigins: e.CORS_ORIGINS ?? (production ? [] : ('local' as const)),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
       /** Register and login, and the same number of agents' token requests; 0 is no limit, here and below. */
@@ -198,41 +282,29 @@ export function loadConfig(env: Variables) {
   }
 }
 
-type Env = z.infer<typeof Environment>
-
-function livekitPair(e: Env, production: boolean, problems: string[], warnings: string[]): KeyPair {
-  const { LIVEKIT_API_KEY: key, LIVEKIT_API_SECRET: secret } = e
-  if (Boolean(key) !== Boolean(secret)) {
-    problems.push('LIVEKIT_API_KEY and LIVEKIT_API_SECRET: set both or neither')
-  }
-  if (!production) {
-    if (!secret)
-      warnings.push("LiveKit's public development key pair (devkey/secret) is in use: anyone can mint tokens.")
-    return { key: key ?? DEV_KEY.key, secret: secret ?? DEV_KEY.secret }
-  }
-  if (!key && !secret) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')
-  if (key === DEV_KEY.key) problems.push('LIVEKIT_API_KEY: the development key is refused in production')
-  if (secret) checkSecret('LIVEKIT_API_SECRET', secret, problems)
-  return { key: key ?? '', secret: secret ?? '' }
+/** What is wrong with a key pair that is set. */
+function pairProblems(prefix: 'LIVEKIT' | 'LIVEKIT_WEBHOOK', env: Variables, e: Env): string[] {
+  const name = `${prefix}_API_SECRET` as const
+  const hasSecret = isSet(env, name) || isSet(env, `${name}_FILE`)
+  if (isSet(env, `${prefix}_API_KEY`) !== hasSecret) return [`${prefix}_API_KEY and ${name}: set both or neither`]
+  if (isSet(env, name) && isSet(env, `${name}_FILE`)) return [`${name} and ${name}_FILE: set one of them`]
+  return e.NODE_ENV === 'production' ? weaknesses(name, e[name]) : []
 }
 
-function webhookPair(e: Env, livekit: KeyPair, production: boolean, problems: string[]): KeyPair {
-  const { LIVEKIT_WEBHOOK_API_KEY: key, LIVEKIT_WEBHOOK_API_SECRET: secret } = e
-  if (Boolean(key) !== Boolean(secret)) {
-    problems.push('LIVEKIT_WEBHOOK_API_KEY and LIVEKIT_WEBHOOK_API_SECRET: set both or neither')
-  }
-  if (!key || !secret) return livekit
-  if (production) checkSecret('LIVEKIT_WEBHOOK_API_SECRET', secret, problems)
-  return { key, secret }
+/** Without TLS, to a host that the public Internet leads to: tokens and API calls can be read on the way. */
+function isExposed(url: string): boolean {
+  const { protocol, hostname } = new URL(url)
+  return (protocol === 'ws:' || protocol === 'http:') && !isPrivateHost(hostname)
 }
+
+/** One text again and again, or words that examples put where a secret belongs. */
+const PLACEHOLDER =
+  /^(.{1,16}?)\1+.{0,15}$|change.?me|replace.?(me|this|with)|your.{0,12}(secret|key)|placeholder|example|^</i
 
 /** RFC 7518 §3.2: an HS256 key of fewer than 256 bits is refused; LiveKit itself asks for 32 characters. */
-function checkSecret(name: string, secret: string, problems: string[]): void {
-  if (secret.length < 32) problems.push(`${name}: must be at least 32 characters in production`)
-}
-
-/** Exact origins, or `'localhost'` for any origin on this machine (development). */
-function corsOrigins(value: string | undefined, production: boolean): readonly string[] | 'localhost' {
-  if (value === undefined) return production ? [] : 'localhost'
-  return value.split(',').flatMap((origin) => origin.trim().replace(/\/+$/, '') || [])
+function weaknesses(name: string, secret: string | undefined): string[] {
+  if (secret === undefined) return []
+  if (secret.length < 32) return [`${name}: must be at least 32 characters in production`]
+  const canBeGuessed = new Set(secret).size < 8 || PLACEHOLDER.test(secret)
+  return canBeGuessed ? [`${name}: can be guessed; generate one, for example with: openssl rand -hex 32`] : []
 }

@@ -1,5 +1,8 @@
 import type { ErrorCode } from './http/problem-codes.ts'
 
+/** A reason for the operator, complete without a stack: the setting, its value and what to do. */
+export class OperatorError extends Error {}
+
 interface FieldError {
   field: string
   message: string

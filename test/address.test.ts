@@ -85,7 +85,7 @@ test('production warns once about X-Forwarded-For from a proxy that is not in TR
     PUBLIC_URL: 'https://api.example.com',
     LIVEKIT_URL: 'wss://livekit.example.com',
     LIVEKIT_API_KEY: 'APIproduction',
-    LIVEKIT_API_SECRET: 'x'.repeat(32),
+    LIVEKIT_API_SECRET: 'a-livekit-secret-of-32-characters',
     TRUSTED_PROXIES: '10.0.0.1',
   }
   const { app, logged } = await makeApp({ env })

@@ -1,11 +1,14 @@
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { ConfigError, databaseUrlOf, loadConfig } from '../src/config.ts'
 
 const SECRET = 'a-livekit-secret-of-32-characters'
+const WEBHOOK_SECRET = 'another-livekit-secret-for-webhooks'
 const PRODUCTION = {
   NODE_ENV: 'production',
   PUBLIC_URL: 'https://api.example.com',
@@ -34,7 +37,7 @@ describe('development settings', () => {
       publicUrl: 'http://localhost:8008',
       databaseUrl: 'file:./data/behalf.db',
       livekitUrl: 'ws://127.0.0.1:7880',
-      corsOrigins: 'localhost',
+      corsOrigins: 'local',
       guests: true,
       roomPolicy: 'owner',
     })
@@ -116,7 +119,17 @@ describe('production settings', () => {
     ['a public URL with a query', { PUBLIC_URL: 'https://api.example.com/?a=b' }, 'PUBLIC_URL'],
     ['no LiveKit', { LIVEKIT_URL: undefined }, 'LIVEKIT_URL'],
     ['the development key', { LIVEKIT_API_KEY: 'devkey' }, 'LIVEKIT_API_KEY'],
-    ['a secret of 31 characters', { LIVEKIT_API_SECRET: 's'.repeat(31) }, 'LIVEKIT_API_SECRET'],
+    ['a LiveKit that is reached without TLS', { LIVEKIT_URL: 'ws://livekit.example.com' }, 'LIVEKIT_URL'],
+    ['a LiveKit at a public address without TLS', { LIVEKIT_URL: 'http://203.0.113.9:7880' }, 'LIVEKIT_URL'],
+    ['a secret of 31 characters', { LIVEKIT_API_SECRET: SECRET.slice(0, 31) }, 'LIVEKIT_API_SECRET'],
+    [
+      'a secret of 32 characters with white space',
+      { LIVEKIT_API_SECRET: `${SECRET.slice(0, 31)}\n` },
+      'LIVEKIT_API_SECRET',
+    ],
+    ['a secret of one character', { LIVEKIT_API_SECRET: 's'.repeat(40) }, 'openssl rand'],
+    ['a secret of one word again and again', { LIVEKIT_API_SECRET: '0123456789abcde-'.repeat(3) }, 'openssl rand'],
+    ['a secret from an example', { LIVEKIT_API_SECRET: 'replace-me-with-thirty-two-characters' }, 'openssl rand'],
     ['a key without its secret', { LIVEKIT_API_SECRET: undefined }, 'LIVEKIT_API_KEY and LIVEKIT_API_SECRET'],
     ['a secret without its key', { LIVEKIT_API_KEY: undefined }, 'LIVEKIT_API_KEY and LIVEKIT_API_SECRET'],
     ['half a webhook pair', { LIVEKIT_WEBHOOK_API_KEY: 'APIhook' }, 'LIVEKIT_WEBHOOK_API_KEY and'],
@@ -131,30 +144,143 @@ describe('production settings', () => {
     expect(problems[0]).toContain(name)
   })
 
-  test('accept the shortest secret allowed (A09)', () => {
-    expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: 's'.repeat(32) })).toEqual([])
+  test('takes the shortest secret that it may have (A09)', () => {
+    expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: SECRET.slice(0, 32) })).toEqual([])
+    expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: '8f14e45fceea167a5a36dedd4bea2543' })).toEqual([])
   })
 
-  test('must list each origin', () => {
-    const { config } = loadConfig({ ...PRODUCTION, CORS_ORIGINS: 'https://a.example, https://b.example/ ,' })
-    expect(config.corsOrigins).toEqual(['https://a.example', 'https://b.example'])
+  test.each([
+    'ws://livekit:7880',
+    'ws://10.1.2.3:7880',
+    'http://livekit.prod.svc.cluster.local:7880',
+    'ws://[fd00::1]:7880',
+  ])('takes LiveKit without TLS where only a private network leads: %s', (url) => {
+    expect(problemsOf({ ...PRODUCTION, LIVEKIT_URL: url })).toEqual([])
+  })
+
+  test('has its origins written as browsers write them', () => {
+    const typed =
+      'https://a.example, HTTPS://B.example:443/ ,http://c.example:8080,https://*.D.example.com,capacitor://localhost'
+    expect(loadConfig({ ...PRODUCTION, CORS_ORIGINS: typed }).config.corsOrigins).toEqual([
+      'https://a.example',
+      'https://b.example',
+      'http://c.example:8080',
+      'https://*.d.example.com',
+      'capacitor://localhost',
+    ])
   })
 })
 
-describe('secret settings', () => {
-  test('never appear in the loggable settings (A46)', () => {
-    const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: 'w'.repeat(32) }
+describe('secrets', () => {
+  test('are never in what may be logged (A46)', () => {
+    const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: WEBHOOK_SECRET }
     const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
     expect(secrets).toEqual({
       livekit: { key: 'APIkey', secret: SECRET },
-      webhook: { key: 'APIhook', secret: 'w'.repeat(32) },
+      webhook: { key: 'APIhook', secret: WEBHOOK_SECRET },
     })
     const logged = JSON.stringify({ config, warnings })
-    for (const secret of [SECRET, 'w'.repeat(32)]) expect(logged).not.toContain(secret)
+    for (const secret of [SECRET, WEBHOOK_SECRET]) expect(logged).not.toContain(secret)
   })
 
   test('for webhooks default to the main key pair', () => {
     expect(loadConfig(PRODUCTION).secrets.webhook).toEqual({ key: 'APIkey', secret: SECRET })
+  })
+})
+
+describe('a setting', () => {
+  test('is the same for every reader: white space at its ends is dropped', () => {
+    const padded = Object.fromEntries(Object.entries(PRODUCTION).map(([name, value]) => [name, ` ${value}\r\n`]))
+    expect(loadConfig(padded)).toEqual(loadConfig(PRODUCTION))
+    expect(loadConfig({ DATABASE_URL: 'file:x.db\r' }).config.databaseUrl).toBe('file:x.db')
+    expect(loadConfig({ PORT: ' ' })).toEqual(loadConfig({}))
+  })
+
+  test.each([
+    ['PORT', '99999', 'PORT: must be a whole number from 0 to 65535'],
+    ['LIVENESS_SECONDS', '-1', 'LIVENESS_SECONDS: must be a whole number from 1 to 60'],
+    ['RECONNECT_SECONDS', '1e2', 'RECONNECT_SECONDS: must be a whole number from 1 to 3600'],
+    ['LIVEKIT_URL', 'ws://livekit\r.example.com', 'LIVEKIT_URL: must be a single line without control characters'],
+    [
+      'DATABASE_URL',
+      'file:./x.db?mode=ro',
+      /^DATABASE_URL: must be file:<path> of an SQLite file, .* without host, ~, \? or #$/,
+    ],
+    ['DATABASE_URL', 'file: ./x.db', /^DATABASE_URL: must be file:<path>/],
+    ['DATABASE_URL', 'file://data/x.db', /^DATABASE_URL: must be file:<path>/],
+    ['DATABASE_URL', 'file:~/x.db', /^DATABASE_URL: must be file:<path>/],
+    ['CORS_ORIGINS', '*', /^CORS_ORIGINS: must be origins such as https:\/\/app\.example\.com, .*; \* is not one$/],
+    ['CORS_ORIGINS', 'https://a.example,app.example.com', /; app\.example\.com is not one$/],
+    ['CORS_ORIGINS', 'https://a.example/app', /; https:\/\/a\.example\/app is not one$/],
+    ['CORS_ORIGINS', 'https://*.com', /; https:\/\/\*\.com is not one$/],
+    ['CORS_ORIGINS', 'https://a.*.example.com', /is not one$/],
+    ['CORS_ORIGINS', 'localhost:3000', /is not one$/],
+    ['CORS_ORIGINS', 'null', /is not one$/],
+    ['LIVEKIT_WEBHOOK_API_SECRET', 'x', 'LIVEKIT_WEBHOOK_API_KEY and LIVEKIT_WEBHOOK_API_SECRET: set both or neither'],
+  ])('that is wrong is answered by one sentence that says what to do: %s=%j', (name, value, sentence) => {
+    expect(problemsOf({ [name]: value })).toEqual([
+      typeof sentence === 'string' ? sentence : expect.stringMatching(sentence),
+    ])
+  })
+
+  test.each([
+    ['LIVENES_SECONDS', 'LIVENESS_SECONDS'],
+    ['DATABASE_URI', 'DATABASE_URL'],
+    ['livekit-url', 'LIVEKIT_URL'],
+    ['LIVEKIT_APIKEY', 'LIVEKIT_API_KEY'],
+  ])('whose name is nearly right is warned about: %s', (typed, meant) => {
+    expect(loadConfig({ [typed]: '1' }).warnings[0]).toBe(`${typed} is not a setting: is ${meant} meant?`)
+    expect(loadConfig({ ...PRODUCTION, LIVENESS_SECONDS: '9', DATABASE_URL: 'file:x', [typed]: '1' }).warnings).toEqual(
+      [],
+    )
+  })
+
+  test('of another program is not taken for a misspelt one', () => {
+    const others = [
+      'PATH',
+      'HOME',
+      'HOSTNAME',
+      'PWD',
+      'LIVEKIT_KEYS',
+      'LIVEKIT_AGENT_NAME',
+      'LOG_FORMAT',
+      'REDIS_URL',
+      '_',
+    ]
+    expect(loadConfig({ ...PRODUCTION, ...Object.fromEntries(others.map((name) => [name, 'x'])) }).warnings).toEqual([])
+  })
+})
+
+describe('a secret from a file', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-config-'))
+  afterAll(() => rmSync(folder, { recursive: true }))
+  const file = (name: string, content: string) => {
+    writeFileSync(join(folder, name), content)
+    return join(folder, name)
+  }
+
+  test('is read without the line end that editors add, and checked as any other', () => {
+    const { LIVEKIT_API_SECRET: _, ...rest } = PRODUCTION
+    expect(loadConfig({ ...rest, LIVEKIT_API_SECRET_FILE: file('a', `${SECRET}\r\n`) })).toEqual(loadConfig(PRODUCTION))
+    const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET_FILE: file('b', WEBHOOK_SECRET) }
+    expect(loadConfig({ ...PRODUCTION, ...webhook }).secrets.webhook.secret).toBe(WEBHOOK_SECRET)
+    expect(problemsOf({ ...rest, LIVEKIT_API_SECRET_FILE: file('c', 'short') })).toEqual([
+      'LIVEKIT_API_SECRET: must be at least 32 characters in production',
+    ])
+  })
+
+  test.each([
+    ['is missing', () => join(folder, 'none'), /^LIVEKIT_API_SECRET_FILE: .*none cannot be read \(ENOENT\)$/],
+    ['is a folder', () => folder, /^LIVEKIT_API_SECRET_FILE: .* cannot be read \(EISDIR\)$/],
+    ['is empty', () => file('empty', '\n'), /^LIVEKIT_API_SECRET_FILE: .*empty is empty$/],
+  ])('that %s is named', (_, path, sentence) => {
+    const env = { ...PRODUCTION, LIVEKIT_API_SECRET: undefined, LIVEKIT_API_SECRET_FILE: path() }
+    expect(problemsOf(env)).toEqual([expect.stringMatching(sentence)])
+  })
+
+  test('beside the secret itself is refused: one of them would be ignored', () => {
+    const env = { ...PRODUCTION, LIVEKIT_API_SECRET_FILE: file('a', SECRET) }
+    expect(problemsOf(env)).toEqual(['LIVEKIT_API_SECRET and LIVEKIT_API_SECRET_FILE: set one of them'])
   })
 })
 

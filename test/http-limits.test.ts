@@ -175,7 +175,7 @@ describe('security headers', () => {
     NODE_ENV: 'production',
     PUBLIC_URL: 'https://api.example.com',
     LIVEKIT_API_KEY: 'APIkey',
-    LIVEKIT_API_SECRET: 's'.repeat(32),
+    LIVEKIT_API_SECRET: 'a-livekit-secret-of-32-characters',
   }
 
   test.each(['/health/live', '/auth/me', '/nothing', '/openapi.json'])('are on %s', async (path) => {

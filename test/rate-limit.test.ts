@@ -144,7 +144,7 @@ test('production has every rate limit, development none, and 0 disables one', ()
     PUBLIC_URL: 'https://api.example.com',
     LIVEKIT_URL: 'wss://livekit.example.com',
     LIVEKIT_API_KEY: 'APIkey',
-    LIVEKIT_API_SECRET: 's'.repeat(32),
+    LIVEKIT_API_SECRET: 'a-livekit-secret-of-32-characters',
   }
   expect(limitsOf({})).toEqual([0, 0, 0, 0, 0, 0])
   expect(limitsOf(production)).toEqual([60, 600, 60, 600, 60_000, 256])

@@ -63,6 +63,18 @@ export function proxyList(entries: readonly string[]): BlockList {
   return list
 }
 
+const PRIVATE = proxyList([
+  ...['127.0.0.0/8', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '169.254.0.0/16', '100.64.0.0/10'],
+  ...['::1', 'fc00::/7', 'fe80::/10'],
+])
+
+/** Whether a URL's hostname is of this machine or a private network, which the public Internet cannot reach. */
+export function isPrivateHost(hostname: string): boolean {
+  const address = plainAddress(hostname)
+  if (address !== undefined) return PRIVATE.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+  return !hostname.includes('.') || /\.(localhost|local|internal)$/.test(hostname)
+}
+
 /** Strips the port, brackets and zone that some proxies and sockets add; IPv4-mapped IPv6 becomes IPv4. */
 function plainAddress(text: string): string | undefined {
   const [, bracketed] = /^\[([^\]]*)\](?::\d+)?$/.exec(text) ?? []

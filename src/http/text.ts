@@ -1,2 +1,28 @@
 /** Whether a name is free of control characters, which could steer a terminal that shows it. */
 export const hasNoControlCharacters = (value: string): boolean => !/\p{Cc}/u.test(value)
+
+/** Longer names are not compared. */
+const MAX_COMPARED = 40
+
+/** The known name that was probably meant: equal but for case, `_` and `-`, or at most two edits away. */
+export function nearestName(name: string, known: readonly string[]): string | undefined {
+  if (name.length > MAX_COMPARED) return undefined
+  const plain = (text: string) => text.replace(/[_-]/g, '').toLowerCase()
+  const distances = known.map((candidate) => ({ candidate, edits: editDistance(plain(name), plain(candidate)) }))
+  const [nearest] = distances.sort((a, b) => a.edits - b.edits)
+  return nearest && nearest.edits <= Math.min(2, name.length / 3) ? nearest.candidate : undefined
+}
+
+/** Levenshtein's: insertions, deletions and substitutions that turn one text into the other. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, i) => i)
+  for (const [i, letter] of [...from].entries()) {
+    const next = [i + 1]
+    for (let j = 0; j < to.length; j++) {
+      const substituted = (row[j] ?? 0) + (letter === to[j] ? 0 : 1)
+      next.push(Math.min(substituted, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[to.length] ?? 0
+}
