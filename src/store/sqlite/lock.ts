@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, realpathSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { existsSync, realpathSync } from 'node:fs'
 import Database from 'better-sqlite3'
-import { filePath } from './sqlite.ts'
+import { OperatorError } from '../../errors.ts'
+import { filePath, makeFolder, usingFile } from './sqlite.ts'
 
 /** Another process holds the store. */
-export class StoreInUse extends Error {
+export class StoreInUse extends OperatorError {
   constructor(path: string, pid: number | undefined) {
     super(
       `${path} is in use by another service${pid === undefined ? '' : ` (process ${pid})`}. ` +
@@ -24,14 +24,17 @@ const WAIT_MS = 500
 /**
  * Makes this process the only service on a SQLite file. The lock is SQLite's own write lock on `<file>.lock`: the OS
  * releases it however the process ends; the file itself stays. An in-memory database needs none.
- * @throws StoreInUse while another process, or another lock of this one, holds it.
+ * @throws StoreInUse while another process, or another lock of this one, holds it; OperatorError for an unusable path
  */
 export function lockStore(url: string): StoreLock {
   const path = filePath(url)
-  if (path === null) return { release() {} }
-  mkdirSync(dirname(path), { recursive: true })
+  return path === null ? { release() {} } : usingFile(path, () => lockPath(path))
+}
+
+function lockPath(path: string): StoreLock {
+  makeFolder(path)
   // All paths to the same file share one lock.
-  const real = existsSync(path) ? realpathSync(path) : resolve(path)
+  const real = existsSync(path) ? realpathSync(path) : path
   const side = new Database(`${real}.lock`, { timeout: WAIT_MS })
   try {
     do {

@@ -13,11 +13,12 @@ import {
 } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import Database from 'better-sqlite3'
+import { OperatorError } from '../../errors.ts'
 import { lockStore } from './lock.ts'
 import { filePath } from './sqlite.ts'
 
 /** Why a maintenance command fails. The message is for the operator. */
-export class MaintenanceError extends Error {}
+export class MaintenanceError extends OperatorError {}
 
 const MAX_PROBLEMS = 20
 /** Tables that every store has had since the first version. */
@@ -90,7 +91,7 @@ export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
   if (!existsSync(path)) {
-    throw new MaintenanceError(`There is no store at ${resolve(path)}: check DATABASE_URL, or start the service once.`)
+    throw new MaintenanceError(`There is no store at ${path}: check DATABASE_URL, or start the service once.`)
   }
   return path
 }

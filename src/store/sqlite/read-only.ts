@@ -6,6 +6,7 @@ import type { Store } from '../store.ts'
 import { sqliteAgents } from './agents.ts'
 import { sqliteKeys } from './keys.ts'
 import * as schema from './schema.ts'
+import { filePath } from './sqlite.ts'
 import { storedClock } from './stored-clock.ts'
 
 type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
@@ -15,8 +16,8 @@ type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
  * @throws Error when the file exists but is not a store that this version can read.
  */
 export function openReadOnly(url: string): ReadOnlyStore | null {
-  const path = url.slice('file:'.length)
-  if (path === ':memory:' || !existsSync(path)) return null
+  const path = filePath(url)
+  if (path === null || !existsSync(path)) return null
   const raw = new Database(path, { readonly: true, fileMustExist: true })
   try {
     const db = drizzle(raw, { schema })
