@@ -133,9 +133,32 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/client_secret: /),
+      stdout: expect.stringMatching(/^BEHALF_AGENT_ID=tutor\nBEHALF_AGENT_SECRET=\S{40,}\n/),
     })
     expect(JSON.parse((await cli('list', '--json')).stdout)).toMatchObject([{ id: 'tutor' }])
+  })
+
+  it('reads .env.local before .env, whatever editor wrote them, and the environment before both', async () => {
+    const { folder, databaseUrl, start } = agentSandbox()
+    writeFileSync(join(folder, '.env.local'), `\ufeffDATABASE_URL=${databaseUrl}\r\n`)
+    writeFileSync(join(folder, '.env'), 'DATABASE_URL=from .env\n')
+    expect(await start({}, ['create', 'tutor'])).toMatchObject({ code: 0 })
+    writeFileSync(join(folder, '.env.local'), Buffer.from(`\ufeffDATABASE_URL="${databaseUrl}" # ours`, 'utf16le'))
+    expect(await start({}, ['list'])).toMatchObject({ stdout: expect.stringMatching(/^tutor /) })
+    expect(await start({ DATABASE_URL: 'file:other.db' }, ['list'])).toMatchObject({ code: 1 })
+  })
+
+  it('refuses a value in .env that an unquoted # would cut, and names the line', async () => {
+    const { folder, start } = agentSandbox()
+    writeFileSync(join(folder, '.env'), '# LIVEKIT_API_SECRET=a#b\nCOLOR=#fff\nLIVEKIT_API_SECRET=abc#def # comment\n')
+    const stderr = 'LIVEKIT_API_SECRET: put quotes around the value in .env line 3: # begins a comment\n'
+    expect(await start({}, ['list'])).toEqual({ code: 2, stdout: '', stderr })
+  })
+
+  it('warns about a setting whose name is nearly right', async () => {
+    const { databaseUrl, start } = agentSandbox()
+    const { stderr } = await start({ DATABSE_URL: databaseUrl }, ['list'])
+    expect(stderr).toMatch(/^WARNING: DATABSE_URL is not a setting: is DATABASE_URL meant\?\n/)
   })
 
   it('ignores .env in production, as the service does', async () => {

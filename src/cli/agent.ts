@@ -6,7 +6,7 @@ import {
   type NewSecret,
 } from '../agent/accounts.ts'
 import { SCOPES, type Scope } from '../auth/scopes.ts'
-import { agentScopesOf, databaseUrlOf } from '../config.ts'
+import { agentScopesOf, databaseUrlOf, isProduction } from '../config.ts'
 import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
@@ -21,7 +21,7 @@ const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while th
                                                                  tokens stay valid until they expire
 
 Scopes (default: all): ${SCOPES.join(' ')}, and those in AGENT_SCOPES
-With --json use npm run --silent, so that only JSON is printed.
+With --json use npm run --silent, so that only JSON is printed. Its id and secret are OAuth's client_id and client_secret.
 ${EXIT_CODES}`
 
 const TAKES = {
@@ -89,7 +89,7 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   // In development, agents may be created before the service first starts, as the demo does. In production, a missing
   // store means that DATABASE_URL is wrong.
   const scopes = scopesAmong(agentScopesOf(env), command.scopes)
-  const mayCreate = command.command === 'create' && env.NODE_ENV !== 'production'
+  const mayCreate = command.command === 'create' && !isProduction(env)
   const store = await openForCommand(databaseUrlOf(env), { mayCreate })
   try {
     out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents: store.agents, clock: store.clock })))
@@ -130,9 +130,9 @@ function showCredentials(credentials: AgentCredentials & Partial<NewSecret>, jso
   const { id, secret, scopes } = credentials
   const oldSecretUntil = iso(credentials.oldSecretUntil ?? null)
   if (json) return JSON.stringify({ id, secret, scopes, ...(oldSecretUntil === null ? {} : { oldSecretUntil }) })
-  return `client_id:     ${id}
-client_secret: ${secret}
-scope:         ${scopes.join(' ')}
+  return `BEHALF_AGENT_ID=${id}
+BEHALF_AGENT_SECRET=${secret}
+Scopes: ${scopes.join(' ')}
 The secret is not shown again.${oldSecretUntil === null ? '' : ` The old one is valid until ${oldSecretUntil}.`}`
 }
 

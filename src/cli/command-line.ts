@@ -1,5 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { ConfigError } from '../config.ts'
+import { ConfigError, misspelt } from '../config.ts'
+import { loadDotEnv } from './dot-env.ts'
 
 /** Writes its text and a line end. */
 export type Print = (line: string) => void
@@ -38,6 +39,18 @@ export async function runCommand<Command>(
   } catch (error) {
     err(oneLine(error))
     return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
+  }
+}
+
+/** Adds the settings of env files. @returns false, with the reason on `err`, when these cannot be understood */
+export function readDotEnv(env: Environment, err: Print): boolean {
+  try {
+    loadDotEnv(env)
+    for (const warning of misspelt(env)) err(`WARNING: ${warning}`)
+    return true
+  } catch (error) {
+    err(oneLine(error))
+    return false
   }
 }
 
