@@ -1,3 +1,4 @@
-import { startService } from './start.ts'
+import './node-version.ts'
 
+const { startService } = await import('./start.ts')
 startService()

@@ -4,12 +4,13 @@ import { createAgentAccounts } from './agent/accounts.ts'
 import { createApp, type Service } from './app.ts'
 import { loadSigningKeys } from './auth/keys.ts'
 import { loadDotEnv } from './cli/dot-env.ts'
-import { type Config, ConfigError, loadConfig } from './config.ts'
+import { type Config, loadConfig } from './config.ts'
+import { OperatorError } from './errors.ts'
 import { listen } from './http/server.ts'
 import { createLiveKitClient } from './livekit/client.ts'
 import { createLog } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
-import { lockStore, StoreInUse } from './store/sqlite/lock.ts'
+import { lockStore } from './store/sqlite/lock.ts'
 import { openStore, type Store } from './store/store.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
@@ -33,8 +34,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   const { config, secrets, warnings } = loadConfig(process.env)
   const log = createLog(config.logLevel)
   exitOnUncaught(log)
-  for (const warning of warnings)
-    banner(`WARNING: ${warning}`, 'Fine for development on this machine, never beyond it.')
+  for (const warning of warnings) config.production ? log.warn(warning) : banner(`WARNING: ${warning}`)
 
   const lock = lockStore(config.databaseUrl)
   const store = await openStore(config.databaseUrl)
@@ -52,10 +52,8 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   const closeExtension = extend?.(service)
 
   const server = listen(service.app.fetch, config)
-  server.once('error', fail)
-  server.once('listening', () => log.info(`serving on http://${config.host}:${config.port}`))
-  if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
-  service.health.ready = true
+  server.once('error', (error) => fail(explained(error, config)))
+  server.once('listening', () => greet(config, log))
   const stopTimers = startTimers(service, store, config, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
   const stop = async () => {
@@ -73,14 +71,40 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
 
 async function makeFirstAgent(store: Store): Promise<void> {
   const first = await createAgentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
-  if (first) banner('A first agent account, shown this once:', `AGENT_ID=${first.id}`, `AGENT_SECRET=${first.secret}`)
+  if (!first) return
+  const { id, secret } = first
+  banner('A first agent account, shown this once:', `BEHALF_AGENT_ID=${id}`, `BEHALF_AGENT_SECRET=${secret}`)
 }
 
-/** Returns a function that stops the timers and resolves when the work they started has ended. */
+function greet({ host, port, publicUrl, demo, production }: Config, log: Logger): void {
+  log.info(`serving on http://${host}:${port}`)
+  if (!production) log.info(`API reference: ${publicUrl}/docs${demo ? `, demo: ${publicUrl}/demo` : ''}`)
+}
+
+/** Why the service cannot listen, with the setting to change. */
+function explained(error: NodeJS.ErrnoException, { host, port }: Config): Error {
+  const { code } = error
+  const here = `PORT=${port} on HOST=${host}`
+  if (code === 'EADDRINUSE') {
+    return new OperatorError(`${here} is taken, perhaps by another Behalf: stop that program, or choose another PORT.`)
+  }
+  if (code === 'EACCES') return new OperatorError(`${here} is reserved for the system: choose a PORT from 1024 on.`)
+  if (code === 'EADDRNOTAVAIL' || error.syscall === 'getaddrinfo') {
+    return new OperatorError(
+      `HOST=${host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all of them.`,
+    )
+  }
+  return error
+}
+
+/**
+ * Compares with LiveKit at once, which makes the service ready, and regularly from then on. Returns a function that
+ * stops the timers and resolves when the work they started has ended.
+ */
 function startTimers(service: Service, store: Store, config: Config, log: Logger): () => Promise<void> {
-  let timer: NodeJS.Timeout
+  let timer: NodeJS.Timeout | undefined
   let isStopping = false
-  let reconciling: Promise<unknown> = Promise.resolve()
+  let hourly: NodeJS.Timeout | undefined
   let pruning: Promise<unknown> = Promise.resolve()
   // Jitter keeps services that share a LiveKit from asking in step.
   const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
@@ -90,12 +114,18 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
       reconciling = Promise.allSettled([service.reconcile(), store.saveClock()]).finally(next)
     }, wait())
   }
-  next()
   const prune = () => {
     pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
   }
-  prune()
-  const hourly = setInterval(prune, PRUNE_MS)
+  const boot = async () => {
+    if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
+    if (isStopping) return
+    service.health.ready = true
+    next()
+    prune()
+    hourly = setInterval(prune, PRUNE_MS)
+  }
+  let reconciling: Promise<unknown> = boot()
   return async () => {
     isStopping = true
     clearTimeout(timer)
@@ -110,8 +140,7 @@ function banner(...lines: string[]): void {
 }
 
 function fail(error: unknown): void {
-  const isOurs = error instanceof ConfigError || error instanceof StoreInUse
-  const isExpected = isOurs || (error as NodeJS.ErrnoException)?.code === 'EADDRINUSE'
-  process.stderr.write(`${isExpected ? (error as Error).message : ((error as Error)?.stack ?? String(error))}\n`)
+  const text = error instanceof OperatorError ? error.message : ((error as Error)?.stack ?? String(error))
+  process.stderr.write(`${text}\n`)
   process.exit(1)
 }

@@ -1,5 +1,7 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,11 +28,11 @@ const TRAPS = `({ app }) => {
 }`
 
 /** The built service as its own process, on the folder's database and without LiveKit. */
-async function launch() {
+async function launch(settings: Record<string, string> = {}) {
   const port = await freeTcpPort()
   const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${TRAPS} })`
   const args = ['--input-type=module', '-e', script]
-  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: NO_LIVEKIT }
+  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'x.db')}`, LIVEKIT_URL: NO_LIVEKIT, ...settings }
   return { port, url: `http://127.0.0.1:${port}`, service: node(args, env) }
 }
 
@@ -98,6 +100,91 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
   })
 
+  test('stops in order on SIGTERM while it still compares with LiveKit for the first time', async () => {
+    let asked = 0
+    const silent = createServer(() => asked++).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const { port: livekitPort } = silent.address() as AddressInfo
+    try {
+      const { url, service } = await launch({ LIVEKIT_URL: `ws://127.0.0.1:${livekitPort}` })
+      await until('it asks LiveKit', () => asked > 0)
+      expect((await fetch(`${url}/health/ready`)).status).toBe(503)
+      const stopped = service.stop('SIGTERM')
+      silent.closeAllConnections()
+      await stopped
+      expect(service.exitCode()).toBe(0)
+      expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
+    } finally {
+      silent.closeAllConnections()
+      silent.close()
+    }
+  })
+
+  test.each([
+    ['a folder in its place', 'folder', /^DATABASE_URL: .*folder cannot be used \(EISDIR\): it is a folder/],
+    [
+      'a file in the place of its folder',
+      'text/x.db',
+      /^DATABASE_URL: .*x\.db cannot be used \(EEXIST\): a file is where/,
+    ],
+    [
+      'another kind of file in its place',
+      'text',
+      /^DATABASE_URL: .*text cannot be used \(SQLITE_NOTADB\): .* restore a backup/,
+    ],
+  ])('says in one sentence that its database has %s', async (_, path, sentence) => {
+    mkdirSync(join(folder, 'folder'))
+    writeFileSync(
+      join(folder, 'text'),
+      'This is not a database, but it is as long as the header of one would be: 100 bytes. '.repeat(2),
+    )
+    const { service } = await launch({
+      DATABASE_URL: `file:${join(folder, path)}`,
+      LIVEKIT_API_KEY: 'k',
+      LIVEKIT_API_SECRET: 's',
+    })
+    await ended(service)
+    expect(service.exitCode()).toBe(1)
+    expect(service.log()).toMatch(sentence)
+    expect(service.log().trim().split('\n')).toHaveLength(1)
+  })
+
+  test.each([
+    ['a taken port', '127.0.0.1', /PORT=\d+ on HOST=127\.0\.0\.1 is taken, .* choose another PORT\.\n$/],
+    ['another machine’s address', '203.0.113.7', /HOST=203\.0\.113\.7 is not an address of this machine: use /],
+  ])('says in one sentence that it cannot listen on %s', async (_, host, sentence) => {
+    const taken = createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    const { port } = taken.address() as AddressInfo
+    try {
+      const { service } = await launch({ HOST: host, PORT: String(port) })
+      await ended(service)
+      expect(service.exitCode()).toBe(1)
+      expect(service.log()).toMatch(sentence)
+      expect(service.log()).not.toMatch(/\n\s+at /)
+    } finally {
+      taken.close()
+    }
+  })
+
+  test.skipIf(process.platform === 'win32')('makes a database that others could read its own', async () => {
+    const files = ['x.db', 'x.db-wal', 'x.db-shm'].map((name) => join(folder, name))
+    const first = await started()
+    await first.service.stop('SIGKILL')
+    for (const file of files) chmodSync(file, 0o644)
+    await started()
+    for (const file of files) expect(statSync(file).mode & 0o777, file).toBe(0o600)
+  })
+
+  test('runs once on a database whose name has white space at its end', async () => {
+    const first = await started()
+    const second = await launch({ DATABASE_URL: `file:${join(folder, 'x.db')}\r` })
+    await ended(second.service)
+    expect(second.service.log()).toContain('x.db is in use by another service')
+    expect(first.service.isRunning()).toBe(true)
+    expect(readdirSync(folder).sort()).toEqual(['x.db', 'x.db-shm', 'x.db-wal', 'x.db.lock'])
+  })
+
   test('runs the close hook of custom routes last', async () => {
     const extend = `() => () => process.stderr.write('closed\\n')`
     const script = `import { startService } from ${JSON.stringify(START)}; startService({ extend: ${extend} })`
@@ -145,7 +232,7 @@ describe('the service without settings', { timeout: 60_000 }, () => {
     await ready({ url, service: first })
     expect(existsSync(join(folder, 'data/behalf.db'))).toBe(true)
     expect(first.log()).toMatch(/WARNING.*devkey/)
-    expect(first.log()).toMatch(/AGENT_SECRET=\S{40}/)
+    expect(first.log()).toMatch(/BEHALF_AGENT_ID=dev-agent\nBEHALF_AGENT_SECRET=\S{40}/)
     expect((await fetch(`${url}/auth/guest`, { method: 'POST' })).status).toBe(201)
     await first.stop('SIGTERM')
     expect(first.exitCode()).toBe(0)
