@@ -219,7 +219,7 @@ export function loadConfig(env: Variables) {
   problems.push(...pairProblems('LIVEKIT', env, e), ...pairProblems('LIVEKIT_WEBHOOK', env, e))
   const isOwnPair = LIVEKIT_PAIR.some((name) => isSet(env, name))
   if (!isOwnPair && production) problems.push('LIVEKIT_API_KEY, LIVEKIT_API_SECRET: required in production')
-  else if (!isOwnPair) warnings.push(`${DEV_KEY_WARNING} Fine for development on this machine, never beyond it.`)
+  else if (!isOwnPair) warnings.push(`${DEV_KEY_WARNING}\nFine for development on this machine, never beyond it.`)
   if (production && e.LIVEKIT_API_KEY === DEV_KEY.key)
     problems.push('LIVEKIT_API_KEY: the development key is refused in production')
   const livekit = pair(e.LIVEKIT_API_KEY, e.LIVEKIT_API_SECRET) ?? DEV_KEY

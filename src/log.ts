@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino'
 import type { Config } from './config.ts'
+import { printable } from './http/text.ts'
 
 /** Field names of secrets and personal data. The service logs none of them; this catches one that slips through. */
 const REDACTED = new Set([
@@ -50,4 +51,29 @@ function serializeError(error: unknown): unknown {
   const { type, message, stack, aggregateErrors: _, ...more } = stdSerializers.err(error)
   const clean = (text: string) => text.replace(VALUES, 'params: [redacted]')
   return { ...redact(more), type, message: clean(message), stack: clean(stack) }
+}
+
+const { warn: WARN, error: ERROR } = pino.levels.values as { warn: number; error: number }
+const NOISE = /^\/(health|docs\/|demo\/|livekit\/webhook)/
+
+/** A line of the log for a person at a terminal; undefined for one that only machines need. */
+export function readable(line: string): string | undefined {
+  const { level, msg, method, path, status, milliseconds, code, err } = JSON.parse(line)
+  if (typeof path === 'string') {
+    if (status < 400 && (method === 'OPTIONS' || NOISE.test(path))) return undefined
+    return printable(`${method} ${path} -> ${status}${code ? ` ${code}` : ''} (${milliseconds} ms)`)
+  }
+  // A stack is for what the service itself got wrong.
+  const details = err && (level >= ERROR ? `\n${err.stack}` : `: ${err.message}`)
+  const text = `${msg ?? ''}${details ?? ''}`
+  if (text === '') return undefined
+  return `${level >= ERROR ? 'error: ' : level >= WARN ? 'warning: ' : ''}${text}`.split('\n').map(printable).join('\n')
+}
+
+/** The log of a service that a person started at a terminal. */
+export const toTerminal: DestinationStream = {
+  write(line) {
+    const text = readable(line)
+    if (text !== undefined) process.stdout.write(`${text}\n`)
+  },
 }

@@ -8,13 +8,15 @@ import { type Config, loadConfig } from './config.ts'
 import { OperatorError } from './errors.ts'
 import { listen } from './http/server.ts'
 import { createLiveKitClient } from './livekit/client.ts'
-import { createLog } from './log.ts'
+import { createLog, toTerminal } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
 import { openStore, type Store } from './store/store.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
+const HOW_TO_GET_LIVEKIT =
+  'No LiveKit yet, so nobody can join: start one with `livekit-server --config livekit.yaml`, or everything with `npm run demo`'
 
 export type { Service } from './app.ts'
 
@@ -32,9 +34,9 @@ export function startService({ extend }: StartOptions = {}): void {
 async function start(extend?: StartOptions['extend']): Promise<void> {
   loadDotEnv(process.env)
   const { config, secrets, warnings } = loadConfig(process.env)
-  const log = createLog(config.logLevel)
+  const log = createLog(config.logLevel, process.stdout.isTTY && !config.production ? toTerminal : undefined)
   exitOnUncaught(log)
-  for (const warning of warnings) config.production ? log.warn(warning) : banner(`WARNING: ${warning}`)
+  for (const warning of warnings) config.production ? log.warn(warning) : banner(...`WARNING: ${warning}`.split('\n'))
 
   const lock = lockStore(config.databaseUrl)
   const store = await openStore(config.databaseUrl)
@@ -118,7 +120,7 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
     pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
   }
   const boot = async () => {
-    if (!(await service.reconcile())) log.warn(`LiveKit at ${config.livekitUrl} did not answer; asking again soon`)
+    if (!(await service.reconcile()) && !config.production) log.info(HOW_TO_GET_LIVEKIT)
     if (isStopping) return
     service.health.ready = true
     next()

@@ -30,6 +30,16 @@ test('the demo page and its assets are served with revalidation', async () => {
   expect(html).not.toMatch(/<style|style="|\son\w+="|<script(?! type="module" src=)/)
 })
 
+test.each([
+  [{}, '/demo'],
+  [{ DEMO: 'off' }, '/docs'],
+])('the root leads to what there is to see, with %j to %s', async (env, path) => {
+  const { bare } = await makeApp({ env })
+  const answer = await bare(new Request('http://localhost/'))
+  expect(answer.status).toBe(302)
+  expect(new URL(answer.headers.get('Location') ?? '', 'http://localhost/').pathname).toBe(path)
+})
+
 test('the demo serves no other file of its folder', async () => {
   for (const path of ['/demo/index.html', '/demo/../package.json', '/demo/page.js.map', '/demo/x']) {
     expect((await served().request(path)).status, path).toBe(404)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
-import { createLog } from '../src/log.ts'
+import { createLog, readable } from '../src/log.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
 import { FORGERIES, userClaims } from './forged.ts'
 import { callingScene } from './scene.ts'
@@ -192,5 +192,45 @@ describe('the log contains no secret', () => {
     expect(text).not.toContain('hidden')
     expect(text.match(/shown-\d/g)).toEqual(['shown-1', 'shown-2'])
     expect(text).toContain('Failed query: insert into users')
+  })
+})
+
+describe('on a terminal a line of the log', () => {
+  const shown = (write: (log: ReturnType<typeof createLog>) => void) => {
+    const lines: (string | undefined)[] = []
+    write(createLog('debug', { write: (line) => lines.push(readable(line)) }))
+    return lines
+  }
+  const request = { method: 'GET', path: '/auth/me', status: 401, milliseconds: 1.2, code: 'invalid_token' }
+
+  test('is a sentence, with what matters of a request', () => {
+    const lines = shown((log) => {
+      log.info('serving')
+      log.info(request)
+      log.info({ ...request, path: '/health/live', status: 200, code: undefined })
+      log.info({ ...request, path: '/health/ready', status: 503 })
+    })
+    const asked = 'GET /auth/me -> 401 invalid_token (1.2 ms)'
+    expect(lines).toEqual(['serving', asked, undefined, 'GET /health/ready -> 503 invalid_token (1.2 ms)'])
+  })
+
+  test('has a stack only where the service itself failed', () => {
+    const err = new Error('LiveKit is away')
+    const [warning, failure] = shown((log) => {
+      log.warn({ err }, 'not now')
+      log.error({ err }, 'broken')
+    })
+    expect(warning).toBe('warning: not now: LiveKit is away')
+    expect(failure).toMatch(/^error: broken\nError: LiveKit is away\n {4}at /)
+  })
+
+  test('cannot steer the terminal', () => {
+    const path = '/x\u001b[2J\u009b1m\u202e\u2028'
+    const text = shown((log) => {
+      log.info({ ...request, path })
+      log.warn({ err: new Error(path) }, path)
+    }).join('')
+    expect(text).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}]/u)
+    expect(text).toContain('/x\\u001b[2J\\u009b1m\\u202e\\u2028')
   })
 })

@@ -1,6 +1,17 @@
 /** Whether a name is free of control characters, which could steer a terminal that shows it. */
 export const hasNoControlCharacters = (value: string): boolean => !/\p{Cc}/u.test(value)
 
+/** Text for a terminal or a log line: whatever could steer it or hide in it is escaped as in JSON, which stays valid. */
+export const printable = (text: string): string =>
+  // Nearly all of it is plain ASCII, which is found out faster.
+  !/[^ -~]/.test(text)
+    ? text
+    : text.replace(/[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (character) =>
+        Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),
+      )
+
+const hex4 = (code: number) => code.toString(16).padStart(4, '0')
+
 /** Longer names are not compared. */
 const MAX_COMPARED = 40
 

@@ -18,6 +18,8 @@ interface OpsRoutesDeps {
 export function opsRoutes({ health, version, config, router }: OpsRoutesDeps) {
   const describe = (): ApiDocument => describeApi(router(), { publicUrl: config.publicUrl, version })
   const own = createRouter()
+  // A middleware, as the pages are: not a part of the API that the document describes.
+  own.use('/', async (c, next) => (c.req.method === 'GET' ? c.redirect(config.demo ? 'demo' : 'docs') : next()))
   if (config.demo) own.use('/demo/*', demoPage(config.livekitUrl))
   return own.route('/', healthRoutes({ health, version })).route('/', docRoutes(describe))
 }
