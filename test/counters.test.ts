@@ -41,11 +41,9 @@ describe('a rate counter', () => {
 
   test('forgets a key when its window ends, to make room for others', async () => {
     fakeTime()
-    const counter = createCounters(100, 1)(QUOTA)
+    const counter = createCounters(100)(QUOTA)
     for (const minute of [1, 2, 3]) {
       for (let i = 0; i < 100; i++) expect((await counter.count(`${minute} ${i}`)).remaining).toBe(1)
-      expect((await counter.count(`${minute} shared`)).remaining).toBe(1)
-      expect((await counter.count(`${minute} shared too`)).remaining).toBe(0)
       vi.advanceTimersByTime(60_000)
     }
   })
@@ -62,16 +60,28 @@ describe('a rate counter', () => {
     expect((await counter.count('a')).allowed).toBe(true)
   })
 
-  test('tracks a limited number of keys, and counts the rest together', async () => {
+  test('forgets the least-counted keys when there are too many, and never one at its quota before those', async () => {
     fakeTime()
-    const counter = createCounters(100, 16)(QUOTA)
-    const outcomes = []
-    for (let i = 0; i < 20_000; i++) outcomes.push(await counter.count(`address ${i}`))
-    expect(outcomes.slice(0, 100).every(({ allowed }) => allowed)).toBe(true)
-    expect(outcomes.slice(-1000).some(({ allowed }) => allowed)).toBe(false)
-    // The first keys are still tracked individually.
-    expect(await counter.count('address 7')).toMatchObject({ allowed: true, remaining: 0 })
-    vi.advanceTimersByTime(60_000)
-    expect(await counter.count('address 19999')).toMatchObject({ allowed: true, remaining: 1 })
+    const counter = createCounters(100)(QUOTA)
+    for (let i = 0; i < 3; i++) await counter.count('guessing')
+    await counter.count('owner')
+    const flood = []
+    for (let i = 0; i < 20_000; i++) flood.push((await counter.count(`made up ${i}`)).allowed)
+    expect(new Set(flood)).toEqual(new Set([true]))
+    expect((await counter.count('guessing')).allowed).toBe(false)
+    expect(await counter.count('owner')).toMatchObject({ allowed: true, remaining: 1 })
+    // Once all are at their quota, a new key still gets in.
+    for (let i = 0; i < 100; i++) for (let n = 0; n < 3; n++) await counter.count(`filled ${i}`)
+    expect(await counter.count('another owner')).toMatchObject({ allowed: true, remaining: 1 })
+  })
+
+  test('keeps no place for a key whose counts were given back', async () => {
+    const counter = createCounters(100)(QUOTA)
+    for (let i = 0; i < 99; i++) await counter.count(`failed ${i}`)
+    for (let i = 0; i < 1000; i++) {
+      await counter.count(`busy ${i}`)
+      await counter.giveBack(`busy ${i}`)
+    }
+    for (let i = 0; i < 99; i++) expect(await counter.count(`failed ${i}`)).toMatchObject({ remaining: 0 })
   })
 })

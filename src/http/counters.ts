@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 
 /** At most `count` per window; `name` appears in the RateLimit headers. */
 export interface Quota {
@@ -28,58 +28,78 @@ export interface Counter {
 
 export type Counters = (quota: Quota) => Counter
 
-/** Distinct keys per counter; about 300 bytes each. */
+/** Distinct keys per counter; about 250 bytes each. */
 const MAX_KEYS = 100_000
-/** Buckets that further keys share: memory stays bounded, and a flood neither lifts the limit nor blocks everyone. */
-const SHARED_KEYS = 1024
+/** Keys drawn at random, of which the least-counted one is forgotten. */
+const DRAWN = 16
 
 interface Window {
+  key: string
+  /** Where it is in the list of all. */
+  index: number
+  /** At most one beyond the quota. */
   count: number
   /** Of `performance.now`: setting the wall clock does not restart a window. */
   endsAt: number
 }
 
-/** Counters of this process, in fixed windows that begin with the first count of a key. */
-export function createCounters(maxKeys = MAX_KEYS, sharedKeys = SHARED_KEYS): Counters {
-  const salt = randomBytes(16)
+/**
+ * Counters of this process, in fixed windows that begin with the first count of a key. When there are too many keys, a
+ * little-counted one makes way: a flood of keys lets others in, and frees none that has reached its quota.
+ */
+export function createCounters(maxKeys = MAX_KEYS): Counters {
   return (quota) => {
-    const windowMs = quota.windowSeconds * 1000
-    /** All are equally long, so they stand in the order in which they end. */
     const windows = new Map<string, Window>()
+    const all: Window[] = []
 
-    function windowOf(key: string): Window {
+    function forget({ key, index }: Window): void {
+      windows.delete(key)
+      const last = all.pop()
+      if (!last || last.key === key) return
+      last.index = index
+      all[index] = last
+    }
+
+    /** Draws without order, since deleting from the front of a large Map makes the next look at its front slow. */
+    function makeWay(now: number): void {
+      const rank = ({ count, endsAt }: Window) => (endsAt > now ? count : 0)
+      const drawn = Array.from({ length: DRAWN }, () => all[Math.floor(Math.random() * all.length)] as Window)
+      const least = drawn.reduce((a, b) => (rank(b) < rank(a) ? b : a))
+      if (all.length >= maxKeys || rank(least) === 0) forget(least)
+    }
+
+    function change(name: string, by: number): Window {
       const now = performance.now()
-      for (const [place, { endsAt }] of windows) {
-        if (endsAt > now) break
-        windows.delete(place)
+      // Hashed, so that a client's own words take no more room than others.
+      const key = createHash('sha256').update(name).digest('base64url')
+      const known = windows.get(key)
+      if (known && known.endsAt > now) {
+        known.count = Math.max(0, Math.min(known.count + by, quota.count + 1))
+        if (known.count === 0) forget(known)
+        return known
       }
-      // Hashed, so that a client's own words take no more room than others, and salted, so that no client can choose its place.
-      const hash = createHash('sha256').update(salt).update(key).digest()
-      const own = hash.toString('base64url')
-      const place = windows.has(own) || windows.size < maxKeys ? own : `shared ${hash.readUInt16BE() % sharedKeys}`
-      const window = windows.get(place) ?? { count: 0, endsAt: now + windowMs }
-      windows.set(place, window)
+      if (known) forget(known)
+      if (by > 0 && all.length > 0) makeWay(now)
+      const window = { key, index: all.length, count: Math.max(0, by), endsAt: now + quota.windowSeconds * 1000 }
+      if (by > 0) {
+        all.push(window)
+        windows.set(key, window)
+      }
       return window
     }
 
     return {
       quota,
       async count(key) {
-        const window = windowOf(key)
-        window.count += 1
+        const { count, endsAt } = change(key, 1)
         return {
-          allowed: window.count <= quota.count,
-          remaining: Math.max(0, quota.count - window.count),
-          resetSeconds: Math.max(1, Math.ceil((window.endsAt - performance.now()) / 1000)),
+          allowed: count <= quota.count,
+          remaining: Math.max(0, quota.count - count),
+          resetSeconds: Math.max(1, Math.ceil((endsAt - performance.now()) / 1000)),
         }
       },
-      async giveBack(key) {
-        const window = windowOf(key)
-        window.count = Math.max(0, window.count - 1)
-      },
-      async reset(key) {
-        windowOf(key).count = 0
-      },
+      giveBack: async (key) => void change(key, -1),
+      reset: async (key) => void change(key, -quota.count - 1),
     }
   }
 }
