@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { createAttemptLimit } from '../src/auth/attempts.ts'
+import { type Attempt, createAttemptLimit } from '../src/auth/attempts.ts'
 import { AppError } from '../src/errors.ts'
 import { createCounters } from '../src/http/counters.ts'
 import { from, rateHeaders } from './from-address.ts'
@@ -23,8 +23,13 @@ describe('password guessing', () => {
       perAddress: { name: 'pair', count: 3, windowSeconds: 900 },
       perAccount: { name: 'account', count: 5, windowSeconds: 3600 },
     })
-    const code = (address: string, signIn: () => Promise<unknown>, account = ADA.email) =>
-      attempt({ account, address, onStanding: () => {} }, signIn).then(
+    const code = (
+      address: string,
+      signIn: () => Promise<unknown>,
+      account = ADA.email,
+      onStanding: Attempt['onStanding'] = () => {},
+    ) =>
+      attempt({ account, address, onStanding }, signIn).then(
         () => 'in',
         (error: unknown) => (error instanceof AppError ? error.code : String(error)),
       )
@@ -67,17 +72,23 @@ describe('password guessing', () => {
     expect(await code('203.0.113.1', RIGHT)).toBe('in')
   })
 
-  test('from more addresses than are tracked does not lock the owner out of a known address', async () => {
-    fakeTime()
-    const { code } = limited(createCounters(50, 4))
+  test('for more accounts than there is room for keeps no owner out, known or new to the address', async () => {
+    const { code, times } = limited(createCounters(50))
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    vi.advanceTimersByTime(1_200_000)
-    for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, 'thrown@away.example')
+    for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, `made-up-${i}@away.example`)
+    for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `owner${i}@example.com`)).toBe('in')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // Attempts refused by the account's own limit did not take up tracked addresses.
-    for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `somebody${i}@example.com`)).toBe('in')
-    for (let i = 0; i < 200; i++) await code(`192.0.3.${i}`, WRONG, `thrown${i}@away.example`)
-    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    // And the guesses that were made for one account are still known after another flood.
+    expect(await times(3, '192.0.2.9', WRONG)).not.toContain('rate_limited')
+    for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, `made-up-${i}@away.example`)
+    expect(await code('192.0.2.9', WRONG)).toBe('rate_limited')
+  })
+
+  test('when the service is busy takes nobody’s place', async () => {
+    const { code, times } = limited(createCounters(2))
+    expect(await times(2, '192.0.2.1', WRONG)).not.toContain('rate_limited')
+    for (let i = 0; i < 100; i++) await code('198.51.100.1', BUSY, `made-up-${i}@away.example`)
+    expect(await times(2, '192.0.2.1', WRONG)).toContain('rate_limited')
   })
 
   test('is forgiven for the owner’s address after a success, not for other addresses', async () => {
@@ -96,22 +107,36 @@ describe('password guessing', () => {
     expect(await times(20, '192.0.2.1', RIGHT)).not.toContain('rate_limited')
   })
 
-  test('gets the same answers for an account that does not exist', async () => {
+  test('of a used-up account is answered alike whether or not the owner signed in from there', async () => {
+    const { code } = limited()
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    const told = async (account: string) => {
+      const all: unknown[] = []
+      const onStanding: Attempt['onStanding'] = ({ name }, { allowed, remaining }) => void all.push([name, allowed, remaining])
+      for (let i = 0; i < 8; i++) all.push(await code(`198.51.100.${i}`, WRONG, account, onStanding))
+      for (let i = 0; i < 5; i++) all.push(await code('192.0.2.1', WRONG, account, onStanding))
+      return all
+    }
+    expect(await told(ADA.email)).toEqual(await told('nobody@example.com'))
+  })
+
+  test('is answered alike for an account that does not exist, also where the owner signed in before', async () => {
     const t = await makeApp()
     await from(t, '192.0.2.9', '/auth/register', ADA)
-    const answers = async (email: string) => {
+    expect((await from(t, '192.0.2.3', '/auth/login', ADA)).status).toBe(200)
+    const answers = async (email: string, address: string) => {
       const seen = []
       for (let i = 0; i < 12; i++) {
-        const answer = await from(t, '192.0.2.1', '/auth/login', { email, password: 'wrong horse' })
+        const answer = await from(t, address, '/auth/login', { email, password: 'wrong horse' })
         seen.push([answer.status, ...rateHeaders(answer).map((value) => value?.replace(/;t=\d+/g, ''))])
       }
       return seen
     }
-    const known = await answers(ADA.email)
+    const known = await answers(ADA.email, '192.0.2.3')
     expect(known.map(([status]) => status)).toEqual([...Array(10).fill(401), 429, 429])
-    expect(await answers('nobody@example.com')).toEqual(known)
-    // In any letter case.
-    const again = from(t, '192.0.2.1', '/auth/login', { ...ADA, email: 'ADA@example.com' })
+    expect(await answers('nobody@example.com', '192.0.2.3')).toEqual(known)
+    // Whatever the case of the letters.
+    const again = from(t, '192.0.2.3', '/auth/login', { ...ADA, email: 'ADA@example.com' })
     expect(await refusal(again)).toEqual(LIMITED)
     expect((await from(t, '192.0.2.2', '/auth/login', ADA)).status).toBe(200)
   }, 30_000)

@@ -5,7 +5,7 @@ import { rateLimited } from '../http/rate-limit.ts'
 
 /** Failures allowed for one account from one address. */
 const PER_ADDRESS: Quota = { name: 'failed-sign-ins', count: 10, windowSeconds: 15 * 60 }
-/** Failures allowed for one account from all addresses that never signed in to it: 1,200 guesses a day. */
+/** Failures allowed for one account from all addresses, after which new ones are refused: 1,200 guesses a day. */
 const PER_ACCOUNT: Quota = { name: 'failed-sign-ins-account', count: 50, windowSeconds: 60 * 60 }
 /** How many pairs of account and address are remembered, the most recent of the whole service. */
 const MAX_KNOWN = 100_000
@@ -27,7 +27,8 @@ interface AttemptLimits {
 /**
  * Limits password guessing. A failure counts for the pair of account and address, and for the account over all
  * addresses, which stops distributed guessing. An attacker who uses up the second count cannot lock the owner out:
- * addresses that signed in to the account before have only the first, and the second ends within the hour.
+ * addresses that signed in to the account before are refused by the first alone, and the second ends within the hour.
+ * A failure is answered alike from both kinds of address: it must not tell which accounts exist.
  */
 export function createAttemptLimit(
   counters: Counters,
@@ -46,36 +47,34 @@ export function createAttemptLimit(
     const pairKey = `${accountKey} ${address}`
     const isKnown = known.has(pairKey)
     const pair = isKnown ? knownPairs : pairs
-    const forgive = () => (isKnown ? undefined : accounts.giveBack(accountKey))
 
     // Counted up front, so that parallel attempts gain nothing over sequential ones; the account first, so that an
     // attempt it refuses leaves no pair behind.
-    if (!isKnown) await countOne(accounts, accountKey)
-    await countOne(pair, pairKey).catch(async (error: unknown) => {
-      await forgive()
-      throw error
-    })
+    const ofAccount = await accounts.count(accountKey)
+    onStanding(accounts.quota, ofAccount)
+    if (!ofAccount.allowed && !isKnown) throw tooMany(ofAccount)
+    const ofPair = await pair.count(pairKey)
+    if (ofAccount.allowed) onStanding(pair.quota, ofPair)
     try {
+      if (!ofPair.allowed) throw tooMany(ofAccount.allowed ? ofPair : ofAccount)
       const signedIn = await signIn()
       known.add(pairKey)
       await pair.reset(pairKey)
-      await forgive()
+      await accounts.giveBack(accountKey)
       return signedIn
     } catch (error) {
-      if (!(error instanceof AppError && error.code === 'invalid_credentials')) {
-        await pair.giveBack(pairKey)
-        await forgive()
+      const isFailure = error instanceof AppError && error.code === 'invalid_credentials'
+      if (isFailure && !ofAccount.allowed) throw tooMany(ofAccount)
+      if (!isFailure) {
+        await accounts.giveBack(accountKey)
+        if (ofPair.allowed) await pair.giveBack(pairKey)
       }
       throw error
     }
-
-    async function countOne(counter: ReturnType<Counters>, key: string): Promise<void> {
-      const standing = await counter.count(key)
-      onStanding(counter.quota, standing)
-      if (!standing.allowed) throw rateLimited(standing, 'Too many failed sign-ins: try again later.')
-    }
   }
 }
+
+const tooMany = (standing: Standing) => rateLimited(standing, 'Too many failed sign-ins: try again later.')
 
 /** A set that keeps only the `max` most recently added keys. */
 function lastAdded(max: number) {
