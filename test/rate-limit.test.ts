@@ -33,13 +33,30 @@ describe('rate limits', () => {
     expect(await refusal(third)).toEqual(LIMITED)
   })
 
-  test('count every request of an address, treat a /64 as one address, and do not affect others', async () => {
+  test('count the requests of an address, treat a /64 as one address, and do not affect others', async () => {
     const t = await makeApp({ env: SIGN_INS })
-    expect((await from(t, '2001:db8::1', '/auth/register', {})).status).toBe(422)
-    expect((await from(t, '2001:db8::2', '/auth/register', 'x'.repeat(100_000))).status).toBe(413)
+    expect((await from(t, '2001:db8::1', '/auth/login', ADA)).status).toBe(401)
+    expect((await from(t, '2001:db8::2', '/auth/login', ADA)).status).toBe(401)
     expect(await refusal(from(t, '2001:db8:0:0:ffff::3', '/auth/login', ADA))).toEqual(LIMITED)
     expect((await from(t, '2001:db8:0:1::3', '/auth/login', ADA)).status).toBe(401)
     expect((await from(t, '192.0.2.1', '/auth/login', ADA)).status).toBe(401)
+  })
+
+  test.each([
+    ['of another method', 405, { method: 'GET' }],
+    ['that any web page can send, without a body', 415, { headers: { Origin: 'https://evil.example' } }],
+    ['that any web page can send, as text', 415, { headers: { 'Content-Type': 'text/plain' }, body: '{}' }],
+    ['that are not JSON', 400, { headers: { 'Content-Type': 'application/json' }, body: '{' }],
+    ['that are too long', 413, { headers: { 'Content-Type': 'application/json' }, body: 'x'.repeat(70_000) }],
+    ['with a wrong field', 422, { headers: { 'Content-Type': 'application/json' }, body: '{"name":1,"email":1}' }],
+  ])('do not count requests %s', async (_, status, request) => {
+    const t = await makeApp({ env: { ...SIGN_INS, REFRESHES_PER_ADDRESS_PER_MINUTE: '2' } })
+    for (const path of ['/auth/login', '/auth/register', '/auth/refresh', '/auth/guest']) {
+      const answer = await t.app.request(path, { method: 'POST', ...request })
+      expect(answer.status, path).toBe(status)
+      expect(rateHeaders(answer)).toEqual([null, null])
+    }
+    expect((await t.store.users.pruneGuests(Number.MAX_SAFE_INTEGER, 10)) > 0).toBe(false)
   })
 
   test('apply to refreshes per address, and a refused refresh does not consume its token', async () => {
@@ -117,11 +134,16 @@ describe('agent secrets', () => {
     expect((await ask(agent.id, agent.secret)).status).toBe(200)
   })
 
-  test('count towards the sign-in limit of the address', async () => {
+  test('count towards the limit of the address when wrong or missing, and are accepted regardless when right', async () => {
     const { s, agent } = await callingScene({ env: { SIGN_INS_PER_ADDRESS_PER_MINUTE: '2' } })
-    const ask = () => requestToken(s.app, GRANT, basic(agent.id, agent.secret))
-    expect((await ask()).status).toBe(200)
-    expect(await refusal(ask())).toEqual(LIMITED)
+    expect((await s.app.request('/agent/token')).status).toBe(405)
+    expect((await requestToken(s.app, GRANT, basic('another', 'wrong'))).status).toBe(401)
+    expect((await requestToken(s.app, GRANT)).status).toBe(401)
+    expect(await refusal(requestToken(s.app, GRANT))).toEqual(LIMITED)
+    expect(await refusal(requestToken(s.app, GRANT, basic(agent.id, 'wrong')))).toEqual(LIMITED)
+    for (let i = 0; i < 5; i++) {
+      expect((await requestToken(s.app, GRANT, basic(agent.id, agent.secret))).status).toBe(200)
+    }
   })
 })
 

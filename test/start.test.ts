@@ -233,7 +233,9 @@ describe('the service without settings', { timeout: 60_000 }, () => {
     expect(existsSync(join(folder, 'data/behalf.db'))).toBe(true)
     expect(first.log()).toMatch(/WARNING.*devkey/)
     expect(first.log()).toMatch(/BEHALF_AGENT_ID=dev-agent\nBEHALF_AGENT_SECRET=\S{40}/)
-    expect((await fetch(`${url}/auth/guest`, { method: 'POST' })).status).toBe(201)
+    expect(
+      (await fetch(`${url}/auth/guest`, { method: 'POST', headers: { 'Content-Type': 'application/json' } })).status,
+    ).toBe(201)
     await first.stop('SIGTERM')
     expect(first.exitCode()).toBe(0)
 

@@ -6,15 +6,15 @@ import type { ClientAddress } from '../http/address.ts'
 import { limitBody } from '../http/body.ts'
 import type { Counter, Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
-import { countRequest, limitRate, type RateLimits } from '../http/rate-limit.ts'
+import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import type { AgentStore } from '../store/agents.ts'
 import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
 
 /**
- * Limits wrong secrets for one account from one address. A right secret is accepted even so: it cannot be guessed, and
- * one worker with an old secret must not lock out the others behind its address.
+ * Limits wrong secrets for one account from one address, as the configured limit does for all accounts. A right secret
+ * is accepted even so: it cannot be guessed, and one worker with an old secret must not lock out the others.
  */
 export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
 
@@ -98,10 +98,8 @@ export interface AgentTokenRoutesDeps {
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own format, not as problem+json. */
 export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
   const accounts = createAgentAccounts({ agents, clock })
-  const router = createRouter()
-  router.use('/agent/token', limitRate(limits.agentSignIns, address))
 
-  return router.openapi(tokenRoute, async (c) => {
+  return createRouter().openapi(tokenRoute, async (c) => {
     try {
       const request = readTokenRequest({
         url: c.req.url,
@@ -123,6 +121,7 @@ export function agentTokenRoutes({ agents, tokens, limits, failures, address, cl
       return c.json({ ...answer, scope: scopes.join(' ') }, 200, NO_STORE)
     } catch (error) {
       if (!(error instanceof TokenError)) throw error
+      if (error.code === 'invalid_client') await countRequest(c, limits.agentSignIns, address(c))
       const refusal = { error: error.code, error_description: error.message }
       // RFC 6749 §5.2 requires the challenge when the header was used, RFC 9110 §15.5.2 with every 401.
       if (error.code === 'invalid_client') return c.json(refusal, 401, { ...NO_STORE, ...CHALLENGE })

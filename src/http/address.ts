@@ -3,7 +3,7 @@ import type { Context } from 'hono'
 import type { AppEnv } from './router.ts'
 
 /** The key that identifies a request's client in limits and in the log. */
-export type ClientAddress = (c: Context<AppEnv>) => string
+export type ClientAddress = <E extends AppEnv>(c: Context<E>) => string
 
 /**
  * The client is the connection's peer. If that is a trusted proxy, it is the rightmost address in `X-Forwarded-For`

@@ -25,16 +25,20 @@ export const limitBody = (maxSize: number) =>
     },
   })
 
-/** A body must be JSON (415); an absent one counts as `{}`, so that the schema can report what is missing. */
+/**
+ * A body must be JSON (415); an absent one counts as `{}`, so that the schema can report what is missing. Without an
+ * Authorization header even that needs the content type: browsers send neither across origins without a preflight.
+ */
 export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next) {
   if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
-  if ((await c.req.text()) === '') {
+  const isJson = JSON_TYPE.test(c.req.header('Content-Type') ?? '')
+  if ((isJson || c.req.header('Authorization') !== undefined) && (await c.req.text()) === '') {
     const headers = new Headers(c.req.raw.headers)
     headers.set('Content-Type', 'application/json')
     c.req.raw = new Request(c.req.url, { method: c.req.method, headers, body: '{}' })
     c.req.bodyCache = {}
-  } else if (!JSON_TYPE.test(c.req.header('Content-Type') ?? '')) {
-    throw new AppError('unsupported_media_type', 'Send the body as application/json.')
+  } else if (!isJson) {
+    throw new AppError('unsupported_media_type', 'Send Content-Type: application/json.')
   }
   return next()
 })

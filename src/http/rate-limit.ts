@@ -12,7 +12,7 @@ export interface RateLimits {
   guests: Counter
   /** Per address: registering and signing in. */
   signIns: Counter | undefined
-  /** Per address: agents that ask for tokens. */
+  /** Per address: agents that fail to sign in. */
   agentSignIns: Counter | undefined
   /** Per address. */
   refreshes: Counter | undefined
@@ -54,12 +54,17 @@ export function createRateLimits(config: RateSettings): RateLimits {
 /** Counts every request under its key, if there is a limit, and refuses those beyond it as `rate_limited`. */
 export const limitRate = <E extends AppEnv>(limit: Counter | undefined, keyOf: (c: Context<E>) => string) =>
   createMiddleware<E>(async function limitRate(c, next) {
-    if (limit) await countRequest(c, limit, keyOf(c))
+    await countRequest(c, limit, keyOf(c))
     await next()
   })
 
-/** @throws AppError `rate_limited` when this request exceeds the limit */
-export async function countRequest<E extends AppEnv>(c: Context<E>, limit: Counter, key: string): Promise<void> {
+/** @throws AppError `rate_limited` when this request exceeds the limit, if there is one */
+export async function countRequest<E extends AppEnv>(
+  c: Context<E>,
+  limit: Counter | undefined,
+  key: string,
+): Promise<void> {
+  if (!limit) return
   const standing = await limit.count(key)
   tellStanding(c, limit.quota, standing)
   if (!standing.allowed) throw rateLimited(standing, 'Too many requests: try again later.')

@@ -42,7 +42,7 @@ export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined
 
   return createMiddleware<E>(async function limitReads(c, next) {
     const key = keyOf(c)
-    if (perMinute) await countRequest(c, perMinute, key)
+    await countRequest(c, perMinute, key)
     const leave = await enter(key)
     const { outgoing } = c.env ?? {}
     outgoing?.once('close', leave)
