@@ -54,11 +54,11 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
   const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
-  const streams = createEventStreams({ events, sessions: store.sessions, wrapUpMs, log, clock })
+  const streams = createEventStreams({ events, sessions: store.sessions, users, wrapUpMs, log, clock })
   const health = createHealth({ sessions: store.sessions, livekit, clock })
 
-  const tokens = createAccessTokens({ keys, publicUrl: config.publicUrl, clock })
-  const accounts = createAccounts({ users, keys: store.keys, tokens, clock })
+  const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
+  const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
   const agentRoute = createAgentRoute({
     limits,
     tokens,

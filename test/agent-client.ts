@@ -49,7 +49,7 @@ export async function agentToken(app: TestApp['app'], { id, secret }: { id: stri
 
 /** Says what a route behind the guard of that scope answers to a token: status and problem code. */
 export function guardedRoute({ config, keys, store }: TestApp, scope: Scope) {
-  const tokens = createAccessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock })
+  const tokens = createAccessTokens({ keys, users: store.users, publicUrl: config.publicUrl, clock: store.clock })
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, pino({ level: 'silent' })))
   router.use(requestId())

@@ -12,8 +12,9 @@ const verbs = ({ store, keys, config }: TestApp) =>
   createAccounts({
     users: store.users,
     keys: store.keys,
-    tokens: createAccessTokens({ keys, publicUrl: config.publicUrl, clock: store.clock }),
+    tokens: createAccessTokens({ keys, users: store.users, publicUrl: config.publicUrl, clock: store.clock }),
     clock: store.clock,
+    endSessions: async () => {},
   })
 
 describe('pruning', () => {
@@ -60,7 +61,7 @@ describe('pruning', () => {
       const { users } = t.store
       const at = t.clock.now()
       const first = { hash: 'token-0', expiresAt: at + LIMITS.idleMs }
-      await users.insertFamily({ id: 'fam', userId: user.id, expiresAt: at + 90 * DAY_SECONDS * 1000, first }, at)
+      await users.insertFamily({ id: 'fam', userId: user.id, expiresAt: at + 90 * DAY_SECONDS * 1000, first }, null, at)
       for (let i = 0; i < REFRESHES; i++) await users.rotate(`token-${i}`, `token-${i + 1}`, at, LIMITS)
       const reuse = async () => (await users.rotate('token-0', 'token-1', t.clock.now(), LIMITS)).outcome
       /** Rows deleted, write by write. */

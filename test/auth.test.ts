@@ -5,6 +5,7 @@ import { MeResponse, SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
+const JSON_TYPE = { 'Content-Type': 'application/json' }
 const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
 
 const signedIn = async (answer: Response | Promise<Response>) => SignedInResponse.parse(await (await answer).json())
@@ -100,8 +101,9 @@ describe('register with a guest’s access token', () => {
     const answer = await post(t.app, '/auth/register', { ...ADA, name: undefined }, guest.access_token)
     expect(answer.status).toBe(201)
     const user = { id: guest.user.id, email: 'ada@example.com', name: 'Gwen' }
-    expect((await signedIn(answer)).user).toEqual(user)
-    expect(await (await me(t, guest.access_token)).json()).toEqual({ ...user, guest: false })
+    const upgraded = await signedIn(answer)
+    expect(upgraded.user).toEqual(user)
+    expect(await (await me(t, upgraded.access_token)).json()).toEqual({ ...user, guest: false })
     expect((await signedIn(post(t.app, '/auth/login', ADA))).user).toEqual(user)
   })
 
@@ -206,7 +208,7 @@ describe('login', () => {
 describe('POST /auth/guest', () => {
   test('creates a user without an e-mail address, also without a body', async () => {
     const t = await makeApp()
-    const answer = await t.app.request('/auth/guest', { method: 'POST' })
+    const answer = await t.app.request('/auth/guest', { method: 'POST', headers: JSON_TYPE })
     expect(answer.status).toBe(201)
     const { user, access_token } = await signedIn(answer)
     expect(user).toEqual({ id: user.id })
@@ -223,7 +225,11 @@ describe('POST /auth/guest', () => {
   test('is limited per client address, regardless of X-Forwarded-For', async () => {
     const { app } = await makeApp({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '2' } })
     const from = (remoteAddress: string, headers: Record<string, string> = {}) =>
-      app.request('/auth/guest', { method: 'POST', headers }, { incoming: { socket: { remoteAddress } } })
+      app.request(
+        '/auth/guest',
+        { method: 'POST', headers: { ...JSON_TYPE, ...headers } },
+        { incoming: { socket: { remoteAddress } } },
+      )
     expect((await from('2001:db8::1')).status).toBe(201)
     expect((await from('2001:db8::2')).status).toBe(201)
     const third = await from('2001:db8::3', { 'X-Forwarded-For': '198.51.100.1' })

@@ -18,7 +18,7 @@ describe('POST /agent/progress', () => {
     const user = { id: 'user_123', email: null, name: null, passwordHash: null, createdAt }
     await store.users.insertUser(user)
     const session = { id: 'sess_456', userId: user.id, room: 'lesson', createdAt, agentName: null, agentData: null }
-    await sessions.open({ ...session, tokenExpiresAt: createdAt + 60_000 })
+    await sessions.open({ ...session, signInId: null, tokenExpiresAt: createdAt + 60_000 })
     sfu.enter('lesson', { identity: 'user_123', attributes: { sessionId: 'sess_456' } })
 
     const answer = await app.request('/agent/progress', {

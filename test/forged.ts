@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
+import { decodeJwt, exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
 import { SCOPES } from '../src/auth/scopes.ts'
-import type { Scene } from './scene.ts'
+import type { Scene, SignedIn } from './scene.ts'
 import { webhookToken } from './sfu.ts'
 
 /** The claims of every access token, for the next 15 minutes. */
@@ -11,7 +11,11 @@ function claims({ config, clock }: Scene, sub: string, client_id: string) {
 }
 
 /** The claims of a user's access token: signed by `sign`, it is as good as a real one. */
-export const userClaims = (s: Scene, userId: string) => ({ ...claims(s, userId, 'behalf'), aud: s.config.publicUrl })
+export const userClaims = (s: Scene, { id, bearer }: Pick<SignedIn, 'id' | 'bearer'>) => ({
+  ...claims(s, id, 'behalf'),
+  aud: s.config.publicUrl,
+  sid: decodeJwt(bearer).sid,
+})
 
 /** The same for an agent with all scopes and its first secret. */
 export const agentClaims = (s: Scene, agentId: string) => ({
@@ -65,7 +69,7 @@ export const FORGERIES = {
   'that is a webhook’s': (s) => webhookToken('{}', { ...s.secrets.webhook, at: s.clock.now() }),
   'that is no JWT': async () => 'not-a-token',
   'of 100,000 characters': async () => 'a'.repeat(100_000),
-} satisfies Record<string, (s: Scene, payload: ReturnType<typeof userClaims>) => string | Promise<string>>
+} satisfies Record<string, (s: Scene, payload: Omit<ReturnType<typeof userClaims>, 'sid'>) => string | Promise<string>>
 
 export type Forgery = keyof typeof FORGERIES
 

@@ -128,7 +128,7 @@ describe('the log contains no secret', () => {
     const send = (path: string, init: RequestInit = {}) => s.app.request(path, init)
     const secrets = [user.bearer, user.refreshToken, agent.bearer, agent.secret, joinToken, ADA.password]
     for (const forge of Object.values(FORGERIES)) {
-      secrets.push(await forge(s, userClaims(s, user.id)))
+      secrets.push(await forge(s, userClaims(s, user)))
     }
     for (const secret of secrets.filter(({ length }) => length < 8000)) {
       await send(`/auth/me?access_token=${secret}`)

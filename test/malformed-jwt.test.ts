@@ -25,7 +25,7 @@ function sealed(header: string | Json, payload: string | Json, change: (input: s
 /** The valid header and claims that a row changes. */
 interface Right {
   header: { alg: string; typ: string; kid: string }
-  claims: ReturnType<typeof userClaims>
+  claims: Omit<ReturnType<typeof userClaims>, 'sid'>
 }
 
 const raw = (value: unknown) => JSON.stringify(value)
@@ -155,7 +155,7 @@ const MALFORMED: Record<string, (right: Right) => string> = {
 
 const KINDS = {
   'a user’s': {
-    claims: () => userClaims(setting.s, setting.user.id),
+    claims: () => userClaims(setting.s, setting.user),
     ask: (token: string) => setting.s.get('/auth/me', token),
   },
   'an agent’s': {

@@ -4,6 +4,7 @@ import { createRemovalOrder } from '../src/sessions/removal-order.ts'
 const session = (userId: string, index: number) => ({
   id: `${userId}-${index}`,
   userId,
+  signInId: null,
   room: 'room',
   status: 'ended' as const,
   createdAt: index,

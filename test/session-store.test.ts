@@ -21,7 +21,12 @@ async function setUp() {
     // Ids rise with time, as real ones do.
     const id = `sess_${String(count).padStart(6, '0')}`
     const session = { id, userId: USER, room: `room-${count}`, createdAt: count, tokenExpiresAt: EXPIRES_AT }
-    const opening = directSessions(store, { limits }).open({ ...session, agentName: null, agentData: null })
+    const opening = directSessions(store, { limits }).open({
+      ...session,
+      signInId: null,
+      agentName: null,
+      agentData: null,
+    })
     return { id, room: session.room, opening }
   }
   const opened = async () => {
@@ -118,7 +123,7 @@ describe('webhook facts in SQLite', () => {
     await Promise.all([first.opening, second.opening])
     const room = { room: 'shared', userId: USER, createdAt: 1, tokenExpiresAt: EXPIRES_AT }
     const shared = ['sess_a', 'sess_b']
-    for (const id of shared) await sessions.open({ ...room, id, agentName: null, agentData: null })
+    for (const id of shared) await sessions.open({ ...room, id, signInId: null, agentName: null, agentData: null })
     for (const id of [...shared, first.id]) {
       const roomSid = shared.includes(id) ? 'RM_S' : 'RM_1'
       await sessions.observe(id, { kind: 'joined', sid: `PA_${id}`, roomSid, at: 10 })
@@ -208,7 +213,15 @@ describe('simultaneous session writes', () => {
   test('fail individually on a constraint violation', async () => {
     const { store, sessions, newSession, opened } = await setUp()
     const known = await opened()
-    const again = { ...known, userId: USER, createdAt: 1, tokenExpiresAt: 1, agentName: null, agentData: null }
+    const again = {
+      ...known,
+      userId: USER,
+      signInId: null,
+      createdAt: 1,
+      tokenExpiresAt: 1,
+      agentName: null,
+      agentData: null,
+    }
     const next = newSession()
     const outcomes = await Promise.allSettled([
       sessions.observe(known.id, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }),

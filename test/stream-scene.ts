@@ -26,7 +26,7 @@ export async function timedCall(
 ) {
   const c = await callingScene()
   const { s, pair } = c
-  const { sessions, events } = s.store
+  const { sessions, events, users } = s.store
   const counts = { pages: 0, listeners: 0 }
   const counted: EventStore = {
     ...events,
@@ -46,10 +46,10 @@ export async function timedCall(
   }
   const { clock } = s.store
   const streams = createEventStreams(
-    { events: counted, sessions, wrapUpMs: s.config.wrapUpSeconds * 1000, log, clock },
+    { events: counted, sessions, users, wrapUpMs: s.config.wrapUpSeconds * 1000, log, clock },
     { ...STREAM_TIMING, ...timing },
   )
-  const tokens = createAccessTokens({ keys: s.keys, publicUrl: s.config.publicUrl, clock })
+  const tokens = createAccessTokens({ keys: s.keys, users, publicUrl: s.config.publicUrl, clock })
   const router = createRouter()
   router.onError((error, context) => renderProblem(error, context, log))
   router.use(requestId())

@@ -53,7 +53,12 @@ async function scene() {
     user: signedIn,
     accounts,
     mint,
-    tokens: createAccessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock }),
+    tokens: createAccessTokens({
+      keys: t.keys,
+      users: t.store.users,
+      publicUrl: t.config.publicUrl,
+      clock: t.store.clock,
+    }),
     inspect: (token: string, more: Record<string, string> = {}) => inspect(token, { ...env, ...more }),
   }
 }
@@ -195,12 +200,17 @@ describe('npm run token -- inspect', () => {
       .setProtectedHeader({ alg: 'HS256', typ: 'at+jwt', kid: s.keys.current().kid })
       .sign(Buffer.from(PAIR.LIVEKIT_API_SECRET))
     const theirs = await makeApp()
-    const stranger = createAccessTokens({ keys: theirs.keys, publicUrl: s.config.publicUrl, clock: theirs.store.clock })
+    const stranger = createAccessTokens({
+      keys: theirs.keys,
+      users: theirs.store.users,
+      publicUrl: s.config.publicUrl,
+      clock: theirs.store.clock,
+    })
     for (const token of [
       `${header}.${changed}.${signature}`,
       `${none}.${claims}.`,
       hs256,
-      await stranger.issueUserToken({ userId: s.user.user.id }),
+      await stranger.issueUserToken({ userId: s.user.user.id, signInId: 'fam_1' }),
     ]) {
       const { code, report } = await s.inspect(token)
       expect({ code, ...report }).toMatchObject({
@@ -219,7 +229,7 @@ describe('npm run token -- inspect', () => {
       `Its issuer is ${s.config.publicUrl}; PUBLIC_URL is https://api.behalf.test.`,
       `Its audience is ${s.config.publicUrl}, not https://api.behalf.test.`,
     ])
-    const wrong = await s.tokens.issueUserToken({ userId: 'nobody' })
+    const wrong = await s.tokens.issueUserToken({ userId: 'nobody', signInId: 'fam_1' })
     expect((await s.inspect(wrong)).report.problems).toEqual(['The access token is not valid here.'])
   })
 

@@ -1,4 +1,4 @@
-import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { createAccessTokens } from '../src/auth/tokens.ts'
@@ -35,6 +35,7 @@ async function setUp() {
     exp: issuedAt + 900,
     jti: 'one',
     steady_iat: issuedAt * 1000,
+    sid: decodeJwt(access_token).sid,
   }
   const sign = (changes: JWTPayload = {}, headerChanges: Partial<typeof header> = {}) =>
     new SignJWT({ ...claims, ...changes }).setProtectedHeader({ ...header, ...headerChanges }).sign(privateKey)
@@ -167,7 +168,12 @@ describe('a user access token', () => {
 
   test('is refused on agent routes, and an agent’s on user routes (A06)', async () => {
     const { t, access_token } = await setUp()
-    const tokens = createAccessTokens({ keys: t.keys, publicUrl: t.config.publicUrl, clock: t.store.clock })
+    const tokens = createAccessTokens({
+      keys: t.keys,
+      users: t.store.users,
+      publicUrl: t.config.publicUrl,
+      clock: t.store.clock,
+    })
     const agentToken = await tokens.issueAgentToken({ agentId: 'tutor', scopes: ['progress:write'], generation: 1 })
     await expectRefused(t, agentToken)
     await expect(tokens.verifyAgentToken(access_token)).rejects.toMatchObject({ code: 'invalid_token' })

@@ -34,11 +34,11 @@ export interface Registration {
   name?: string | undefined
 }
 
-/** Registration, sign-in, refresh and logout. */
+/** Registration, sign-in, refresh and logout. What ends a sign-in also ends its access tokens and its sessions. */
 export interface Accounts {
   /**
-   * With a guest's token, upgrades that guest, keeping its id, and ends its earlier sign-ins: otherwise anyone holding
-   * one would share the account.
+   * With a guest's token, upgrades that guest, keeping its id and that sign-in's sessions, and ends its earlier
+   * sign-ins: otherwise anyone holding one would share the account.
    * @throws AppError `email_taken`, `already_registered`, `invalid_token`, `busy`
    */
   register(registration: Registration, guest?: UserToken): Promise<SignedIn>
@@ -49,6 +49,13 @@ export interface Accounts {
   refresh(refreshToken: string): Promise<SignedIn>
   /** Ends the sign-in that the token belongs to; an unknown token is fine (RFC 7009 §2.2). */
   logout(refreshToken: string): Promise<void>
+  /** Ends all sign-ins of the user. */
+  logoutAll(token: UserToken): Promise<void>
+  /**
+   * Ends all sign-ins of the user and begins a new one, which keeps the sessions of the token's sign-in.
+   * @throws AppError `invalid_credentials`, `busy`
+   */
+  changePassword(user: User, token: UserToken, current: string, next: string): Promise<SignedIn>
   /** @throws AppError `invalid_token` when the user no longer exists */
   me(token: UserToken): Promise<User>
   /** Deletes guests idle and refresh families dead at that time, in small batches. */
@@ -60,10 +67,13 @@ interface AccountsDeps {
   keys: KeyStore
   tokens: AccessTokens
   clock: Clock
+  /** Ends the user's sessions, except those opened under the sign-ins that are `kept`. */
+  endSessions: (userId: string, kept: string[]) => Promise<void>
   passwords?: Passwords
 }
 
-export function createAccounts({ users, keys, tokens, clock, passwords = createPasswords() }: AccountsDeps): Accounts {
+export function createAccounts(deps: AccountsDeps): Accounts {
+  const { users, keys, tokens, clock, endSessions, passwords = createPasswords() } = deps
   let refreshKey: Buffer | undefined
 
   async function loadRefreshKey(): Promise<Buffer> {
@@ -71,19 +81,23 @@ export function createAccounts({ users, keys, tokens, clock, passwords = createP
     return refreshKey
   }
 
+  /** @throws AppError `invalid_credentials` when the user's password has changed since `user` was read */
   async function signIn(user: User): Promise<SignedIn> {
     const at = clock.latest()
     const refreshToken = firstRefreshToken()
-    await users.insertFamily(
-      {
-        id: newId('fam', at),
-        userId: user.id,
-        expiresAt: at + REFRESH_ABSOLUTE_MS,
-        first: { hash: refreshTokenHash(refreshToken), expiresAt: at + REFRESH_IDLE_MS },
-      },
-      at,
-    )
-    return { user, accessToken: await tokens.issueUserToken({ userId: user.id }), refreshToken }
+    const family = {
+      id: newId('fam', at),
+      userId: user.id,
+      expiresAt: at + REFRESH_ABSOLUTE_MS,
+      first: { hash: refreshTokenHash(refreshToken), expiresAt: at + REFRESH_IDLE_MS },
+    }
+    if (!(await users.insertFamily(family, user.passwordHash, at))) throw invalidCredentials()
+    return { user, accessToken: await tokens.issueUserToken({ userId: user.id, signInId: family.id }), refreshToken }
+  }
+
+  /** Ends the sessions of sign-ins that have ended; `kept` is one whose sessions continue. */
+  async function endSessionsOfEnded(userId: string, kept: string[] = []): Promise<void> {
+    await endSessions(userId, [...kept, ...(await users.listSignIns(userId, clock.latest()))])
   }
 
   async function me({ userId }: UserToken): Promise<User> {
@@ -116,29 +130,53 @@ export function createAccounts({ users, keys, tokens, clock, passwords = createP
   return {
     me,
     async register(registration, guest) {
-      if (guest) return signIn(await upgrade(await me(guest), registration))
+      if (guest) {
+        const signedIn = await signIn(await upgrade(await me(guest), registration))
+        await endSessionsOfEnded(guest.userId, [guest.signInId])
+        return signedIn
+      }
       const passwordHash = await passwords.hash(registration.password)
       return signIn(await create(registration.email, registration.name, passwordHash))
     },
     async login(email, password) {
       const user = await users.findUserByEmail(email)
       const { matches, rehashed } = await passwords.check(password, user?.passwordHash ?? null)
-      if (!user || !matches) throw new AppError('invalid_credentials', 'The e-mail or the password is wrong.')
-      if (rehashed) await users.updatePasswordHash(user.id, rehashed)
-      return signIn(user)
+      if (!user?.passwordHash || !matches) throw invalidCredentials()
+      if (!rehashed) return signIn(user)
+      const change = { id: user.id, from: user.passwordHash, to: rehashed, revoke: false }
+      // A concurrent login may have replaced it as well.
+      if (!(await users.updatePasswordHash(change, clock.latest()))) return this.login(email, password)
+      return signIn({ ...user, passwordHash: rehashed })
     },
     guest: async (name) => signIn(await create(null, name, null)),
     async refresh(parent) {
       const child = childRefreshToken(await loadRefreshKey(), parent)
       const limits = { idleMs: REFRESH_IDLE_MS, graceMs: REFRESH_GRACE_MS }
       const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), clock.latest(), limits)
+      if (rotation.outcome === 'reused') await endSessionsOfEnded(rotation.userId)
       if (rotation.outcome !== 'rotated' && rotation.outcome !== 'repeated') throw invalidRefreshToken()
       const user = await users.findUser(rotation.userId)
       if (!user) throw invalidRefreshToken()
-      return { user, accessToken: await tokens.issueUserToken({ userId: user.id }), refreshToken: child }
+      const accessToken = await tokens.issueUserToken({ userId: user.id, signInId: rotation.familyId })
+      return { user, accessToken, refreshToken: child }
     },
     async logout(refreshToken) {
-      await users.revokeFamilyOf(refreshTokenHash(refreshToken), 'logout', clock.latest())
+      const userId = await users.revokeFamilyOf(refreshTokenHash(refreshToken), clock.latest())
+      if (userId !== null) await endSessionsOfEnded(userId)
+    },
+    async logoutAll({ userId }) {
+      // Queued in the same turn, so that one commit holds both: after a crash between them no client could ask again.
+      await Promise.all([users.revokeFamilies(userId, clock.latest()), endSessions(userId, [])])
+    },
+    async changePassword(user, { signInId }, current, next) {
+      const { matches } = await passwords.check(current, user.passwordHash)
+      if (user.passwordHash === null || !matches) throw invalidCredentials()
+      const passwordHash = await passwords.hash(next)
+      const change = { id: user.id, from: user.passwordHash, to: passwordHash, revoke: true }
+      if (!(await users.updatePasswordHash(change, clock.latest()))) throw invalidCredentials()
+      const signedIn = await signIn({ ...user, passwordHash })
+      await endSessionsOfEnded(user.id, [signInId])
+      return signedIn
     },
     async prune(at) {
       const dead = { expiredBefore: at, revokedBefore: at - REVOKED_KEPT_MS }
@@ -153,6 +191,7 @@ async function inBatches(deleteSome: (limit: number) => Promise<number>): Promis
 }
 
 const emailTaken = () => new AppError('email_taken', 'An account with this e-mail already exists.')
+const invalidCredentials = () => new AppError('invalid_credentials', 'The e-mail or the password is wrong.')
 const alreadyRegistered = () => new AppError('already_registered', 'This user already has an e-mail and a password.')
 const invalidRefreshToken = () =>
   new AppError('invalid_refresh_token', 'The refresh token is not valid: sign in again.')

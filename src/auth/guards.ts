@@ -25,7 +25,7 @@ export const createUserReadLimit = ({ userReads }: Pick<RateLimits, 'userReads'>
   createReadLimit<UserEnv>(userReads, (c) => c.var.user.userId)
 
 /** The part of a request's context that records the caller for the log. */
-interface CallerContext {
+export interface CallerContext {
   set(key: 'who', who: Who): void
 }
 

@@ -8,14 +8,22 @@ import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import type { Counters } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
-import { countRequest, limitRate, type RateLimits, tellStanding } from '../http/rate-limit.ts'
+import { countRequest, type RateLimits, tellStanding } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import { type Attempt, createAttemptLimit } from './attempts.ts'
-import { authenticateUser, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
+import { authenticateUser, type CallerContext, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
 import type { SigningKeys } from './keys.ts'
-import { GuestRequest, LoginRequest, MeResponse, RefreshRequest, RegisterRequest, SignedInResponse } from './schemas.ts'
+import {
+  ChangePasswordRequest,
+  GuestRequest,
+  LoginRequest,
+  MeResponse,
+  RefreshRequest,
+  RegisterRequest,
+  SignedInResponse,
+} from './schemas.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
@@ -29,7 +37,7 @@ const registerRoute = createRoute({
   operationId: 'register',
   tags: ['Accounts'],
   security: [{}, { userToken: [] }],
-  summary: 'Creates an account, or upgrades the guest whose access token is sent',
+  summary: 'Creates an account, or upgrades the guest whose access token is sent and ends its other sign-ins',
   request: requestBody(RegisterRequest),
   responses: {
     201: success,
@@ -82,10 +90,42 @@ const logoutRoute = createRoute({
   operationId: 'logout',
   tags: ['Accounts'],
   security: [],
-  summary: 'Ends the sign-in that a refresh token belongs to',
+  summary: 'Ends the sign-in that a refresh token belongs to, with its access tokens and sessions',
   request: requestBody(RefreshRequest),
   responses: { 204: { description: 'Signed out' }, ...problems(...jsonBodyRefusals, 'store_unavailable') },
 })
+
+const logoutAllRoute = (tokens: AccessTokens) =>
+  createRoute({
+    method: 'post',
+    path: '/auth/logout-all',
+    operationId: 'logoutAll',
+    tags: ['Accounts'],
+    security: [{ userToken: [] }],
+    summary: 'Ends every sign-in and every session of the user',
+    middleware: userGuard(tokens),
+    responses: {
+      204: { description: 'Signed out everywhere' },
+      ...problems(...userGuardRefusals, 'unsupported_media_type', 'body_too_large'),
+    },
+  })
+
+const passwordRoute = (tokens: AccessTokens) =>
+  createRoute({
+    method: 'post',
+    path: '/auth/password',
+    operationId: 'changePassword',
+    tags: ['Accounts'],
+    security: [{ userToken: [] }],
+    summary: 'Changes the password, ends every sign-in and begins a new one',
+    description: 'Sessions of the sign-in that asks continue; those of the others end.',
+    middleware: userGuard(tokens),
+    request: requestBody(ChangePasswordRequest),
+    responses: {
+      200: success,
+      ...problems(...jsonBodyRefusals, ...userGuardRefusals, 'invalid_credentials', 'rate_limited', 'busy'),
+    },
+  })
 
 const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =>
   createRoute({
@@ -119,43 +159,58 @@ export function authRoutes(deps: AuthRoutesDeps) {
   const attempt = createAttemptLimit(counters)
   const label = accountLabels()
   const router = createRouter()
-  router.use('/auth/register', limitRate(limits.signIns, address))
-  router.use('/auth/login', limitRate(limits.signIns, address))
-  router.use('/auth/refresh', limitRate(limits.refreshes, address))
   router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody, async function noStore(c, next) {
     // RFC 6749 §5.1: responses with tokens must not be cached.
     c.header('Cache-Control', 'no-store')
     await next()
   })
+  // Called by the handlers: what is refused as malformed, or without a preflight, uses up nobody's limit.
+  const countSignIn = <E extends AppEnv>(c: Context<E>) => countRequest(c, limits.signIns, address(c))
+  const attemptOf = <E extends AppEnv>(c: Context<E>, email: string): Attempt => ({
+    account: email,
+    address: address(c),
+    onStanding: (...standing) => tellStanding(c, ...standing),
+  })
+
   return router
     .openapi(registerRoute, async (c) => {
       const bearer = optionalBearerToken(c)
       const guest = bearer === undefined ? undefined : await authenticateUser(c, tokens, bearer)
       const registration = c.req.valid('json')
+      await countSignIn(c)
       if (!guest) c.set('who', { account: label(registration.email) })
       return c.json(signedIn(c, await accounts.register(registration, guest)), 201)
     })
     .openapi(loginRoute, async (c) => {
       const { email, password } = c.req.valid('json')
-      const by: Attempt = {
-        account: email,
-        address: address(c),
-        onStanding: (...standing) => tellStanding(c, ...standing),
-      }
       c.set('who', { account: label(email) })
-      return c.json(signedIn(c, await attempt(by, () => accounts.login(email, password))), 200)
+      await countSignIn(c)
+      return c.json(signedIn(c, await attempt(attemptOf(c, email), () => accounts.login(email, password))), 200)
     })
     .openapi(guestRoute, async (c) => {
       if (!config.guests) throw new AppError('guests_disabled', 'Guest sign-in is disabled: register or sign in.')
       await countRequest(c, limits.guests, address(c))
       return c.json(signedIn(c, await accounts.guest(c.req.valid('json').name)), 201)
     })
-    .openapi(refreshRoute, async (c) =>
-      c.json(signedIn(c, await accounts.refresh(c.req.valid('json').refresh_token)), 200),
-    )
+    .openapi(refreshRoute, async (c) => {
+      await countRequest(c, limits.refreshes, address(c))
+      return c.json(signedIn(c, await accounts.refresh(c.req.valid('json').refresh_token)), 200)
+    })
     .openapi(logoutRoute, async (c) => {
       await accounts.logout(c.req.valid('json').refresh_token)
       return c.body(null, 204)
+    })
+    .openapi(logoutAllRoute(tokens), async (c) => {
+      await accounts.logoutAll(c.var.user)
+      return c.body(null, 204)
+    })
+    .openapi(passwordRoute(tokens), async (c) => {
+      const { current_password, new_password } = c.req.valid('json')
+      const user = await accounts.me(c.var.user)
+      if (user.email === null) throw AppError.field('validation_failed', 'current_password', GUEST_HAS_NO_PASSWORD)
+      await countSignIn(c)
+      const change = () => accounts.changePassword(user, c.var.user, current_password, new_password)
+      return c.json(signedIn(c, await attempt(attemptOf(c, user.email), change)), 200)
     })
     .openapi(meRoute(tokens, limitReads), async (c) => {
       const user = await accounts.me(c.var.user)
@@ -164,13 +219,15 @@ export function authRoutes(deps: AuthRoutesDeps) {
     .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
 }
 
+const GUEST_HAS_NO_PASSWORD = 'A guest has no password: send it to POST /auth/register with this access token.'
+
 const userAnswer = ({ id, email, name }: User) => ({
   id,
   ...(email === null ? {} : { email }),
   ...(name === null ? {} : { name }),
 })
 
-function signedIn(c: Context<AppEnv>, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInResponse> {
+function signedIn(c: CallerContext, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInResponse> {
   c.set('who', { user: user.id })
   return {
     user: userAnswer(user),

@@ -62,6 +62,10 @@ export const RefreshRequest = z
   })
   .openapi('RefreshToken')
 
+export const ChangePasswordRequest = z
+  .object({ current_password: Password, new_password: NewPassword })
+  .openapi('ChangePassword')
+
 const UserResponse = z
   .object({
     id: z.string().describe('`user_…`, which is the LiveKit identity as well.'),

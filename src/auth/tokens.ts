@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
+import type { UserStore } from '../store/users.ts'
 import { ALG, type SigningKeys } from './keys.ts'
 import type { Scope } from './scopes.ts'
 
@@ -17,6 +18,8 @@ const FIRST_PARTY_CLIENT = 'behalf'
 
 export interface UserToken {
   userId: string
+  /** The sign-in that it was issued for, the refresh family's id: `sid`, as in OpenID Connect. */
+  signInId: string
 }
 
 export interface VerifiedUserToken extends UserToken {
@@ -34,7 +37,7 @@ interface AgentToken {
 /** One function per kind of access token; each pins algorithm, type, issuer and its own audience. */
 export interface AccessTokens {
   issueUserToken(user: UserToken): Promise<string>
-  /** @throws AppError `invalid_token` */
+  /** @throws AppError `invalid_token`, also once the sign-in has ended: reads it from the store */
   verifyUserToken(token: string): Promise<VerifiedUserToken>
   issueAgentToken(agent: AgentToken): Promise<string>
   /** @throws AppError `invalid_token` */
@@ -45,12 +48,13 @@ export interface AccessTokens {
 
 interface AccessTokensDeps {
   keys: SigningKeys
+  users: Pick<UserStore, 'isSignedIn'>
   /** `PUBLIC_URL`: issuer, audience of user tokens, and with `/agent` that of agent tokens. */
   publicUrl: string
   clock: Clock
 }
 
-export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps): AccessTokens {
+export function createAccessTokens({ keys, users, publicUrl, clock }: AccessTokensDeps): AccessTokens {
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
 
@@ -102,11 +106,15 @@ export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps)
   }
 
   return {
-    issueUserToken: ({ userId }) => sign({ sub: userId, client_id: FIRST_PARTY_CLIENT }, userAudience),
+    issueUserToken: ({ userId, signInId }) =>
+      sign({ sub: userId, sid: signInId, client_id: FIRST_PARTY_CLIENT }, userAudience),
     async verifyUserToken(token) {
-      const { sub, exp } = await verify(token, userAudience)
+      const { sub, sid, exp } = await verify(token, userAudience)
       if (typeof sub !== 'string' || !sub.startsWith('user_') || exp === undefined) throw notValid()
-      return { userId: sub, expiresAt: exp }
+      // Tokens of earlier versions name no sign-in; clients refresh them.
+      if (typeof sid !== 'string') throw notValid()
+      if (!(await users.isSignedIn(sid, sub, clock.latest()))) throw signedOut()
+      return { userId: sub, signInId: sid, expiresAt: exp }
     },
     issueAgentToken: ({ agentId, scopes, generation }) =>
       sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience),
@@ -128,5 +136,6 @@ export function createAccessTokens({ keys, publicUrl, clock }: AccessTokensDeps)
 
 /** RFC 7515 §7.1: base64url without padding, which the library would accept. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
+const signedOut = () => new AppError('invalid_token', 'The sign-in of this access token has ended: sign in again.')
 const expired = () => new AppError('invalid_token', 'The access token has expired.')
 const notValid = () => new AppError('invalid_token', 'The access token is not valid here.')

@@ -6,10 +6,11 @@ import type { Clock } from '../clock.ts'
 import type { Secrets } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { AgentStore } from '../store/agents.ts'
+import type { UserStore } from '../store/users.ts'
 
 interface InspectDeps {
-  /** The service's keys and agents, or a sentence that says why there are none. */
-  store: { keys: SigningKeys; agents: AgentStore } | string
+  /** The service's keys, agents and users, or a sentence that says why there are none. */
+  store: { keys: SigningKeys; agents: AgentStore; users: UserStore } | string
   publicUrl: string
   secrets: Secrets
   clock: Clock
@@ -103,7 +104,7 @@ async function accessTokenVerdict(
     ...(claims.aud === audience ? [] : [`Its audience is ${claims.aud}, not ${audience}.`]),
   ]
   if (problems.length > 0 || isExpired(claims, clock.now())) return { signature: 'ours', problems }
-  const tokens = createAccessTokens({ keys: store.keys, publicUrl, clock })
+  const tokens = createAccessTokens({ ...store, publicUrl, clock })
   try {
     // Ends with the service's own check. Any scope will do, since scopes are checked last.
     if (kind === 'agent_access') await authenticateAgent({ set() {} }, tokens, store.agents, token, 'progress:write')

@@ -65,8 +65,8 @@ async function openOwn(databaseUrl: string) {
   try {
     const opened = openReadOnly(databaseUrl)
     if (!opened) return nothing('There is no store at DATABASE_URL: access tokens cannot be checked.')
-    const { agents, clock, close } = opened
-    return { store: { keys: await readSigningKeys(opened.keys, clock), agents }, clock, close }
+    const { agents, users, clock, close } = opened
+    return { store: { keys: await readSigningKeys(opened.keys, clock), agents, users }, clock, close }
   } catch (error) {
     return nothing(`The store at DATABASE_URL cannot be read: ${oneLine(error)}.`)
   }

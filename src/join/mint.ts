@@ -1,3 +1,4 @@
+import type { UserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
@@ -42,7 +43,8 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
    * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
    * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only when LiveKit had to be asked)
    */
-  async function forUser(userId: string, request: JoinRequest): Promise<Minted> {
+  async function forUser(caller: UserToken, request: JoinRequest): Promise<Minted> {
+    const { userId } = caller
     if (request.identity !== undefined && request.identity !== userId) {
       throw AppError.field('identity_forbidden', 'identity', 'The identity is the signed-in user’s id. Leave it out.')
     }
@@ -51,7 +53,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
     const agent = await registeredAgent(request.agent)
     const session =
       request.sessionId === undefined
-        ? await openSession(userId, request, agent)
+        ? await openSession(caller, request, agent)
         : await renewSession(userId, request.sessionId, request, agent)
     const name = request.name ?? user.name
     const minted = await mintJoinToken({
@@ -80,7 +82,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
     return { name, data }
   }
 
-  async function openSession(userId: string, request: JoinRequest, agent: Dispatched | null) {
+  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: Dispatched | null) {
     const room = request.room ?? newRoomName()
     if (request.room !== undefined) await rooms.enter(room, userId)
     if (request.autoCreateRoom) await rooms.create(room)
@@ -88,6 +90,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
     const session = {
       id: newId('sess', clock.latest()),
       userId,
+      signInId,
       room,
       createdAt,
       tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
@@ -100,6 +103,11 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
         'too_many_sessions',
         `You have ${limit} sessions under way, which is the limit: end one first.`,
       )
+    }
+    // A sign-in that ended before the session was stored did not end it.
+    if (!(await users.isSignedIn(signInId, userId, clock.latest()))) {
+      await sessions.end(session.id, 'signed_out')
+      throw new AppError('invalid_token', 'The sign-in of this access token has ended: sign in again.')
     }
     return session
   }

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { createMiddleware } from 'hono/factory'
 import { agentGuardRefusals, authenticateAgent, authenticateUser } from '../auth/guards.ts'
-import type { AccessTokens } from '../auth/tokens.ts'
+import type { AccessTokens, UserToken } from '../auth/tokens.ts'
 import { bearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
@@ -21,7 +21,7 @@ interface TokenRoutesDeps {
 }
 
 interface TokenEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { caller: { userId: string } | { agentId: string } }
+  Variables: AppEnv['Variables'] & { caller: UserToken | { agentId: string } }
 }
 
 const TokenResponse = z
@@ -56,7 +56,7 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
     const { caller } = c.var
     const [counter, id] =
       'userId' in caller ? [limits.userRequests, caller.userId] : [limits.agentRequests, caller.agentId]
-    if (counter) await countRequest(c, counter, id)
+    await countRequest(c, counter, id)
     await next()
   })
   const router = createRouter<TokenEnv>()
@@ -98,7 +98,7 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
       const { caller } = c.var
       const minted =
         'userId' in caller
-          ? await joinTokens.forUser(caller.userId, request)
+          ? await joinTokens.forUser(caller, request)
           : await joinTokens.forAgent(caller.agentId, request)
       return c.json(answer(minted, livekitUrl), 201, { 'Cache-Control': 'no-store' })
     },

@@ -1,10 +1,12 @@
 import type { Logger } from 'pino'
+import type { VerifiedUserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
+import type { UserStore } from '../store/users.ts'
 import { eventResponse } from './json.ts'
 
 /** Why the server closes a stream: `data.reason` of its last event, `close`. */
-export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'
+export type CloseReason = 'ended' | 'token_expired' | 'signed_out' | 'slow_reader' | 'shutting_down'
 
 /** Milliseconds. */
 export interface StreamTiming {
@@ -23,6 +25,7 @@ export const STREAM_TIMING: StreamTiming = { heartbeat: 15_000, poll: 3_000, sta
 export interface EventStreamDeps {
   events: Pick<EventStore, 'page' | 'subscribe'>
   sessions: Pick<SessionStore, 'find'>
+  users: Pick<UserStore, 'isSignedIn'>
   /** `WRAP_UP_SECONDS`: how long a session that ended because its user left may still get events. */
   wrapUpMs: number
   log: Pick<Logger, 'warn'>
@@ -33,8 +36,8 @@ export interface EventStreamRequest {
   sessionId: string
   /** The `seq` of the last event that the client has. */
   after: number
-  /** `exp` of its access token, Unix seconds. */
-  expiresAt: number
+  /** Its access token: the stream ends with it. */
+  token: VerifiedUserToken
   /** Destroys the connection, which cancels the body; absent when there is no connection. */
   cut?: (() => void) | undefined
 }
@@ -61,12 +64,12 @@ const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify
  * time, when the reader wants more. The reader sets the pace; a hint from the store only ends the wait.
  */
 export function createEventStream(
-  { events, sessions, wrapUpMs, log, clock }: EventStreamDeps,
-  { sessionId, after, expiresAt, cut }: EventStreamRequest,
+  { events, sessions, users, wrapUpMs, log, clock }: EventStreamDeps,
+  { sessionId, after, token, cut }: EventStreamRequest,
   timing: StreamTiming,
 ): EventStream {
   const encoder = new TextEncoder()
-  const expiresIn = expiresAt * 1000 - clock.now()
+  const expiresIn = token.expiresAt * 1000 - clock.now()
   const until = clock.latest() + expiresIn
   let cursor = after
   let greeted = false
@@ -111,6 +114,7 @@ export function createEventStream(
     while (!isGone) {
       isHinted = false
       if (clock.latest() >= until) closing ??= 'token_expired'
+      else if (!(await users.isSignedIn(token.signInId, token.userId, clock.latest()))) closing ??= 'signed_out'
       if (closing) return { text: closeText(closing), isLast: true }
       // Read before the page: a final session gets no more events, so an empty page then means that all were sent.
       const session = await sessions.find(sessionId)

@@ -13,7 +13,7 @@ const MAX_PER_USER = 20
 /** All event streams that this process has open. */
 export interface EventStreams {
   /** @throws AppError `too_many_streams`, or `busy` when the service is stopping */
-  open(userId: string, request: EventStreamRequest): ReadableStream<Uint8Array>
+  open(request: EventStreamRequest): ReadableStream<Uint8Array>
   /** Tells every reader that the service is stopping; resolves when every stream has closed. */
   close(): Promise<void>
 }
@@ -24,7 +24,8 @@ export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING
   let isStopping = false
 
   return {
-    open(userId, request) {
+    open(request) {
+      const { userId } = request.token
       if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 1 })
       const ofUser = open.get(userId) ?? new Set()
       if (ofUser.size >= MAX_PER_USER) {

@@ -26,7 +26,7 @@ export const SessionResponse = z
         [
           'Absent until it has ended. `user` or `agent` ended it by a call; `limit`: it lasted for `MAX_SESSION_MINUTES`, or was beyond `MAX_SESSIONS_PER_USER`;',
           '`superseded`: its user never joined it, and newer ones took its place; `never_joined`: its join token expired unused;',
-          '`left`: the user was away for `RECONNECT_SECONDS`.',
+          '`left`: the user was away for `RECONNECT_SECONDS`; `signed_out`: the sign-in that opened it has ended.',
         ].join(' '),
       ),
   })

@@ -303,6 +303,12 @@ export function beyondLimit(unfinished: readonly Known[], joinedId: string, { ma
   return others.slice(0, Math.max(0, live.length - maxSessions))
 }
 
+/** A user's unfinished sessions without those opened under a sign-in that is `kept`, each ended. */
+export function signedOut(unfinished: readonly Known[], kept: readonly string[], at: number, now: number): Changed[] {
+  const ended = unfinished.filter(({ session }) => session.signInId === null || !kept.includes(session.signInId))
+  return ended.map((known) => observe(known, { kind: 'end', reason: 'signed_out', at }, { reconnectMs: 0 }, now))
+}
+
 export interface Renewal {
   /** `steady`. */
   tokenExpiresAt: number

@@ -45,8 +45,8 @@ const LastEventId = z
 const EventStreamText = z.string().openapi({
   description: [
     'Server-Sent Events: `id` is the `seq`, `data` a SessionEvent in JSON. Comments keep the connection alive. Before the',
-    'server closes it sends an event `close` without id, its data `{"reason": "ended" | "token_expired" | "slow_reader" |',
-    '"shutting_down"}`; after any but `ended`, resume with `Last-Event-ID`.',
+    'server closes it sends an event `close` without id, its data `{"reason": "ended" | "token_expired" | "signed_out" |',
+    '"slow_reader" | "shutting_down"}`; after any but `ended` and `signed_out`, resume with `Last-Event-ID`.',
   ].join(' '),
   example:
     'id: 1\ndata: {"seq":1,"type":"session.status","data":{"status":"live"},"createdAt":"2026-01-01T00:00:00.000Z"}\n\n',
@@ -167,8 +167,8 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         },
       }),
       async (c) => {
-        const { userId, expiresAt } = c.var.user
-        const { id } = await own(c.req.valid('param').id, userId)
+        const token = c.var.user
+        const { id } = await own(c.req.valid('param').id, token.userId)
         const { after, limit } = c.req.valid('query')
         c.header('Vary', 'Accept', { append: true })
         if (acceptsEventStream(c.req.header('Accept'))) {
@@ -177,8 +177,8 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
           const cut = outgoing && (() => void outgoing.destroy())
           // A HEAD response has no body, so a stream would never be read.
           if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS)
-          const from = { sessionId: id, after: lastEventId ?? after, expiresAt, cut }
-          return c.body(streams.open(userId, from), 200, STREAM_HEADERS)
+          const from = { sessionId: id, after: lastEventId ?? after, token, cut }
+          return c.body(streams.open(from), 200, STREAM_HEADERS)
         }
         const shown = await store.events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after

@@ -29,6 +29,7 @@ import {
   replayOf,
   reported,
   type SessionLimits,
+  signedOut,
 } from './lifecycle.ts'
 import { createRemoval, type Removal } from './removal.ts'
 
@@ -42,7 +43,10 @@ export interface SessionsDeps {
 }
 
 /** A session as its first join token is minted. */
-type NewSession = Pick<Session, 'id' | 'userId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'>
+type NewSession = Pick<
+  Session,
+  'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
+>
 
 /** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
@@ -67,6 +71,8 @@ export interface Sessions {
   receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<void>
   /** Ends the session unless it has ended already; null for an unknown session. */
   end(id: string, reason: EndReason): Promise<Session | null>
+  /** Ends the user's unfinished sessions, except those opened under the sign-ins that are `kept`. */
+  signOut(userId: string, kept: readonly string[]): Promise<void>
   /** Ends the session at its agent's request, if the callback is admitted. */
   endAsAgent(known: Known, note: EndNote, rules: AdmissionRules): Promise<Session | Refusal>
   /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
@@ -151,6 +157,13 @@ export function createSessions({ store, livekit, background, clock, rules, limit
       changed?.forEach(followUp)
     },
     end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
+    async signOut(userId, kept) {
+      const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
+        const changed = signedOut(unfinished, kept, clock.steady(), clock.now())
+        return { changed, result: changed }
+      })
+      changed.forEach(followUp)
+    },
     async endAsAgent(known, note, asked) {
       const outcome = await store.change({ known }, ([now]): { changed?: Changed[]; result: Changed | Refusal } => {
         if (!now || now.facts.end) return { result: 'ended' }

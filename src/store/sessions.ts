@@ -2,7 +2,7 @@ export const STATUSES = ['pending', 'live', 'disconnected', 'ended'] as const
 export type Status = (typeof STATUSES)[number]
 
 /** Who or what ended the session. */
-export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left'] as const
+export const END_REASONS = ['user', 'agent', 'limit', 'superseded', 'never_joined', 'left', 'signed_out'] as const
 export type EndReason = (typeof END_REASONS)[number]
 
 /**
@@ -12,6 +12,8 @@ export type EndReason = (typeof END_REASONS)[number]
 export interface Session {
   id: string
   userId: string
+  /** The sign-in that opened it; null if an earlier version did. */
+  signInId: string | null
   room: string
   /** As last observed. */
   status: Status

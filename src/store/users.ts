@@ -24,10 +24,17 @@ interface NewFamily {
 
 /** The outcome for a presented refresh token. `repeated`: a retry after a lost answer may get the same child again. */
 export type Rotation =
-  | { outcome: 'rotated' | 'repeated'; userId: string }
-  | { outcome: 'unknown' | 'expired' | 'revoked' | 'reused' }
+  | { outcome: 'rotated' | 'repeated'; userId: string; familyId: string }
+  | { outcome: 'reused'; userId: string }
+  | { outcome: 'unknown' | 'expired' | 'revoked' }
 
-/** Accounts and their refresh families. Times are milliseconds. Guests are users without an e-mail. */
+/** Why a refresh family was revoked. */
+export type RevokedReason = 'logout' | 'reuse' | 'upgraded' | 'password_changed' | 'signed_out'
+
+/**
+ * Accounts and their refresh families; a family is one sign-in, and its id the `sid` of its access tokens. Times are
+ * milliseconds. Guests are users without an e-mail.
+ */
 export interface UserStore {
   /** False when the e-mail is taken. */
   insertUser(user: User): Promise<boolean>
@@ -38,10 +45,21 @@ export interface UserStore {
   ): Promise<'upgraded' | 'email_taken' | 'not_a_guest'>
   findUser(id: string): Promise<User | null>
   findUserByEmail(email: string): Promise<User | null>
-  updatePasswordHash(id: string, passwordHash: string): Promise<void>
+  /**
+   * Compare-and-swap on the password hash; `revoke` also ends all sign-ins, in the same write. False when the hash is
+   * no longer `from`.
+   */
+  updatePasswordHash(change: { id: string; from: string; to: string; revoke: boolean }, now: number): Promise<boolean>
 
-  /** Starts a refresh family and marks the user as seen, in one write. */
-  insertFamily(family: NewFamily, now: number): Promise<void>
+  /**
+   * Starts a refresh family and marks the user as seen, in one write. False when the user's password hash is no longer
+   * `passwordHash`: the password that was checked may have been changed since.
+   */
+  insertFamily(family: NewFamily, passwordHash: string | null, now: number): Promise<boolean>
+  /** Whether that sign-in of that user has neither expired nor been revoked: one read by primary key. */
+  isSignedIn(familyId: string, userId: string, now: number): Promise<boolean>
+  /** The user's sign-ins that have neither expired nor been revoked. */
+  listSignIns(userId: string, now: number): Promise<string[]>
   /**
    * Compare-and-swap: marks `parentHash` as used and stores the child, or says why not. Reuse outside the grace period
    * revokes the family in the same write. `idleMs` bounds the child's life, the family's expiry bounds both.
@@ -52,8 +70,10 @@ export interface UserStore {
     now: number,
     limits: { idleMs: number; graceMs: number },
   ): Promise<Rotation>
-  /** Revokes the token's family, if the token is known. */
-  revokeFamilyOf(hash: string, reason: string, now: number): Promise<void>
+  /** Revokes the token's family. Returns whose it is; null if the token is unknown. */
+  revokeFamilyOf(hash: string, now: number): Promise<string | null>
+  /** Revokes all of the user's families. Returns how many. */
+  revokeFamilies(userId: string, now: number): Promise<number>
 
   /** Deletes guests last seen before `seenBefore`, with all their data: at most `limit` rows. Returns how many. */
   pruneGuests(seenBefore: number, limit: number): Promise<number>

@@ -48,6 +48,8 @@ export function wordsForEnd(reason: Session['endReason']): string {
       return 'The call has ended: you were away for too long.'
     case 'never_joined':
       return 'The call has ended before it began: nobody joined.'
+    case 'signed_out':
+      return 'The call has ended: you signed out.'
     case 'superseded':
       return 'The call has ended: newer ones took its place.'
     default:

@@ -84,7 +84,7 @@ export async function* sessionEvents(
     const wasGood = seq > resumedFrom || clock.now() - openedAt >= GOOD_MS
     failures = wasGood ? 0 : failures + 1
     // The service asked for a new connection, so reconnect at once; any other end gets time to recover.
-    const isAsked = wasGood && (closed === 'token_expired' || closed === 'slow_reader')
+    const isAsked = wasGood && (closed === 'token_expired' || closed === 'signed_out' || closed === 'slow_reader')
     if (!isAsked) await clock.wait(Math.max(backoffMs(failures, retryMs), retryAfterMs(failure)), signal)
   }
 }

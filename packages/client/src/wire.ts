@@ -103,7 +103,7 @@ export interface Session {
   status: 'pending' | 'live' | 'disconnected' | 'ended'
   createdAt: string
   endedAt?: string | undefined
-  endReason?: 'user' | 'agent' | 'limit' | 'superseded' | 'never_joined' | 'left' | undefined
+  endReason?: 'user' | 'agent' | 'limit' | 'superseded' | 'never_joined' | 'left' | 'signed_out' | undefined
 }
 
 export interface SessionQuery {
@@ -129,7 +129,7 @@ export interface SessionEvent {
 }
 
 /** Why the service closes a stream of events. */
-export type CloseReason = 'ended' | 'token_expired' | 'slow_reader' | 'shutting_down'
+export type CloseReason = 'ended' | 'token_expired' | 'signed_out' | 'slow_reader' | 'shutting_down'
 
 export interface Progress extends Pair {
   type?: string | undefined

@@ -8,8 +8,9 @@ import { sqliteKeys } from './keys.ts'
 import * as schema from './schema.ts'
 import { filePath } from './sqlite.ts'
 import { storedClock } from './stored-clock.ts'
+import { sqliteUsers } from './users.ts'
 
-type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'close'>
+type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>
 
 /**
  * The part of an existing store that describes tokens; null when there is no store. Creates and migrates nothing.
@@ -26,6 +27,7 @@ export function openReadOnly(url: string): ReadOnlyStore | null {
       clock: storedClock(db, SYSTEM_TIME).clock,
       keys: sqliteKeys(db, refuse),
       agents: sqliteAgents(db, refuse),
+      users: sqliteUsers(db, refuse),
       async close() {
         raw.close()
       },

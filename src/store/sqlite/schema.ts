@@ -121,6 +121,8 @@ export const sessions = sqliteTable(
     userId: text('user_id')
       .notNull()
       .references(() => users.id, { onDelete: 'cascade' }),
+    /** The refresh family that opened it; no reference, since families are deleted earlier. */
+    signInId: text('sign_in_id'),
     room: text().notNull(),
     /** As last observed; each change is also an event `session.status`. */
     status: text({ enum: STATUSES }).notNull(),

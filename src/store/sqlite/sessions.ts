@@ -22,6 +22,7 @@ import { type Db, param, values } from './sqlite.ts'
 const columns = {
   id: sessions.id,
   userId: sessions.userId,
+  signInId: sessions.signInId,
   room: sessions.room,
   status: sessions.status,
   createdAt: sessions.createdAt,

@@ -1,5 +1,5 @@
-import { and, eq, isNull, sql } from 'drizzle-orm'
-import type { Rotation, UserStore } from '../users.ts'
+import { and, eq, gt, isNull, sql } from 'drizzle-orm'
+import type { RevokedReason, Rotation, UserStore } from '../users.ts'
 import type { Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { runRead } from './run-read.ts'
@@ -48,8 +48,9 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     .prepare()
   const setPassword = db
     .update(users)
-    .set({ passwordHash: sql`${param('passwordHash')}` })
-    .where(byId)
+    .set({ passwordHash: sql`${param('to')}` })
+    .where(and(byId, eq(users.passwordHash, param('from'))))
+    .returning({ id: users.id })
     .prepare()
   const markSeen = db
     .update(users)
@@ -66,17 +67,20 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     const { familyId, userId } = parent
     if (parent.usedAt !== null) {
       const child = now - parent.usedAt <= graceMs ? families.findToken.get({ hash: childHash }) : undefined
-      if (child?.usedAt === null) return { outcome: 'repeated', userId }
-      families.revoke.run({ id: familyId, now, reason: 'reuse' })
-      return { outcome: 'reused' }
+      if (child?.usedAt === null) return { outcome: 'repeated', userId, familyId }
+      families.revoke.run({ id: familyId, now, reason: 'reuse' satisfies RevokedReason })
+      return { outcome: 'reused', userId }
     }
     if (parent.expiresAt <= now) return { outcome: 'expired' }
     const expiresAt = Math.min(now + idleMs, parent.familyExpiresAt)
     families.use.run({ hash: parentHash, now })
     families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
     markSeen.run({ id: userId, now })
-    return { outcome: 'rotated', userId }
+    return { outcome: 'rotated', userId, familyId }
   }
+
+  const revokeAll = (userId: string, now: number, reason: RevokedReason) =>
+    families.revokeOf.run({ userId, now, reason }).changes
 
   return {
     insertUser: (user) => write(() => insert.get({ ...user }) !== undefined),
@@ -86,25 +90,37 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
         if (findByEmail.get({ email: user.email })) return 'email_taken'
         if (!upgrade.get({ ...user })) return 'not_a_guest'
         // Anyone who planted or kept a sign-in of the guest must not share the account (session fixation).
-        families.revokeOf.run({ userId: user.id, now, reason: 'upgraded' })
+        revokeAll(user.id, now, 'upgraded')
         return 'upgraded'
       }),
     findUser: (id) => runRead(() => find.get({ id }) ?? null),
     findUserByEmail: (email) => runRead(() => findByEmail.get({ email }) ?? null),
-    updatePasswordHash: (id, passwordHash) => write(() => void setPassword.run({ id, passwordHash })),
-    insertFamily: ({ id, userId, expiresAt, first }, now) =>
+    updatePasswordHash: ({ id, from, to, revoke }, now) =>
       write(() => {
+        if (!setPassword.get({ id, from, to })) return false
+        if (revoke) revokeAll(id, now, 'password_changed')
+        return true
+      }),
+    isSignedIn: (id, userId, now) => runRead(() => families.active.get({ id, userId, now }) !== undefined),
+    listSignIns: (userId, now) => runRead(() => families.allActive.all({ userId, now }).map(({ id }) => id)),
+    insertFamily: ({ id, userId, expiresAt, first }, passwordHash, now) =>
+      write(() => {
+        if (find.get({ id: userId })?.passwordHash !== passwordHash) return false
         families.insert.run({ id, userId, now, expiresAt })
         families.insertToken.run({ hash: first.hash, familyId: id, now, expiresAt: first.expiresAt })
         markSeen.run({ id: userId, now })
+        return true
       }),
     rotate: (parentHash, childHash, now, { idleMs, graceMs }) =>
       write(() => rotate(parentHash, childHash, now, idleMs, graceMs)),
-    revokeFamilyOf: (hash, reason, now) =>
+    revokeFamilyOf: (hash, now) =>
       write(() => {
         const token = families.findToken.get({ hash })
-        if (token) families.revoke.run({ id: token.familyId, now, reason })
+        if (!token) return null
+        families.revoke.run({ id: token.familyId, now, reason: 'logout' satisfies RevokedReason })
+        return token.userId
       }),
+    revokeFamilies: (userId, now) => write(() => revokeAll(userId, now, 'signed_out')),
     pruneGuests: (seenBefore, limit) =>
       write(() => {
         // Guests with an unfinished session are spared: the service still has to track its presence.
@@ -138,6 +154,9 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
 
 function familyStatements(db: Db) {
   const revoked = { revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` }
+  const ofUser = eq(refreshFamilies.userId, param('userId'))
+  const isActive = and(ofUser, isNull(refreshFamilies.revokedAt), gt(refreshFamilies.expiresAt, param('now')))
+  const ids = () => db.select({ id: refreshFamilies.id }).from(refreshFamilies)
   return {
     insert: db
       .insert(refreshFamilies)
@@ -152,8 +171,12 @@ function familyStatements(db: Db) {
     revokeOf: db
       .update(refreshFamilies)
       .set(revoked)
-      .where(and(eq(refreshFamilies.userId, param('userId')), isNull(refreshFamilies.revokedAt)))
+      .where(and(ofUser, isNull(refreshFamilies.revokedAt)))
       .prepare(),
+    active: ids()
+      .where(and(eq(refreshFamilies.id, param('id')), isActive))
+      .prepare(),
+    allActive: ids().where(isActive).prepare(),
     findToken: db
       .select({
         familyId: refreshTokens.familyId,
