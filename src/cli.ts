@@ -8,7 +8,8 @@ const HELP = `Behalf. Without a command it starts the service. In production: no
   npm run audit -- --help   what agents did on behalf of users
   npm run keys -- --help    the keys that sign access tokens, and their rotation
   npm run store -- --help   integrity check, backup and restore of the database
-  npm run token -- --help   what a token is, what it allows and whether it is valid`
+  npm run token -- --help   what a token is, what it allows and whether it is valid
+  npm run user -- --help    signing a user out`
 
 const COMMANDS = {
   agent: () => import('./cli/agent.ts'),
@@ -16,6 +17,7 @@ const COMMANDS = {
   keys: () => import('./cli/keys.ts'),
   store: () => import('./cli/store.ts'),
   token: () => import('./cli/token.ts'),
+  user: () => import('./cli/user.ts'),
 }
 
 async function main([command, ...argv]: string[]): Promise<number | undefined> {

@@ -43,6 +43,52 @@ describe('signing in with the client', () => {
     expect(await elsewhere.me()).toEqual({ ...ada, guest: false })
   })
 
+  test.each(['register', 'login', 'guest'] as const)(
+    '%s succeeds when storage holds a dead refresh token',
+    async (way) => {
+      const { client, newClient, storage, t } = await frontend()
+      await newClient(memoryStorage()).register(ADA)
+      await client.guest()
+      await post(t.app, '/auth/logout', { refresh_token: await storage.get() })
+      const [dead, bob] = [await storage.get(), { ...ADA, email: 'bob@example.com' }]
+      // In this visit, whose access token has ended as well, and in the next one.
+      for (const visit of [client, newClient()]) {
+        await storage.set(dead)
+        const user = await (way === 'register'
+          ? visit.register(bob)
+          : way === 'login'
+            ? visit.login(ADA)
+            : visit.guest())
+        expect(await visit.me()).toMatchObject({ id: user.id })
+        bob.email = 'bob2@example.com'
+      }
+    },
+  )
+
+  test('changes the password, keeping only this sign-in', async () => {
+    const { client, newClient } = await frontend()
+    await client.register(ADA)
+    const [elsewhere, later] = [newClient(memoryStorage()), newClient(memoryStorage())]
+    await elsewhere.login(ADA)
+    const change = { current_password: ADA.password, new_password: 'battery staple' }
+    expect(await client.changePassword(change)).toMatchObject({ email: ADA.email })
+    expect(await client.me()).toMatchObject({ email: ADA.email })
+    expect(await failure(elsewhere.me())).toMatchObject({ code: 'invalid_refresh_token' })
+    expect(await failure(client.changePassword(change))).toMatchObject({ code: 'invalid_credentials' })
+    expect(await later.login({ ...ADA, password: change.new_password })).toMatchObject({ email: ADA.email })
+  })
+
+  test('signs out on every device', async () => {
+    const { client, newClient, storage } = await frontend()
+    await client.register(ADA)
+    const elsewhere = newClient(memoryStorage())
+    await elsewhere.login(ADA)
+    await client.logoutEverywhere()
+    expect(await storage.get()).toBeNull()
+    expect(await failure(client.me())).toMatchObject({ code: 'not_signed_in' })
+    expect(await failure(elsewhere.me())).toMatchObject({ code: 'invalid_refresh_token' })
+  })
+
   test('resumes the sign-in of an earlier visit', async () => {
     const { client, newClient } = await frontend()
     const { id } = await client.guest()

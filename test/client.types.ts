@@ -121,6 +121,8 @@ type Context = Answer<Agent['context']['$get']>
 true satisfies Same<wire.Registration, Json<Auth['register']['$post']>>
 true satisfies Same<wire.Credentials, Json<Auth['login']['$post']>>
 true satisfies Same<wire.GuestDetails, Json<Auth['guest']['$post']>>
+true satisfies Same<wire.PasswordChange, Json<Auth['password']['$post']>>
+true satisfies Same<wire.SignedIn, Answer<Auth['password']['$post']>>
 true satisfies Same<wire.SignedIn, Answer<Auth['register']['$post']>>
 true satisfies Same<wire.SignedIn, Answer<Auth['login']['$post']>>
 true satisfies Same<wire.SignedIn, Answer<Auth['guest']['$post']>>

@@ -9,11 +9,12 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { run as runAgent } from '../src/cli/agent.ts'
 import { run as runAudit } from '../src/cli/audit.ts'
 import { run as runKeys } from '../src/cli/keys.ts'
+import { run as runUser } from '../src/cli/user.ts'
 import { lockStore } from '../src/store/sqlite/lock.ts'
 import { openStore } from '../src/store/store.ts'
 
 const MIGRATIONS = fileURLToPath(new URL('../drizzle', import.meta.url))
-const TOOLS = { agent: runAgent, audit: runAudit, keys: runKeys }
+const TOOLS = { agent: runAgent, audit: runAudit, keys: runKeys, user: runUser }
 
 let folder: string
 let path: string
@@ -85,6 +86,7 @@ const COMMANDS = [
   'audit agent tutor',
   'keys list',
   'keys rotate',
+  'user sign-out ada@example.com',
 ]
 
 describe('a store that does not exist', () => {

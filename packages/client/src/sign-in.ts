@@ -2,7 +2,7 @@ import { accessToken, authorized } from './access-token.ts'
 import { notSignedIn, ProblemError, unreachable } from './problem.ts'
 import { type Clock, isTransient, retrying } from './retry.ts'
 import { api, type Send } from './transport.ts'
-import type { Credentials, GuestDetails, Registration, SignedIn, User } from './wire.ts'
+import type { Credentials, GuestDetails, PasswordChange, Registration, SignedIn, User } from './wire.ts'
 
 /**
  * Keeps the refresh token between visits; `null` when there is none. It signs the user in: keep it where only your own
@@ -29,6 +29,9 @@ export function memoryStorage(): RefreshTokenStorage {
 /** For 10 s after a refresh the service returns the same child again: both attempts must fit in that. */
 const REFRESH_PATIENCE_MS = 8_000
 const REFRESH_ATTEMPT_MS = 4_000
+
+const isSignedOut = (error: unknown) =>
+  error instanceof ProblemError && (error.code === 'not_signed_in' || error.code === 'invalid_refresh_token')
 
 export interface SignInDeps {
   url: string
@@ -81,15 +84,28 @@ export function signIn({ url, send, storage, clock }: SignInDeps) {
     return answer.user
   }
 
+  /** As the guest who is signed in, if any; one whose sign-in has ended cannot be upgraded any more. */
+  async function register(json: Registration): Promise<SignedIn> {
+    try {
+      return await asUser.call<SignedIn>('POST', '/auth/register', { json })
+    } catch (error) {
+      if (!isSignedOut(error)) throw error
+      return call<SignedIn>('POST', '/auth/register', { json })
+    }
+  }
+
   return {
     send: sendAsUser,
     accessToken: access.current,
-    register: async (body: Registration) => {
-      const signedIn = (await storage.get()) !== null
-      return become((signedIn ? asUser.call<SignedIn> : call<SignedIn>)('POST', '/auth/register', { json: body }))
-    },
+    register: (body: Registration) => become(register(body)),
     login: (body: Credentials) => become(call<SignedIn>('POST', '/auth/login', { json: body })),
     guest: (body: GuestDetails = {}) => become(call<SignedIn>('POST', '/auth/guest', { json: body })),
+    changePassword: (json: PasswordChange) => become(asUser.call<SignedIn>('POST', '/auth/password', { json })),
+    logoutEverywhere: async (): Promise<void> => {
+      await asUser.call('POST', '/auth/logout-all')
+      access.replace()
+      await storage.set(null)
+    },
     logout: async (): Promise<void> => {
       const token = await storage.get()
       access.replace()

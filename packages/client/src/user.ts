@@ -39,8 +39,15 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
     login: user.login,
     /** Signs in as a new guest. */
     guest: user.guest,
-    /** Forgets the user here, then signs out at the service; rejects if the service could not be reached. */
+    /**
+     * Forgets the user here, then signs out at the service, which ends the sessions of this sign-in; rejects if the
+     * service could not be reached.
+     */
     logout: user.logout,
+    /** Ends all sign-ins and sessions of the user, on this device and others. */
+    logoutEverywhere: user.logoutEverywhere,
+    /** Ends all other sign-ins and their sessions; this one continues. */
+    changePassword: user.changePassword,
     /** Who is signed in. */
     me: ({ signal }: CallOptions = {}) => api.call<Me>('GET', '/auth/me', { signal }),
     /** A user access token that stays valid for a while, for your own routes and for `TokenSource.endpoint`. */

@@ -28,6 +28,11 @@ export interface Registration extends Credentials {
   name?: string | undefined
 }
 
+export interface PasswordChange {
+  current_password: string
+  new_password: string
+}
+
 export interface GuestDetails {
   name?: string | undefined
 }

@@ -1,0 +1,64 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { run } from '../src/cli/user.ts'
+import { ENDED, refusal, scene } from './scene.ts'
+import { post } from './support.ts'
+
+const ADA = { email: 'ada@example.com', password: 'correct horse' }
+
+/** A running service with Ada in a call, and the command beside it. */
+async function setUp() {
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-user-'))
+  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+  const s = await scene({ databaseUrl })
+  onTestFinished(async () => {
+    await s.store.close()
+    rmSync(folder, { recursive: true })
+  })
+  const agent = await s.newAgent()
+  const present = await s.present()
+  const cli = async (...argv: string[]) => {
+    const out: string[] = []
+    const err: string[] = []
+    const print = (lines: string[]) => (line: string) => void lines.push(line)
+    const code = await run(argv, { DATABASE_URL: databaseUrl }, print(out), print(err))
+    return { code, out: out.join(), err: err.join() }
+  }
+  return { s, ...present, cli, report: () => s.progress(agent.bearer, present.pair), id: present.user.id }
+}
+
+test('ends a user’s sign-ins and sessions in the running service, which then removes them from LiveKit', async () => {
+  const { s, user, id, room, cli, report } = await setUp()
+  expect((await report()).status).toBe(201)
+  expect(await cli('sign-out', id)).toEqual({
+    code: 0,
+    out: `${id} is signed out. Sign-ins ended: 1. Sessions ended: 1.`,
+    err: '',
+  })
+  expect(await refusal(s.get('/auth/me', user.bearer))).toEqual({ status: 401, code: 'invalid_token' })
+  expect((await post(s.app, '/auth/refresh', { refresh_token: user.refreshToken })).status).toBe(401)
+  expect(await refusal(report())).toEqual(ENDED)
+  expect(s.sfu.rooms.has(room)).toBe(true)
+  expect(await s.reconcile()).toBe(true)
+  expect(s.sfu.rooms.has(room)).toBe(false)
+})
+
+test('finds a user by e-mail, however it is written, and says when there is nothing to end', async () => {
+  const { s, user, id, cli } = await setUp()
+  expect((await post(s.app, '/auth/register', ADA, user.bearer)).status).toBe(201)
+  expect((await cli('sign-out', ' ADA@example.com')).out).toMatch(/Sign-ins ended: 1\. Sessions ended: 1\.$/)
+  expect((await cli('sign-out', id)).out).toMatch(/Sign-ins ended: 0\. Sessions ended: 0\.$/)
+  expect((await post(s.app, '/auth/login', ADA)).status).toBe(200)
+})
+
+test.each([
+  [['sign-out', 'nobody@example.com'], 1, 'There is no user of that id or e-mail.'],
+  [['sign-out'], 2, 'sign-out takes one id or e-mail; --help shows how.'],
+  [['sign-out', 'a', 'b'], 2, 'sign-out takes one id or e-mail; --help shows how.'],
+  [['delete', 'a'], 2, 'The command is sign-out; --help shows how.'],
+])('refuses %j', async (argv, code, err) => {
+  const { cli } = await setUp()
+  expect(await cli(...argv)).toEqual({ code, out: '', err })
+})
