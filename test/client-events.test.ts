@@ -129,7 +129,7 @@ describe('the client’s event stream', () => {
     expect(network.sentTo('/auth/refresh')).toHaveLength(1)
   })
 
-  test.each(['token_expired', 'slow_reader', 'shutting_down'])('continues after %s', async (reason) => {
+  test.each(['token_expired', 'signed_out', 'slow_reader', 'shutting_down'])('continues after %s', async (reason) => {
     const { client, network, path, sessionId, report, end } = await call()
     await report(1)
     await end()

@@ -84,7 +84,7 @@ test('an access token without a sign-in, with an unknown one or another user’s
 })
 
 describe('logout', () => {
-  test('ends that sign-in’s access and call at once, and no other', async () => {
+  test('ends that sign-in’s access and call at once, and no other (A43)', async () => {
     const { phone, laptop, logout, expectNoAccess, expectHungUp, expectUntouched } = await setUp()
     expect((await logout(phone)).status).toBe(204)
     await expectNoAccess(phone)
@@ -120,7 +120,7 @@ test('reuse of a refresh token ends that sign-in’s access and call at once, an
 })
 
 describe('POST /auth/logout-all', () => {
-  test('ends every sign-in and call of that user, and of no other', async () => {
+  test('ends every sign-in and call of that user, and of no other (A43)', async () => {
     const { s, phone, laptop, guest, call, refresh, expectNoAccess, expectHungUp, expectUntouched } = await setUp()
     const other = await call(await guest())
     expect((await s.app.request('/auth/logout-all', bearerOf(phone))).status).toBe(204)

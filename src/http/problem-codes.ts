@@ -56,7 +56,7 @@ const PROBLEMS = {
   },
   invalid_token: {
     status: 401,
-    means: 'The token has expired, was not issued by this service, or is of another kind.',
+    means: 'The token or its sign-in has ended, this service did not issue it, or it is of another kind.',
     todo: 'Users refresh; agents ask for a new one. `npm run token -- inspect -` shows what is wrong.',
     challenge: 'Bearer error="invalid_token"',
   },
