@@ -60,7 +60,7 @@ describe('a rate counter', () => {
     expect((await counter.count('a')).allowed).toBe(true)
   })
 
-  test('forgets the least-counted keys when there are too many, and never one at its quota before those', async () => {
+  test('forgets keys with low counts when there are too many, before any that has reached its quota', async () => {
     fakeTime()
     const counter = createCounters(100)(QUOTA)
     for (let i = 0; i < 3; i++) await counter.count('guessing')
@@ -75,7 +75,7 @@ describe('a rate counter', () => {
     expect(await counter.count('another owner')).toMatchObject({ allowed: true, remaining: 1 })
   })
 
-  test('keeps no place for a key whose counts were given back', async () => {
+  test('keeps no entry for a key whose counts were given back', async () => {
     const counter = createCounters(100)(QUOTA)
     for (let i = 0; i < 99; i++) await counter.count(`failed ${i}`)
     for (let i = 0; i < 1000; i++) {

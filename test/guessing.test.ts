@@ -72,19 +72,19 @@ describe('password guessing', () => {
     expect(await code('203.0.113.1', RIGHT)).toBe('in')
   })
 
-  test('for more accounts than there is room for keeps no owner out, known or new to the address', async () => {
+  test('of more accounts than can be tracked locks no owner out, at a known address or a new one', async () => {
     const { code, times } = limited(createCounters(50))
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, `made-up-${i}@away.example`)
     for (let i = 0; i < 40; i++) expect(await code('203.0.113.1', RIGHT, `owner${i}@example.com`)).toBe('in')
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
-    // And the guesses that were made for one account are still known after another flood.
+    // The guesses made for one account are still counted after another flood.
     expect(await times(3, '192.0.2.9', WRONG)).not.toContain('rate_limited')
     for (let i = 0; i < 1000; i++) await code(`198.51.${i >> 8}.${i & 255}`, WRONG, `made-up-${i}@away.example`)
     expect(await code('192.0.2.9', WRONG)).toBe('rate_limited')
   })
 
-  test('when the service is busy takes nobody’s place', async () => {
+  test('does not displace tracked failures while the service is busy', async () => {
     const { code, times } = limited(createCounters(2))
     expect(await times(2, '192.0.2.1', WRONG)).not.toContain('rate_limited')
     for (let i = 0; i < 100; i++) await code('198.51.100.1', BUSY, `made-up-${i}@away.example`)
@@ -107,12 +107,13 @@ describe('password guessing', () => {
     expect(await times(20, '192.0.2.1', RIGHT)).not.toContain('rate_limited')
   })
 
-  test('of a used-up account is answered alike whether or not the owner signed in from there', async () => {
+  test('gets the same answers for an account at its limit, also where the owner signed in before', async () => {
     const { code } = limited()
     expect(await code('192.0.2.1', RIGHT)).toBe('in')
     const told = async (account: string) => {
       const all: unknown[] = []
-      const onStanding: Attempt['onStanding'] = ({ name }, { allowed, remaining }) => void all.push([name, allowed, remaining])
+      const onStanding: Attempt['onStanding'] = ({ name }, { allowed, remaining }) =>
+        void all.push([name, allowed, remaining])
       for (let i = 0; i < 8; i++) all.push(await code(`198.51.100.${i}`, WRONG, account, onStanding))
       for (let i = 0; i < 5; i++) all.push(await code('192.0.2.1', WRONG, account, onStanding))
       return all
@@ -120,7 +121,7 @@ describe('password guessing', () => {
     expect(await told(ADA.email)).toEqual(await told('nobody@example.com'))
   })
 
-  test('is answered alike for an account that does not exist, also where the owner signed in before', async () => {
+  test('gets the same answers for an account that does not exist, also where the owner signed in before', async () => {
     const t = await makeApp()
     await from(t, '192.0.2.9', '/auth/register', ADA)
     expect((await from(t, '192.0.2.3', '/auth/login', ADA)).status).toBe(200)

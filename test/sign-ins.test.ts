@@ -42,7 +42,7 @@ async function setUp() {
     laptop,
     refresh: ({ refreshToken }: SignedIn) => post(s.app, '/auth/refresh', { refresh_token: refreshToken }),
     logout: ({ refreshToken }: SignedIn) => post(s.app, '/auth/logout', { refresh_token: refreshToken }),
-    /** Nothing that the old access token was good for is left. */
+    /** Every use of the old access token is refused. */
     async expectNoAccess({ bearer, pair }: Call) {
       const own = `/sessions/${pair.sessionId}`
       for (const path of ['/auth/me', '/sessions', own, `${own}/events`, `${own}/audit`]) {
@@ -53,7 +53,7 @@ async function setUp() {
       }
       expect(await refusal(post(s.app, '/auth/password', NEXT, bearer))).toEqual(INVALID)
     },
-    /** The call is over: for the agent at once, in LiveKit soon. */
+    /** The agent is refused at once, and the room is soon deleted in LiveKit. */
     async expectHungUp({ pair, room }: Call) {
       expect(await refusal(s.progress(agent.bearer, pair))).toEqual(ENDED)
       expect((await s.store.sessions.find(pair.sessionId))?.endReason).toBe('signed_out')

@@ -164,7 +164,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
     c.header('Cache-Control', 'no-store')
     await next()
   })
-  // Called by the handlers: what is refused as malformed, or without a preflight, uses up nobody's limit.
+  // Called by the handlers: requests that are invalid, or that a web page can send without a preflight, use up no limit.
   const countSignIn = <E extends AppEnv>(c: Context<E>) => countRequest(c, limits.signIns, address(c))
   const attemptOf = <E extends AppEnv>(c: Context<E>, email: string): Attempt => ({
     account: email,
