@@ -43,7 +43,7 @@ describe('pruning', () => {
       t.clock.advance(seconds)
       await verbs(t).prune(t.clock.now())
       const left = await t.store.users.pruneFamilies({ expiredBefore: Number.MAX_SAFE_INTEGER, revokedBefore: 0 }, 10)
-      expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+      expect((await post(t.app, '/auth/login', { email: ADA.email, password: ADA.password })).status).toBe(200)
       return left
     }
     expect(await leftAfter(90 * DAY_SECONDS)).toBe(2)

@@ -7,6 +7,7 @@ import { makeApp, post, type TestApp } from './support.ts'
 
 const JSON_TYPE = { 'Content-Type': 'application/json' }
 const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
+const SIGN_IN = { email: ADA.email, password: ADA.password }
 
 const signedIn = async (answer: Response | Promise<Response>) => SignedInResponse.parse(await (await answer).json())
 const codeOf = async (answer: Response | Promise<Response>) => Problem.parse(await (await answer).json()).code
@@ -75,8 +76,8 @@ describe('register', () => {
     const { app } = await makeApp()
     const password = `${'é'.repeat(511)}ab`
     expect((await post(app, '/auth/register', { ...ADA, password })).status).toBe(201)
-    expect((await post(app, '/auth/login', { ...ADA, password })).status).toBe(200)
-    expect((await post(app, '/auth/login', { ...ADA, password: `${'é'.repeat(511)}ac` })).status).toBe(401)
+    expect((await post(app, '/auth/login', { ...SIGN_IN, password })).status).toBe(200)
+    expect((await post(app, '/auth/login', { ...SIGN_IN, password: `${'é'.repeat(511)}ac` })).status).toBe(401)
   })
 
   test('refuses the 3,000 most common passwords and accepts others (A44)', async () => {
@@ -89,7 +90,7 @@ describe('register', () => {
       })
     }
     // The answer does not say which of the two is wrong.
-    expect(await codeOf(post(app, '/auth/login', { ...ADA, password: 'password' }))).toBe('invalid_credentials')
+    expect(await codeOf(post(app, '/auth/login', { ...SIGN_IN, password: 'password' }))).toBe('invalid_credentials')
     expect((await post(app, '/auth/register', { ...ADA, password: 'password1 of mine' })).status).toBe(201)
   })
 })
@@ -104,7 +105,7 @@ describe('register with a guest’s access token', () => {
     const upgraded = await signedIn(answer)
     expect(upgraded.user).toEqual(user)
     expect(await (await me(t, upgraded.access_token)).json()).toEqual({ ...user, guest: false })
-    expect((await signedIn(post(t.app, '/auth/login', ADA))).user).toEqual(user)
+    expect((await signedIn(post(t.app, '/auth/login', SIGN_IN))).user).toEqual(user)
   })
 
   test('ends the guest’s other sign-ins, so that they do not reach the account', async () => {
@@ -146,7 +147,7 @@ describe('login', () => {
   test('accepts the e-mail address in any case', async () => {
     const t = await makeApp()
     const registered = await signedIn(post(t.app, '/auth/register', ADA))
-    const answer = await post(t.app, '/auth/login', { ...ADA, email: ' Ada@EXAMPLE.com' })
+    const answer = await post(t.app, '/auth/login', { ...SIGN_IN, email: ' Ada@EXAMPLE.com' })
     expect(answer.status).toBe(200)
     const body = await signedIn(answer)
     expect(body.user).toEqual(registered.user)
@@ -190,9 +191,9 @@ describe('login', () => {
     const weak = await hash(ADA.password, { memoryCost: 1024, timeCost: 1 })
     const user = { id: 'user_1', email: ADA.email, name: null, passwordHash: weak, createdAt: t.clock.now() }
     await t.store.users.insertUser(user)
-    expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+    expect((await post(t.app, '/auth/login', SIGN_IN)).status).toBe(200)
     expect((await t.store.users.findUser('user_1'))?.passwordHash).toMatch(/m=19456,t=2,p=1/)
-    expect((await post(t.app, '/auth/login', ADA)).status).toBe(200)
+    expect((await post(t.app, '/auth/login', SIGN_IN)).status).toBe(200)
   })
 
   test('answers busy instead of queueing without limit', async () => {
@@ -255,7 +256,7 @@ describe('logout', () => {
   test('logout ends only the sign-in of its refresh token (A43)', async () => {
     const { app } = await makeApp()
     const first = await signedIn(post(app, '/auth/register', ADA))
-    const second = await signedIn(post(app, '/auth/login', ADA))
+    const second = await signedIn(post(app, '/auth/login', SIGN_IN))
     expect((await post(app, '/auth/logout', { refresh_token: first.refresh_token })).status).toBe(204)
     expect(await codeOf(post(app, '/auth/refresh', { refresh_token: first.refresh_token }))).toBe(
       'invalid_refresh_token',

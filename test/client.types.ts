@@ -112,6 +112,16 @@ type Same<A, B> = Flat<A> extends infer X ? (Flat<B> extends infer Y ? Identical
 type Flat<T> = T extends object ? { [Key in keyof T]: Flat<T[Key]> } : T
 type Identical<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 
+type CamelCase =
+  | 'roomName'
+  | 'participantIdentity'
+  | 'participantName'
+  | 'participantMetadata'
+  | 'participantAttributes'
+  | 'roomConfig'
+  | 'autoCreateRoom'
+  | 'sessionId'
+
 type Auth = Api['auth']
 type Sessions = Api['sessions']
 type Agent = Api['agent']
@@ -131,7 +141,8 @@ true satisfies Same<{ refresh_token: string }, Json<Auth['refresh']['$post']>>
 true satisfies Same<{ refresh_token: string }, Json<Auth['logout']['$post']>>
 true satisfies Same<wire.Me, Answer<Auth['me']['$get']>>
 // What the schema gives, not what it takes: it takes anything and says later what is wrong.
-true satisfies Same<wire.JoinRequest, z.infer<typeof TokenRequest>>
+// Of the spellings that the service takes, the client has the one that LiveKit's SDKs send.
+true satisfies Same<wire.JoinRequest, Omit<z.infer<typeof TokenRequest>, CamelCase>>
 true satisfies Same<wire.JoinToken, Answer<Api['token']['$post']>>
 true satisfies Same<wire.Session, Answer<Sessions[':id']['$get']>>
 true satisfies Same<wire.Session, Answer<Sessions[':id']['$delete']>>

@@ -33,7 +33,7 @@ describe.each(POSTS)('a spoofed body to POST %s', (path) => {
     ['XML', NO_JSON, '<callback/>'],
     ['a list', INVALID, '[]'],
     ['a string', INVALID, '"user_1"'],
-    ['a number', INVALID, '1e999'],
+    ['a number', INVALID, '7'],
     ['null', INVALID, 'null'],
     ['an empty object', INVALID, '{}'],
     ['60,000 brackets', NO_JSON, '['.repeat(60_000)],

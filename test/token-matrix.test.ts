@@ -57,8 +57,12 @@ async function requester() {
     const [method = '', path = ''] = route.split(' ')
     const isGet = method === 'GET'
     const isAgents = path.startsWith('/agent/')
-    const json = JSON.stringify(path === '/token' ? { room } : path === '/rooms' ? {} : { ...pair, data: {} })
-    const body = route === 'POST /livekit/webhook' ? event : json
+    const bodies: Record<string, object> = {
+      '/token': { room },
+      '/rooms': {},
+      '/agent/progress': { ...pair, data: {} },
+    }
+    const body = route === 'POST /livekit/webhook' ? event : JSON.stringify(bodies[path] ?? pair)
     const token = await tokens[kind](body)
     if (route === 'POST /auth/refresh') return post(s.app, path, { refresh_token: token })
     if (route === 'POST /agent/token') return requestToken(s.app, GRANT, basic(agent.id, token))

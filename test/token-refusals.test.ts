@@ -208,7 +208,6 @@ describe('a malformed POST /token', () => {
     ['a DEL in a name', { name: 'a\u007Fb' }, 'name'],
     ['a C1 control in a name', { participant_name: 'a\u0085b' }, 'participant_name'],
     ['a room of few characters and many bytes', { room: '語'.repeat(86) }, 'room'],
-    ['a room with half a character', { room: 'a\ud800' }, 'room'],
     ['a long room', { room: 'r'.repeat(129) }, 'room'],
     ['a long room_name', { room_name: 'r'.repeat(129) }, 'room_name'],
     ['a long name', { name: 'n'.repeat(129) }, 'name'],

@@ -11,6 +11,7 @@ import { AppError } from '../errors.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
+import { strictObject } from '../http/router.ts'
 import { leftSince, type Refusal, replayOf } from '../sessions/lifecycle.ts'
 import type { Liveness, LivenessCheck } from '../sessions/liveness.ts'
 import type { AdmissionRules } from '../sessions/sessions.ts'
@@ -19,7 +20,7 @@ import type { AuditStore } from '../store/audit.ts'
 import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 
 /** The user and session that every callback names. */
-export const Pair = z.object({
+export const Pair = strictObject({
   userId: z.string().min(1).max(128).openapi({
     description: 'On whose behalf: `userId` of the job’s metadata.',
     example: 'user_0193a1b2c3d4',

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { MeResponse } from '../auth/schemas.ts'
-import { isShallow } from '../http/json-depth.ts'
+import { isShallow } from '../http/json.ts'
 import { EventResponse, SessionResponse } from '../sessions/json.ts'
 import { Pair } from './agent-route.ts'
 

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { hasNoControlCharacters } from '../http/text.ts'
+import { strictObject } from '../http/router.ts'
+import { isDisplayName } from '../http/text.ts'
 import { isCommonPassword, MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
 /** RFC 5321 §4.5.3.1.3, minus the angle brackets. */
@@ -24,7 +25,7 @@ const Name = z
   .trim()
   .min(1)
   .max(MAX_NAME_LENGTH)
-  .refine(hasNoControlCharacters, 'must not hold control characters')
+  .refine(isDisplayName, 'must be visible: no control, zero-width or bidirectional characters')
   .openapi({
     description: `1 to ${MAX_NAME_LENGTH} characters: the name shown in rooms, unless a join token is requested with another.`,
     example: 'Ada',
@@ -45,22 +46,18 @@ const NewPassword = Password.min(MIN_PASSWORD_LENGTH)
     `${MIN_PASSWORD_LENGTH} characters to ${MAX_PASSWORD_BYTES} bytes of UTF-8, and none of the 3,000 most used passwords.`,
   )
 
-export const RegisterRequest = z
-  .object({ email: Email, password: NewPassword, name: Name.optional() })
-  .openapi('Register')
-export const LoginRequest = z.object({ email: Email, password: Password }).openapi('Login')
-export const GuestRequest = z.object({ name: Name.optional() }).openapi('Guest')
-export const RefreshRequest = z
-  .object({
-    refresh_token: z
-      .string()
-      .min(1)
-      .max(MAX_REFRESH_TOKEN_LENGTH)
-      .describe(
-        'The newest of the sign-in. Reusing an older one ends the sign-in, except for a retry within 10 seconds.',
-      ),
-  })
-  .openapi('RefreshToken')
+export const RegisterRequest = strictObject({ email: Email, password: NewPassword, name: Name.optional() }).openapi(
+  'Register',
+)
+export const LoginRequest = strictObject({ email: Email, password: Password }).openapi('Login')
+export const GuestRequest = strictObject({ name: Name.optional() }).openapi('Guest')
+export const RefreshRequest = strictObject({
+  refresh_token: z
+    .string()
+    .min(1)
+    .max(MAX_REFRESH_TOKEN_LENGTH)
+    .describe('The newest of the sign-in. Reusing an older one ends the sign-in, except for a retry within 10 seconds.'),
+}).openapi('RefreshToken')
 
 export const ChangePasswordRequest = z
   .object({ current_password: Password, new_password: NewPassword })

@@ -17,7 +17,11 @@ interface ProblemKind {
 /** Every way that a request can be refused. Clients switch on the code, never on the words of `detail`. */
 const PROBLEMS = {
   // the request itself
-  malformed_json: { status: 400, means: 'The body is not JSON.', todo: 'Send valid JSON.' },
+  malformed_json: {
+    status: 400,
+    means: 'The body is not JSON, or could not be stored as it was sent: see RFC 7493.',
+    todo: 'Send UTF-8, no name twice in an object, and as strings the numbers that a double cannot hold.',
+  },
   invalid_request: {
     status: 400,
     means: 'The Authorization header is not one bearer token.',

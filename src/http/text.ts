@@ -1,14 +1,25 @@
-/** Whether a name is free of control characters, which could steer a terminal that shows it. */
-export const hasNoControlCharacters = (value: string): boolean => !/\p{Cc}/u.test(value)
+/**
+ * What a reader does not see, or what changes how the text around it is shown: control characters, line separators,
+ * bidirectional marks, zero-width characters, halves of surrogate pairs.
+ */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
+/** Invisible, but emoji and some scripts need them: joiners, variation selectors, tags. */
+const JOINING = /\u200c|\u200d|[\ufe0e\ufe0f\u{e0020}-\u{e007f}]/gu
+
+/** Text without its invisible characters. */
+export const withoutInvisible = (text: string): string => text.replace(INVISIBLE, '')
+
+/** Whether a person's name has something to see, and nothing invisible but what emoji and some scripts need. */
+export function isDisplayName(name: string): boolean {
+  const shown = name.replace(JOINING, '')
+  return shown.trim() !== '' && withoutInvisible(shown) === shown
+}
 
 /** Text for a terminal or a log line: whatever could steer it or hide in it is escaped as in JSON, which stays valid. */
 export const printable = (text: string): string =>
-  // Nearly all of it is plain ASCII, which is found out faster.
-  !/[^ -~]/.test(text)
-    ? text
-    : text.replace(/[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (character) =>
-        Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),
-      )
+  text.replace(/[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (character) =>
+    Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),
+  )
 
 const hex4 = (code: number) => code.toString(16).padStart(4, '0')
 

@@ -1,6 +1,6 @@
 import type { z } from '@hono/zod-openapi'
 import { AppError } from '../errors.ts'
-import { isShallow } from '../http/json-depth.ts'
+import { isShallow, parseJson } from '../http/json.ts'
 import { MAX_METADATA_BYTES, type RoomConfig, type TokenRequest } from './schemas.ts'
 
 type ParsedRequest = z.infer<typeof TokenRequest>
@@ -23,22 +23,21 @@ export interface JoinRequest {
  * `metadata_invalid`, `metadata_forbidden`, `metadata_too_large`, `room_config_forbidden`.
  */
 export function joinRequest(body: ParsedRequest): JoinRequest {
-  const attributes = body.participant_attributes ?? {}
-  const metadata = parseMetadata(body.participant_metadata)
+  const attributes = same('participant_attributes', body.participant_attributes, body.participantAttributes) ?? {}
+  const metadataText = same('participant_metadata', body.participant_metadata, body.participantMetadata)
+  const metadata = parseMetadata(metadataText)
   refuseOwnAttributes(attributes)
   const request: JoinRequest = {
-    room: same('room', body.room_name, body.room),
-    identity: same('identity', body.participant_identity, body.identity),
-    name: same('name', body.participant_name, body.name),
+    room: same('room', body.room_name, body.roomName, body.room),
+    identity: same('identity', body.participant_identity, body.participantIdentity, body.identity),
+    name: same('name', body.participant_name, body.participantName, body.name),
     metadata,
     attributes,
-    agent: requestedAgent(body.room_config ?? {}),
-    autoCreateRoom: body.auto_create_room ?? false,
-    sessionId: body.session_id,
+    agent: requestedAgent(same('room_config', body.room_config, body.roomConfig) ?? {}),
+    autoCreateRoom: same('auto_create_room', body.auto_create_room, body.autoCreateRoom) ?? false,
+    sessionId: same('session_id', body.session_id, body.sessionId),
   }
-  const bytes = Buffer.byteLength(
-    (body.participant_metadata ?? '') + JSON.stringify(attributes) + (request.agent.data ?? ''),
-  )
+  const bytes = Buffer.byteLength((metadataText ?? '') + JSON.stringify(attributes) + (request.agent.data ?? ''))
   if (bytes > MAX_METADATA_BYTES) {
     throw AppError.field(
       'metadata_too_large',
@@ -49,12 +48,16 @@ export function joinRequest(body: ParsedRequest): JoinRequest {
   return request
 }
 
-/** The value given in either dialect. @throws AppError `validation_failed` when they contradict each other */
-export function same(field: string, standard: string | undefined, guide: string | undefined): string | undefined {
-  if (standard !== undefined && guide !== undefined && standard !== guide) {
+/**
+ * The value given in any of a field's spellings; objects in two spellings are not compared.
+ * @throws AppError `validation_failed` when they contradict each other
+ */
+export function same<T>(field: string, ...spellings: Array<T | undefined>): T | undefined {
+  const [value, ...others] = spellings.filter((spelling) => spelling !== undefined)
+  if (others.some((other) => other !== value)) {
     throw AppError.field('validation_failed', field, `${field} is given twice, with different values.`)
   }
-  return standard ?? guide
+  return value
 }
 
 function refuseOwnAttributes(attributes: Record<string, string>): void {
@@ -73,12 +76,15 @@ function refuseOwnAttributes(attributes: Record<string, string>): void {
 function parseMetadata(metadata: string | undefined): Record<string, unknown> {
   if (metadata === undefined) return {}
   const field = 'participant_metadata'
-  let value: unknown
-  try {
-    value = JSON.parse(metadata)
-  } catch {
-    throw AppError.field('metadata_invalid', field, 'The metadata must be a JSON object, as a string.')
+  const parsed = parseJson(metadata)
+  if ('problem' in parsed) {
+    throw AppError.field(
+      'metadata_invalid',
+      field,
+      `The metadata ${parsed.problem}; it must be a JSON object, as a string.`,
+    )
   }
+  const { value } = parsed
   if (typeof value !== 'object' || value === null || Array.isArray(value) || !isShallow(value)) {
     throw AppError.field('metadata_invalid', field, 'The metadata must be a JSON object that is not nested too deeply.')
   }

@@ -4,7 +4,7 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, strictObject } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import { same } from './request.ts'
@@ -19,12 +19,11 @@ interface RoomRoutesDeps {
   now: () => number
 }
 
-const CreateRoomRequest = z
-  .object({
-    room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh, unguessable one when left out.`),
-    room_name: RoomName.describe('The same as `room`; both only if they agree.'),
-  })
-  .openapi('CreateRoom')
+const CreateRoomRequest = strictObject({
+  room: RoomName.describe(`Up to ${NAME_SIZE}; a fresh, unguessable one when left out.`),
+  room_name: RoomName.describe('The same as `room`; both only if they agree.'),
+  roomName: RoomName.describe('The same as `room`; both only if they agree.'),
+}).openapi('CreateRoom')
 const RoomResponse = z
   .object({
     room: z.string().describe('Its name, for `POST /token`.'),
@@ -59,7 +58,7 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
     async (c) => {
       const body = c.req.valid('json')
       const { userId } = c.var.user
-      const named = same('room', body.room_name, body.room)
+      const named = same('room', body.room_name, body.roomName, body.room)
       const room = named ?? newRoomName()
       const { isNew } = named === undefined ? await rooms.claim(room, userId, now()) : await rules.enter(room, userId)
       await rules.create(room)

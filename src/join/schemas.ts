@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { hasNoControlCharacters } from '../http/text.ts'
+import { strictObject } from '../http/router.ts'
+import { isDisplayName, withoutInvisible } from '../http/text.ts'
 
 /** Characters. LiveKit's own limit for names, identities and rooms is in bytes, which some scripts reach first. */
 const MAX_NAME = 128
@@ -10,19 +11,24 @@ export const MAX_METADATA_BYTES = 4096
 /** Absent, null and empty mean the same: SDKs differ in what they send for "not given". */
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === null || value === '' ? undefined : value), schema.optional())
+const name = z
+  .string()
+  .max(MAX_NAME)
+  .refine((value) => Buffer.byteLength(value) <= MAX_NAME_BYTES, `must have at most ${MAX_NAME_BYTES} bytes of UTF-8`)
 const label = optional(
-  z
-    .string()
-    .max(MAX_NAME)
-    .refine((value) => Buffer.byteLength(value) <= MAX_NAME_BYTES, `must have at most ${MAX_NAME_BYTES} bytes of UTF-8`)
-    // A lone surrogate has no UTF-8: LiveKit could not decode it.
-    .refine((value) => !/\p{Surrogate}/u.test(value), 'must be well-formed Unicode')
-    .refine(hasNoControlCharacters, 'must not hold control characters'),
+  name.refine(isDisplayName, 'must be visible: no control, zero-width or bidirectional characters'),
 )
 const text = optional(z.string().max(MAX_METADATA_BYTES))
 
-/** A room name, as `/token` and `/rooms` accept it. */
-export const RoomName = label
+/** A room name, as `/token` and `/rooms` accept it. Two names that look the same but for such characters are one trap. */
+export const RoomName = optional(
+  name
+    .refine((value) => withoutInvisible(value) === value, 'must not hold invisible characters')
+    .refine(
+      (value) => !/^\s|\s$|[^\S ]/u.test(value),
+      'must not begin or end with a space, nor hold other white space',
+    ),
+)
 /** The same in words. */
 export const NAME_SIZE = `${MAX_NAME} characters and ${MAX_NAME_BYTES} bytes of UTF-8`
 
@@ -41,13 +47,31 @@ export const RoomConfig = z.looseObject({
 
 const TOGETHER = `Metadata, attributes and agent metadata have at most ${MAX_METADATA_BYTES} bytes together. Not for an agent’s token.`
 
-/** A request to LiveKit's standard token endpoint or in the token guide's dialect; both may be mixed. */
-export const TokenRequest = z
-  .object({
-    room_name: label.describe(
+/** Where the client's words for its agent belong; LiveKit's older starters send them at the top. */
+const AGENT_NAME_PLACE = 'The agent is named in room_config: {"agents": [{"agent_name": "…"}]}.'
+const AGENT_METADATA_PLACE =
+  'It belongs beside the agent: room_config: {"agents": [{"agent_name": "…", "metadata": "…"}]}.'
+const PLACES = {
+  agentName: AGENT_NAME_PLACE,
+  agent_name: AGENT_NAME_PLACE,
+  agents: AGENT_NAME_PLACE,
+  agentMetadata: AGENT_METADATA_PLACE,
+  agent_metadata: AGENT_METADATA_PLACE,
+}
+
+const Identity = optional(z.string().max(256))
+const Attributes = optional(z.record(z.string().max(256), z.string().max(MAX_METADATA_BYTES)))
+const Flag = optional(z.boolean())
+const SessionId = optional(z.string().max(128))
+const sameAs = (name: string) => `The same as \`${name}\`; both only if they agree.`
+
+/** A request to LiveKit's standard token endpoint, in either of protobuf's spellings, or in the token guide's dialect. */
+export const TokenRequest = strictObject(
+  {
+    room_name: RoomName.describe(
       `Up to ${NAME_SIZE}. Left out: a fresh, unguessable one; an agent has to name one. Another user’s is \`room_forbidden\`.`,
     ),
-    participant_identity: optional(z.string().max(256)).describe(
+    participant_identity: Identity.describe(
       'The caller’s own id, which is the default. Any other is `identity_forbidden`.',
     ),
     participant_name: label.describe(
@@ -56,25 +80,35 @@ export const TokenRequest = z
     participant_metadata: text.describe(
       `A JSON object, as a string; the service adds \`sessionId\` to it. The keys \`userId\` and \`sessionId\` are \`metadata_forbidden\`. ${TOGETHER}`,
     ),
-    participant_attributes: optional(z.record(z.string().max(256), z.string().max(MAX_METADATA_BYTES))).describe(
+    participant_attributes: Attributes.describe(
       `\`userId\`, \`sessionId\` and \`lk.*\` are \`attribute_forbidden\`: the first two are set by the server. ${TOGETHER}`,
     ),
     room_config: optional(RoomConfig).describe(
       'LiveKit’s RoomConfiguration, of which a client may only choose `agents`. Every other field of it is `room_config_forbidden`, unless it has protobuf’s default.',
     ),
-    room: label.describe('The same as `room_name`; both only if they agree.'),
-    identity: optional(z.string().max(256)).describe('The same as `participant_identity`; both only if they agree.'),
-    name: label.describe('The same as `participant_name`; both only if they agree.'),
-    auto_create_room: optional(z.boolean()).describe(
+    roomName: RoomName.describe(sameAs('room_name')),
+    participantIdentity: Identity.describe(sameAs('participant_identity')),
+    participantName: label.describe(sameAs('participant_name')),
+    participantMetadata: text.describe(sameAs('participant_metadata')),
+    participantAttributes: Attributes.describe('Another spelling of `participant_attributes`.'),
+    roomConfig: optional(RoomConfig).describe('Another spelling of `room_config`.'),
+    room: RoomName.describe(sameAs('room_name')),
+    identity: Identity.describe(sameAs('participant_identity')),
+    name: label.describe(sameAs('participant_name')),
+    auto_create_room: Flag.describe(
       'Whether the room is created in LiveKit now; otherwise the first join does it. Not for an agent’s token.',
     ),
-    session_id: optional(z.string().max(128)).describe(
+    autoCreateRoom: Flag.describe(sameAs('auto_create_room')),
+    session_id: SessionId.describe(
       'One of the user’s unfinished sessions, for another token to it. Left out: a new session. Not for an agent’s token.',
     ),
-  })
-  .openapi('TokenRequest', {
-    description: [
-      'LiveKit’s own names for what a client may ask, and shorter ones that mean the same. Null and an empty string count as',
-      'left out; fields that are not listed are ignored.',
-    ].join(' '),
-  })
+    sessionId: SessionId.describe(sameAs('session_id')),
+  },
+  PLACES,
+).openapi('TokenRequest', {
+  description: [
+    'LiveKit’s own names for what a client may ask, in both of protobuf’s spellings, and shorter ones that mean the same.',
+    'Null and an empty string count as left out. Other fields are refused by name, so that none is silently lost; should',
+    'LiveKit’s SDKs begin to send a new one, this service needs an update for it.',
+  ].join(' '),
+})
