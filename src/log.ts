@@ -27,6 +27,8 @@ export const createLog = (level: Config['logLevel'], destination?: DestinationSt
       // pino's own redaction takes 28 µs per line with as many paths, which is longer than most requests.
       formatters: { log: (line) => redact(line) },
       serializers: { err: serializeError },
+      // JSON lets through much that steers a terminal. The line's own end is no part of the JSON.
+      hooks: { streamWrite: (line) => `${printable(line.slice(0, -1))}\n` },
     },
     destination,
   )

@@ -61,6 +61,8 @@ describe('register', () => {
     ['a short password', { ...ADA, password: '1234567' }, 'password'],
     ['a password of more than 1024 bytes', { ...ADA, password: 'é'.repeat(513) }, 'password'],
     ['an empty name', { ...ADA, name: ' ' }, 'name'],
+    ['a name with a bidirectional override', { ...ADA, name: 'A\u202eda' }, 'name'],
+    ['a name that nobody sees', { ...ADA, name: '\u200d' }, 'name'],
     ['a name with a control character', { ...ADA, name: 'A\u001b[31mda' }, 'name'],
     ['a long name', { ...ADA, name: 'n'.repeat(129) }, 'name'],
   ])('refuses %s and names the field', async (_, body, field) => {

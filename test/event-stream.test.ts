@@ -156,7 +156,10 @@ describe('GET /sessions/{id}/events as a stream', () => {
 
   test.each([
     ['text/event-stream', true],
-    ['application/json, Text/Event-Stream; q=0.9', true],
+    ['application/json;q=0.8, Text/Event-Stream; q=0.9', true],
+    ['text/event-stream, */*;q=0.1', true],
+    ['application/json, text/event-stream;q=0.9', false],
+    ['text/event-stream;q=0', false],
     ['application/json', false],
     ['*/*', false],
     ['text/event-streams', false],

@@ -84,6 +84,31 @@ describe('each request logs one line with who, what and why', () => {
   })
 })
 
+describe('a log line', () => {
+  const HOSTILE = '\u0085\u007f\u009b2J\u200b\u2028\u202e\u2066'
+
+  test('escapes terminal control characters in every key and value', async () => {
+    const written: string[] = []
+    const log = createLog('info', { write: (line) => written.push(line) })
+    log.warn({ path: HOSTILE, [HOSTILE]: { deep: HOSTILE }, err: new Error(HOSTILE) }, HOSTILE)
+    expect(written).toHaveLength(1)
+    const [line = ''] = written
+    expect(line).toMatch(/^[ -~]+\n$/)
+    expect(JSON.parse(line)).toMatchObject({ msg: HOSTILE, path: HOSTILE, [HOSTILE]: { deep: HOSTILE } })
+  })
+
+  test('has a request id of the service, and the client’s X-Request-Id as another field', async () => {
+    const t = await makeApp()
+    const ask = (id: string) => t.app.request('/auth/me', { headers: { 'X-Request-Id': id } })
+    for (const id of ['abc-123', 'x'.repeat(255), '\u009b2J evil']) {
+      const line = await lineOf(t, () => ask(id))
+      expect(line?.requestId).toMatch(/^[0-9a-f-]{36}$/)
+      expect(line?.clientRequestId).toBe(id.slice(0, 128))
+    }
+    expect(await lineOf(t, () => t.app.request('/auth/me'))).not.toHaveProperty('clientRequestId')
+  })
+})
+
 describe('a 5xx answer logs', () => {
   /** Level and code of every line of one request. */
   async function linesOf({ logged }: Pick<TestApp, 'logged'>, request: () => Response | Promise<Response>) {

@@ -160,6 +160,21 @@ describe('a body that could not be stored as it was sent', () => {
   )
 })
 
+describe('the reason of a session’s end', () => {
+  const end = async (reason: string) => {
+    const { s, agent, pair } = await callingScene()
+    return s.end(agent.bearer, pair, { reason })
+  }
+
+  test.each(['a\u001b[2J', '\u0000', '\u009b2J', '\u007f'])('may not hold control characters: %j', async (reason) => {
+    expect(await refusedFields(end(reason))).toEqual(invalid('reason'))
+  })
+
+  test('may have several lines', async () => {
+    expect((await end('Done:\r\n\tall of it – سلام\u200f 👩‍🚀')).status).toBe(200)
+  })
+})
+
 describe('a content type', () => {
   test.each([
     'application/json;',

@@ -50,7 +50,7 @@ async function requester() {
     const [method = '', path = ''] = route.split(' ')
     const isGet = method === 'GET'
     const query = isAgents(route) && isGet ? `?${new URLSearchParams({ ...pair })}` : ''
-    const body = route === BOTH || path === '/rooms' ? {} : { ...pair, data: {} }
+    const body = path === '/agent/progress' ? { ...pair, data: {} } : isAgents(route) ? pair : {}
     return s.app.request(path.replace(/:\w+/g, pair.sessionId) + query, {
       method,
       headers: { 'Content-Type': 'application/json', ...(authorization ? { Authorization: authorization } : {}) },

@@ -258,12 +258,15 @@ describe('npm run token -- inspect', () => {
   })
 
   it('escapes terminal control characters in claims', async () => {
-    const token = new AccessToken('ours', 'x'.repeat(32), { identity: 'a\u001b[2Jb\u009b\u202e', name: 'a\nvalid yes' })
+    const token = new AccessToken('ours', 'x'.repeat(32), {
+      identity: 'a\u001b[2Jb\u009b\u202e\u2028\u3164',
+      name: 'a\nvalid yes',
+    })
     token.addGrant({ roomJoin: true, room: 'r' })
     const { words, report } = await inspect(await token.toJwt(), { DATABASE_URL: 'file:./none.db', ...PAIR })
-    expect(words).not.toMatch(/[^\P{C}\n]/u)
+    expect(words).not.toMatch(/[^\P{C}\n]|[\u2028\u3164]/u)
     expect(words).not.toMatch(/^valid +yes/m)
-    expect(report.claims.sub).toBe('a\u001b[2Jb\u009b\u202e')
+    expect(report.claims.sub).toBe('a\u001b[2Jb\u009b\u202e\u2028\u3164')
   })
 })
 

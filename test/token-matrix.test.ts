@@ -89,7 +89,8 @@ describe.each(routes)('%s', (route) => {
     '%s a token of the kind %s (A07, A39)',
     async (verb, kind) => {
       const ask = await requester()
-      const { status } = await ask(route, kind)
+      const { status, headers } = await ask(route, kind)
+      expect(headers.get('Cache-Control')).toBe('no-store')
       // A guest has no password to change.
       if (verb === 'takes' && route === 'POST /auth/password') expect(status).toBe(422)
       else if (verb === 'takes') expect(status).toBeLessThan(300)

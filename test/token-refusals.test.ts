@@ -35,7 +35,18 @@ describe('POST /token with another identity', () => {
 })
 
 describe('POST /token with attributes', () => {
-  test.each(['userId', 'sessionId', 'lk.agent.state', 'lk.'])('refuses %s', (key) =>
+  const names = [
+    'userId',
+    'sessionId',
+    'lk.agent.state',
+    'lk.',
+    'UserId',
+    'sessionid',
+    'USERID',
+    'userId ',
+    ' sessionId\t',
+  ]
+  test.each([...names, 'LK.x', ' lk.x', 'user\u200bId', 'ｕserId'])('refuses %j', (key) =>
     expectRefused(
       { participant_attributes: { level: '3', [key]: 'mine' } },
       { status: 403, code: 'attribute_forbidden', fields: [`participant_attributes.${key}`] },
@@ -123,11 +134,13 @@ describe('agent metadata in POST /token', () => {
     ),
   )
 
-  test.each(['sessionId', 'userId'])('may not contain the reserved key %s, not even as null', (key) =>
-    expectRefused(
-      { participant_metadata: JSON.stringify({ a: 1, [key]: null }) },
-      { status: 403, code: 'metadata_forbidden', fields: ['participant_metadata'] },
-    ),
+  test.each(['sessionId', 'userId', 'USERID', 'sessionid ', 'user\u200bId'])(
+    'may not contain the reserved key %j, not even as null',
+    (key) =>
+      expectRefused(
+        { participant_metadata: JSON.stringify({ a: 1, [key]: null }) },
+        { status: 403, code: 'metadata_forbidden', fields: ['participant_metadata'] },
+      ),
   )
 
   const half = JSON.stringify({ a: 'a'.repeat(2100) })
@@ -205,6 +218,18 @@ describe('a malformed POST /token', () => {
     ['two names', { name: 'a', participant_name: 'b' }, 'name'],
     ['a NUL in a room', { room: 'a\u0000b' }, 'room'],
     ['a line break in a room', { room_name: 'a\nb' }, 'room_name'],
+    ['a zero-width space in a room', { room: 'a\u200bb' }, 'room'],
+    ['a zero-width joiner in a room', { room: 'a\u200db' }, 'room'],
+    ['a variation selector in a room', { room: 'a\ufe0f' }, 'room'],
+    ['a soft hyphen in a room', { room: 'a\u00adb' }, 'room'],
+    ['a Hangul filler in a room', { room: 'a\u3164' }, 'room'],
+    ['a space at the end of a room', { room: 'a ' }, 'room'],
+    ['a no-break space in a room', { room_name: 'a\u00a0b' }, 'room_name'],
+    ['a line separator in a room', { room_name: 'a\u2028b' }, 'room_name'],
+    ['a bidirectional override in a name', { name: 'a\u202eb' }, 'name'],
+    ['a zero-width space in a name', { participant_name: 'Ada\u200b' }, 'participant_name'],
+    ['a name of joiners alone', { name: '\u200d\ufe0f' }, 'name'],
+    ['a name of spaces', { name: '  ' }, 'name'],
     ['a DEL in a name', { name: 'a\u007Fb' }, 'name'],
     ['a C1 control in a name', { participant_name: 'a\u0085b' }, 'participant_name'],
     ['a room of few characters and many bytes', { room: '語'.repeat(86) }, 'room'],

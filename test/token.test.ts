@@ -32,6 +32,18 @@ const NULLS = JSON.stringify({
   session_id: null,
 })
 
+test('POST /token accepts names in every script, with emoji and joiners', async () => {
+  const { t, bearer } = await setUp()
+  for (const name of [
+    '👩‍🚀 ❤️',
+    'نمی‌خواهم',
+    'Ζωή  O’Neil',
+    '🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}',
+  ]) {
+    expect((await mint(t, bearer, { name })).participant_name).toBe(name)
+  }
+})
+
 describe('POST /token with an empty request', () => {
   test.each([
     ['no body', undefined],

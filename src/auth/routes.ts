@@ -159,11 +159,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
   const attempt = createAttemptLimit(counters)
   const label = accountLabels()
   const router = createRouter()
-  router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody, async function noStore(c, next) {
-    // RFC 6749 §5.1: responses with tokens must not be cached.
-    c.header('Cache-Control', 'no-store')
-    await next()
-  })
+  router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody)
   // Called by the handlers: requests that are invalid, or that a web page can send without a preflight, use up no limit.
   const countSignIn = <E extends AppEnv>(c: Context<E>) => countRequest(c, limits.signIns, address(c))
   const attemptOf = <E extends AppEnv>(c: Context<E>, email: string): Attempt => ({

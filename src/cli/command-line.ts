@@ -1,5 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { ConfigError, misspelt } from '../config.ts'
+import { printable } from '../http/text.ts'
 import { loadDotEnv } from './dot-env.ts'
 
 /** Writes its text and a line end. */
@@ -21,7 +22,7 @@ interface Tool<Command> {
 }
 
 /**
- * Runs one command: results go to `out`, an error as one line to `err`.
+ * Runs one command: results go to `out`, an error as one line to `err`, with terminal control characters escaped.
  * @returns the exit code: 1 if the command failed, 2 if it or the settings are invalid
  */
 export async function runCommand<Command>(
@@ -33,11 +34,12 @@ export async function runCommand<Command>(
 ): Promise<number> {
   try {
     const command = parse(argv)
-    if (command !== 'help') return await execute(command, env, out)
+    if (command !== 'help')
+      return await execute(command, env, (text) => out(text.split('\n').map(printable).join('\n')))
     out(help)
     return 0
   } catch (error) {
-    err(oneLine(error))
+    err(printable(oneLine(error)))
     return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
   }
 }

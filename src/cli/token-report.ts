@@ -1,3 +1,4 @@
+import { printable } from '../http/text.ts'
 import type { Report } from './token-inspect.ts'
 
 const SIGNATURES = { ours: 'verified', foreign: 'not verified', unknown: 'cannot be checked here' }
@@ -15,20 +16,13 @@ export function reportText(report: Report, now: number): string {
     ...list('allows', report.allows),
     ...list('problem', report.problems),
     '',
-    ...JSON.stringify({ header, claims }, null, 2).split('\n').map(printable),
+    JSON.stringify({ header, claims }, null, 2),
   ].join('\n')
 }
 
+/** The signer chose the claims: they must not imitate a line of the report. */
 const list = (label: string, items: string[]) =>
   items.map((item, index) => `${(index === 0 ? label : '').padEnd(10)} ${printable(item)}`)
-
-/** The signer chose the claims: they must not control the terminal or imitate a line of the report. Keeps JSON valid. */
-export const printable = (text: string): string =>
-  text.replace(/\p{C}/gu, (character) =>
-    Array.from({ length: character.length }, (_, i) => `\\u${hex4(character.charCodeAt(i))}`).join(''),
-  )
-
-const hex4 = (code: number) => code.toString(16).padStart(4, '0')
 
 function relative(milliseconds: number): string {
   const minutes = Math.trunc(milliseconds / 60_000)

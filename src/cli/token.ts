@@ -4,7 +4,7 @@ import { loadConfig } from '../config.ts'
 import { openReadOnly } from '../store/sqlite/read-only.ts'
 import { type Environment, oneLine, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 import { inspectToken } from './token-inspect.ts'
-import { printable, reportText } from './token-report.ts'
+import { reportText } from './token-report.ts'
 
 const HELP = `Shows what a token is, who it is for, what it allows, and whether it is valid here. Takes user and agent access tokens,
 LiveKit join tokens and webhook signatures. Changes nothing.
@@ -20,7 +20,11 @@ const MAX_TOKEN_LENGTH = 64 * 1024
 
 /** The command `npm run token`; neither the report nor an error ever holds the token. @returns the exit code */
 export function run(argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) {
-  async function execute({ given, json }: { given: string; json: boolean }): Promise<number> {
+  async function execute(
+    { given, json }: { given: string; json: boolean },
+    _: Environment,
+    show: Print,
+  ): Promise<number> {
     const token = (given === '-' ? await readStdin() : given).trim().replace(/^Bearer\s+/i, '')
     if (token === '' || token.length > MAX_TOKEN_LENGTH)
       throw new UsageError(`The token is empty or longer than ${MAX_TOKEN_LENGTH} characters.`)
@@ -28,7 +32,7 @@ export function run(argv: string[], env: Environment, out: Print, err: Print, re
     const { store, clock, close } = await openOwn(config.databaseUrl)
     try {
       const report = await inspectToken(token, { store, clock, secrets, publicUrl: config.publicUrl })
-      out(json ? printable(JSON.stringify(report)) : reportText(report, clock.now()))
+      show(json ? JSON.stringify(report) : reportText(report, clock.now()))
       return report.valid ? 0 : 1
     } finally {
       await close()

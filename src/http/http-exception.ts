@@ -46,7 +46,6 @@ function problemOf({ status, message }: HTTPException, c: Context<AppEnv>): Resp
   }
   return c.body(JSON.stringify(problem), status, {
     'Content-Type': 'application/problem+json',
-    'Cache-Control': 'no-store',
     // RFC 9110 §15.5.2: no 401 without a challenge.
     ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
   })

@@ -81,10 +81,7 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
   }
   c.set('problemCode', known.code)
   const { errors, retryAfterSeconds, scope } = known.details
-  const headers: Record<string, string> = {
-    'Content-Type': 'application/problem+json',
-    'Cache-Control': 'no-store',
-  }
+  const headers: Record<string, string> = { 'Content-Type': 'application/problem+json' }
   if (retryAfterSeconds !== undefined) headers['Retry-After'] = String(retryAfterSeconds)
   if (challenge) headers['WWW-Authenticate'] = scope ? `${challenge}, scope="${scope}"` : challenge
   const body: z.infer<typeof Problem> = {

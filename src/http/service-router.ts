@@ -1,3 +1,4 @@
+import { createMiddleware } from 'hono/factory'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
@@ -7,8 +8,14 @@ import { createClientAddress } from './address.ts'
 import { allowOrigins } from './cors.ts'
 import { renderProblem } from './problem.ts'
 import { requestLog } from './request-log.ts'
-import { createRouter } from './router.ts'
+import { type AppEnv, createRouter } from './router.ts'
 import { securityHeaders } from './security-headers.ts'
+
+/** Answers are about users, or as of now: none may be cached unless its route says so. */
+const notStored = createMiddleware<AppEnv>(async function notStored(c, next) {
+  await next()
+  if (!c.res.headers.has('Cache-Control')) c.res.headers.set('Cache-Control', 'no-store')
+})
 
 interface ServiceRouterDeps {
   config: Config
@@ -24,7 +31,14 @@ export function createServiceRouter({ config, log }: ServiceRouterDeps) {
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))
   router.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
-  router.use(requestId(), requestLog(log, address), securityHeaders(config), allowOrigins(config.corsOrigins))
+  router.use(
+    // No client's id is that short: one id in the log stands for one request, whatever clients send.
+    requestId({ limitLength: 0 }),
+    requestLog(log, address),
+    securityHeaders(config),
+    notStored,
+    allowOrigins(config.corsOrigins),
+  )
   router.use(
     methodNotAllowed({
       app: router,

@@ -1,6 +1,7 @@
 import type { z } from '@hono/zod-openapi'
 import { AppError } from '../errors.ts'
 import { isShallow, parseJson } from '../http/json.ts'
+import { withoutInvisible } from '../http/text.ts'
 import { MAX_METADATA_BYTES, type RoomConfig, type TokenRequest } from './schemas.ts'
 
 type ParsedRequest = z.infer<typeof TokenRequest>
@@ -60,9 +61,13 @@ export function same<T>(field: string, ...spellings: Array<T | undefined>): T | 
   return value
 }
 
+/** A name that a reader could take for one of the pair, whatever its case and what surrounds it. */
+const isOwn = (name: string): boolean => /^(userid|sessionid)$/.test(folded(name))
+const folded = (name: string) => withoutInvisible(name.normalize('NFKC')).trim().toLowerCase()
+
 function refuseOwnAttributes(attributes: Record<string, string>): void {
   for (const key of Object.keys(attributes)) {
-    if (key === 'userId' || key === 'sessionId' || key.startsWith('lk.')) {
+    if (isOwn(key) || folded(key).startsWith('lk.')) {
       const field = `participant_attributes.${key}`
       throw AppError.field(
         'attribute_forbidden',
@@ -88,7 +93,7 @@ function parseMetadata(metadata: string | undefined): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || !isShallow(value)) {
     throw AppError.field('metadata_invalid', field, 'The metadata must be a JSON object that is not nested too deeply.')
   }
-  if ('sessionId' in value || 'userId' in value) {
+  if (Object.keys(value).some(isOwn)) {
     throw AppError.field('metadata_forbidden', field, 'The metadata keys userId and sessionId are set by the server.')
   }
   return { ...value }

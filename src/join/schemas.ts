@@ -78,10 +78,10 @@ export const TokenRequest = strictObject(
       `The name in the room, up to ${NAME_SIZE}. Left out: the user’s own, or the agent’s id.`,
     ),
     participant_metadata: text.describe(
-      `A JSON object, as a string; the service adds \`sessionId\` to it. The keys \`userId\` and \`sessionId\` are \`metadata_forbidden\`. ${TOGETHER}`,
+      `A JSON object, as a string; the service adds \`sessionId\` to it. The keys \`userId\` and \`sessionId\`, in any case, are \`metadata_forbidden\`. ${TOGETHER}`,
     ),
     participant_attributes: Attributes.describe(
-      `\`userId\`, \`sessionId\` and \`lk.*\` are \`attribute_forbidden\`: the first two are set by the server. ${TOGETHER}`,
+      `\`userId\`, \`sessionId\` and \`lk.*\`, in any case, are \`attribute_forbidden\`: the first two are set by the server. ${TOGETHER}`,
     ),
     room_config: optional(RoomConfig).describe(
       'LiveKit’s RoomConfiguration, of which a client may only choose `agents`. Every other field of it is `room_config_forbidden`, unless it has protobuf’s default.',

@@ -100,7 +100,7 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
         'userId' in caller
           ? await joinTokens.forUser(caller, request)
           : await joinTokens.forAgent(caller.agentId, request)
-      return c.json(answer(minted, livekitUrl), 201, { 'Cache-Control': 'no-store' })
+      return c.json(answer(minted, livekitUrl), 201)
     },
   )
 }

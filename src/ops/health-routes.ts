@@ -59,7 +59,7 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
           livekit: { status: livekit },
           lastWebhookAt: lastWebhookAt === null ? null : new Date(lastWebhookAt).toISOString(),
         }
-        return c.json(report, ok ? 200 : 503, { 'Cache-Control': 'no-store' })
+        return c.json(report, ok ? 200 : 503)
       },
     )
     .openapi(

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { MiddlewareHandler } from 'hono'
+import { accepts } from 'hono/accepts'
 import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
@@ -52,15 +53,14 @@ const EventStreamText = z.string().openapi({
     'id: 1\ndata: {"seq":1,"type":"session.status","data":{"status":"live"},"createdAt":"2026-01-01T00:00:00.000Z"}\n\n',
 })
 
+const JSON_PAGE = 'application/json'
+const EVENT_STREAM = 'text/event-stream'
+const ANSWERS = { header: 'Accept' as const, supports: [JSON_PAGE, EVENT_STREAM], default: JSON_PAGE }
 const STREAM_HEADERS = {
-  'Content-Type': 'text/event-stream',
-  'Cache-Control': 'no-store',
+  'Content-Type': EVENT_STREAM,
   // Otherwise nginx would buffer the events.
   'X-Accel-Buffering': 'no',
 }
-
-const acceptsEventStream = (accept = '') =>
-  accept.split(',').some((range) => /^\s*text\/event-stream\s*(;|$)/i.test(range))
 
 const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const security = [{ userToken: [] }]
@@ -160,7 +160,8 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         },
         responses: {
           200: {
-            description: 'A page; or a stream of past and new events when Accept names text/event-stream.',
+            description:
+              'A page; or a stream of past and new events when Accept prefers text/event-stream.',
             content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
@@ -171,7 +172,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         const { id } = await own(c.req.valid('param').id, token.userId)
         const { after, limit } = c.req.valid('query')
         c.header('Vary', 'Accept', { append: true })
-        if (acceptsEventStream(c.req.header('Accept'))) {
+        if (accepts(c, ANSWERS) === EVENT_STREAM) {
           const { 'last-event-id': lastEventId } = c.req.valid('header')
           const { outgoing } = c.env ?? {}
           const cut = outgoing && (() => void outgoing.destroy())
