@@ -60,6 +60,15 @@ describe.each(TOOLS)('npm run %s', (tool, run, command, more) => {
   })
 })
 
+test('npm run agent -- disable says that it was the default agent', async () => {
+  const env = { DATABASE_URL: `file:${join(folder, 'x.db')}`, DEFAULT_AGENT: 'tutor' }
+  for (const name of ['tutor', 'coach']) await outcome(runAgent, ['create', name], env)
+  expect((await outcome(runAgent, ['disable', 'coach'], env)).out).toBe('coach is disabled.')
+  expect((await outcome(runAgent, ['disable', 'tutor'], env)).out).toMatch(
+    /^tutor is disabled\.\nIt is DEFAULT_AGENT: /,
+  )
+})
+
 test.each(TOOLS.filter(([tool]) => tool !== 'token'))(
   'npm run %s runs in production without secrets',
   async (_, run, command) => {

@@ -139,7 +139,8 @@ describe('values at the limit are accepted, and one beyond it are invalid (A37)'
     const { s, user, agent, pair } = await callingScene()
     const isAgents = path.startsWith('/agent/')
     const bearer = path.startsWith('/auth/') ? undefined : isAgents ? agent.bearer : user.bearer
-    const send = (body: object) => post(s.app, path, isAgents ? { ...pair, data: {}, ...body } : body, bearer)
+    const complete = path === '/agent/progress' ? { ...pair, data: {} } : isAgents ? pair : {}
+    const send = (body: object) => post(s.app, path, { ...complete, ...body }, bearer)
     expect((await send(beyond)).status).toBe(INVALID)
     expect((await send(at)).status).not.toBe(INVALID)
   })

@@ -1,3 +1,4 @@
+import { createRoute } from '@hono/zod-openapi'
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { describe, expect, it } from 'vitest'
 import { docRoutes } from '../src/ops/docs-routes.ts'
@@ -108,6 +109,37 @@ describe('/openapi.json', () => {
     expect(bare).toEqual([])
     // The named ones, the problem among them, are only pointed to above.
     expect(Object.entries(named).flatMap(([name, schema]) => undescribed(schema, named, name))).toEqual([])
+  })
+
+  it('shows every operation as a curl command with its credential, its parameters and its example', async () => {
+    const operations = operationsOf(await documentOf(await newApp()))
+    for (const { path, operation } of operations) {
+      expect(operation.description, path).toMatch(/```sh\ncurl [^`]+\n```$/)
+    }
+    const sampleOf = (id: string) =>
+      operations.find(({ operation }) => operation.operationId === id)?.operation.description
+    expect(sampleOf('getContext')).toContain(`"${PUBLIC_URL}/agent/context?userId=$USER_ID&sessionId=$SESSION_ID"`)
+    expect(sampleOf('getContext')).toContain('-H "Authorization: Bearer $AGENT_TOKEN"')
+    expect(sampleOf('issueAgentToken')).toMatch(/-u "\$\w+:\$\w+" \\\n {2}-d grant_type=client_credentials/)
+    expect(sampleOf('createRoom')).toMatch(/-H "Content-Type: application\/json" \\\n {2}-d '\{"room":"lesson-12"\}'/)
+  })
+
+  it('has a section for routes that a team adds without a tag, and none when there are none', async () => {
+    const t = await newApp()
+    const tagsOf = (document: ReturnType<typeof describeApi>) => document.tags?.map(({ name }) => name)
+    expect(tagsOf(await documentOf(t))).not.toContain('Other')
+    const route = createRoute({
+      method: 'get',
+      path: '/stock',
+      responses: { 200: { description: 'How much there is.' } },
+    })
+    const tagged = createRoute({ ...route, path: '/shop', tags: ['Shop'] })
+    const own = await newApp()
+    own.app.openapi(route, (c) => c.body(null, 200)).openapi(tagged, (c) => c.body(null, 200))
+    const document = await documentOf(own)
+    expect(tagsOf(document)?.at(-1)).toBe('Other')
+    expect(document.paths?.['/stock']?.get?.tags).toEqual(['Other'])
+    expect(document.paths?.['/shop']?.get?.tags).toEqual(['Shop'])
   })
 
   it('has every problem code with its meaning and what to do', async () => {

@@ -63,9 +63,36 @@ describe('DEFAULT_AGENT', () => {
     expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent('tutor'))).token)).toMatchObject({ name: 'tutor' })
   })
 
-  test('without an account refuses the token', async () => {
+  const warnings = ({ logged }: Awaited<ReturnType<typeof setUp>>['s']) =>
+    logged().flatMap(({ level, msg }) => (level === 40 ? [msg] : []))
+
+  test('without an account lets users join without an agent, and says so in the log', async () => {
     const { s, user } = await setUp({ DEFAULT_AGENT: 'nobody' })
-    expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toMatchObject({ code: 'agent_not_registered' })
+    expect(await dispatchOf(s, (await mint(s, user.bearer)).token)).toBeUndefined()
+    expect(warnings(s)).toEqual([expect.stringMatching(/^DEFAULT_AGENT=nobody names no agent account.*create nobody$/)])
+  })
+
+  test('once disabled lets users join without an agent and calls be reloaded, and warns once a minute', async () => {
+    const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
+    const before = await mint(s, user.bearer)
+    await s.accounts.disable('coach')
+    const after = await mint(s, user.bearer)
+    expect(await dispatchOf(s, after.token)).toBeUndefined()
+    expect((await mint(s, user.bearer, { session_id: before.session_id })).session_id).toBe(before.session_id)
+    const warning = expect.stringMatching(/^DEFAULT_AGENT=coach is disabled, so users join without .*enable coach$/)
+    expect(warnings(s)).toEqual([warning])
+    s.clock.advance(61)
+    await mint(s, user.bearer)
+    expect(warnings(s)).toEqual([warning, warning])
+    await s.accounts.enable('coach')
+    expect((await dispatchOf(s, (await mint(s, user.bearer)).token))?.name).toBe('coach')
+  })
+
+  test('once disabled is refused, with the reason, to a client that names it', async () => {
+    const { s, user } = await setUp({ DEFAULT_AGENT: 'coach' })
+    await s.accounts.disable('coach')
+    const problem = await (await post(s.app, '/token', withAgent('coach'), user.bearer)).json()
+    expect(problem).toMatchObject({ code: 'agent_not_registered', detail: 'The agent coach is disabled.' })
   })
 })
 

@@ -155,6 +155,29 @@ describe('agent metadata in POST /token', () => {
     expectRefused(request, { status: 422, code: 'metadata_too_large', fields: ['participant_metadata'] }),
   )
 
+  test.each([
+    ['agent metadata', { room_config: { agents: [{ agent_name: 'tutor', metadata: '\u0001'.repeat(4000) }] } }],
+    ['metadata', { participant_metadata: JSON.stringify({ a: '"\\'.repeat(1000) }) }],
+  ])('is refused with the token’s length where encoding makes the token too long: %s', async (_, request) => {
+    await expectRefused(request, { status: 422, code: 'metadata_too_large', fields: ['participant_metadata'] })
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    await s.accounts.create('tutor', [])
+    const { session_id } = await mint(s, bearer)
+    // A renewal is bounded too, and changes nothing when it is refused.
+    const answer = await post(s.app, '/token', { ...request, session_id }, bearer)
+    expect(await answer.json()).toMatchObject({ detail: expect.stringMatching(/has \d{4,5} characters; 7168 fit/) })
+    expect((await s.store.sessions.find(session_id ?? ''))?.agentName).toBeNull()
+  })
+
+  test('makes no token longer than 7 KiB, with the longest names beside it', async () => {
+    const s = await scene()
+    const { bearer } = await s.newUser()
+    const names = { room_name: 'r'.repeat(128), participant_name: 'n'.repeat(128) }
+    const participant_metadata = JSON.stringify({ a: 'a'.repeat(4096 - 10) })
+    expect((await mint(s, bearer, { ...names, participant_metadata })).token.length).toBeLessThanOrEqual(7168)
+  })
+
   test('may have the full 4 KiB and 32 levels', async () => {
     const s = await scene()
     const { bearer } = await s.newUser()

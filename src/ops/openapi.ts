@@ -29,6 +29,8 @@ const TAGS = [
   { name: 'Operation', description: 'For operators and orchestrators.' },
   { name: 'Documentation', description: 'This document.' },
 ]
+/** For routes without a tag, which the viewer would show last, under "default". */
+const OTHER_TAG = { name: 'Other', description: 'What this deployment adds.' }
 
 const SECURITY_SCHEMES = {
   userToken: {
@@ -100,7 +102,13 @@ export function describeApi(
     }),
   )
   document.components = { ...document.components, securitySchemes: { ...SECURITY_SCHEMES }, headers: { ...HEADERS } }
-  for (const { operation } of operationsOf(document)) {
+  const operations = operationsOf(document)
+  const isTagged = ({ operation: { tags = [] } }: (typeof operations)[number]) => tags.length > 0
+  if (!operations.every(isTagged)) document.tags = [...TAGS, OTHER_TAG]
+  for (const described of operations) {
+    const { operation } = described
+    if (!isTagged(described)) operation.tags = [OTHER_TAG.name]
+    operation.description = [operation.description, curlSample(described, publicUrl)].filter(Boolean).join('\n\n')
     if (operation.requestBody && 'content' in operation.requestBody) addExamples(operation.requestBody.content)
     const limited = isRateLimited(operation) ? RATE_LIMIT_REFERENCES : {}
     for (const response of responsesOf(operation)) {
@@ -124,6 +132,39 @@ export function operationsOf(document: ApiDocument) {
     }),
   )
 }
+
+/** How each kind of credential is sent; the words in capitals are the reader's own. */
+const CREDENTIALS: Readonly<Record<string, string>> = {
+  userToken: '-H "Authorization: Bearer $ACCESS_TOKEN"',
+  agentToken: '-H "Authorization: Bearer $AGENT_TOKEN"',
+  agentSecret: '-u "$BEHALF_AGENT_ID:$BEHALF_AGENT_SECRET"',
+  livekitWebhook: '-H "Authorization: $LIVEKIT_SIGNATURE"',
+}
+
+/** The operation as a shell command, in Markdown. */
+function curlSample({ method, path, operation }: ReturnType<typeof operationsOf>[number], publicUrl: string): string {
+  const [scheme] = Object.keys(operation.security?.[0] ?? {})
+  const query = (operation.parameters ?? []).flatMap((one) =>
+    'name' in one && one.in === 'query' && one.required ? [`${one.name}=$${shellName(one.name)}`] : [],
+  )
+  const url = publicUrl + path.replace(/\{(\w+)\}/g, (_, name: string) => `$${shellName(name)}`)
+  const lines = [
+    `curl ${method === 'get' ? '' : `-X ${method.toUpperCase()} `}"${[url, ...(query.length > 0 ? [query.join('&')] : [])].join('?')}"`,
+    ...(scheme && CREDENTIALS[scheme] ? [CREDENTIALS[scheme]] : []),
+    ...bodyArguments(operation),
+  ]
+  return `\`\`\`sh\n${lines.join(' \\\n  ')}\n\`\`\``
+}
+
+function bodyArguments({ requestBody }: Operation): string[] {
+  if (!requestBody || '$ref' in requestBody) return []
+  const [[type, { schema }] = ['', {}]] = Object.entries<{ schema?: unknown }>(requestBody.content)
+  if (type === 'application/x-www-form-urlencoded') return ['-d grant_type=client_credentials']
+  const example = EXAMPLES[schemaName(schema) ?? ''] ?? {}
+  return [`-H "Content-Type: ${type}"`, `-d '${JSON.stringify(example)}'`]
+}
+
+const shellName = (name: string) => name.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase()
 
 /** An operation's responses, which are never references here. */
 export function responsesOf(operation: Operation) {

@@ -8,5 +8,6 @@ SwaggerUI({
   spec: { ...document_, servers: [{ url: new URL('.', location.href).href.replace(/\/$/, '') }] },
   deepLinking: true,
   filter: true,
+  tryItOutEnabled: true,
   defaultModelsExpandDepth: 0,
 })
