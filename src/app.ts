@@ -79,7 +79,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, counters, address, keys, config }))
-    .route('/', joinRoutes({ tokens, sessions, store, livekit, livekitKeys: secrets.livekit, limits, config, clock }))
+    .route(
+      '/',
+      joinRoutes({ tokens, sessions, store, livekit, livekitKeys: secrets.livekit, limits, config, clock, log }),
+    )
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
     .route('/', webhookRoutes({ keys: secrets.webhook, sessions, store: store.sessions, background, clock }))

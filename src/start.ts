@@ -42,8 +42,8 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   const store = await openStore(config.databaseUrl)
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
-  if (defaultAgent !== undefined && !(await store.agents.findAgent(defaultAgent))) {
-    banner(`WARNING: DEFAULT_AGENT=${defaultAgent} names no agent account: POST /token is refused until there is one.`)
+  if (defaultAgent !== undefined && (await store.agents.findAgent(defaultAgent))?.disabledAt !== null) {
+    banner(`WARNING: DEFAULT_AGENT=${defaultAgent} names no enabled agent account: users join without an agent.`)
   }
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string

@@ -27,7 +27,11 @@ export const EndRequest = Pair.extend({
     .string()
     .min(1)
     .max(256)
-    .regex(/^[\P{Cc}\t\n\r]*$/u, 'must not hold control characters other than line breaks and tabs')
+    // A pattern with flags would be none of JSON Schema's.
+    .refine(
+      (reason) => /^[\P{Cc}\t\n\r]*$/u.test(reason),
+      'must not hold control characters other than line breaks and tabs',
+    )
     .optional()
     .describe('The reason in words, stored as `detail` of the last `session.status` event. `endReason` is `agent`.'),
   result: JsonObject.optional().describe(

@@ -56,12 +56,14 @@ export const RefreshRequest = strictObject({
     .string()
     .min(1)
     .max(MAX_REFRESH_TOKEN_LENGTH)
-    .describe('The newest of the sign-in. Reusing an older one ends the sign-in, except for a retry within 10 seconds.'),
+    .describe(
+      'The newest of the sign-in. Reusing an older one ends the sign-in, except for a retry within 10 seconds.',
+    ),
 }).openapi('RefreshToken')
 
-export const ChangePasswordRequest = z
-  .object({ current_password: Password, new_password: NewPassword })
-  .openapi('ChangePassword')
+export const ChangePasswordRequest = strictObject({ current_password: Password, new_password: NewPassword }).openapi(
+  'ChangePassword',
+)
 
 const UserResponse = z
   .object({

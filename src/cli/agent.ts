@@ -93,6 +93,9 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const store = await openForCommand(databaseUrlOf(env), { mayCreate })
   try {
     out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents: store.agents, clock: store.clock })))
+    if (command.command === 'disable' && command.name === env.DEFAULT_AGENT) {
+      out('It is DEFAULT_AGENT: users who name no agent now join without one.')
+    }
   } finally {
     await store.close()
   }

@@ -113,8 +113,8 @@ const PROBLEMS = {
   },
   metadata_too_large: {
     status: 422,
-    means: 'Metadata and attributes together are too long.',
-    todo: 'Send at most 4096 bytes.',
+    means: 'Metadata and attributes together are too long, or make the join token too long for proxies.',
+    todo: 'Send at most 4096 bytes, and fewer of characters that JSON escapes.',
   },
   room_config_forbidden: {
     status: 403,
@@ -123,8 +123,8 @@ const PROBLEMS = {
   },
   agent_not_registered: {
     status: 422,
-    means: 'There is no agent account of that name.',
-    todo: '`npm run agent -- create <name>`',
+    means: 'The agent that the request names has no account, or a disabled one.',
+    todo: '`npm run agent -- create <name>`, or `enable`.',
   },
   room_required: { status: 422, means: 'An agent must name the room that it joins.', todo: 'Send `room`.' },
   room_forbidden: {

@@ -1,4 +1,6 @@
+import type { Logger } from 'pino'
 import type { UserToken } from '../auth/tokens.ts'
+
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
@@ -7,7 +9,7 @@ import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livek
 import { jobMetadata } from '../sessions/dispatch.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { AgentStore } from '../store/agents.ts'
-import type { SessionStore } from '../store/sessions.ts'
+import type { Session, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import type { JoinRequest } from './request.ts'
 import type { Rooms } from './rooms.ts'
@@ -21,7 +23,13 @@ interface MintDeps {
   mintJoinToken: MintJoinToken
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
   clock: Clock
+  log: Pick<Logger, 'warn'>
 }
+
+/** Characters. The token travels in a URL beside other parameters, and many proxies take request lines up to 8 KiB. */
+const MAX_TOKEN_LENGTH = 7 * 1024
+/** Milliseconds between two warnings that the default agent cannot be dispatched. */
+const WARN_EVERY_MS = 60_000
 
 export interface Minted extends JoinToken {
   room: string
@@ -36,11 +44,17 @@ interface Dispatched {
   data: string | null
 }
 
+/** As much of a session as its token is made of. */
+type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData'>
+
 /** Join tokens for users, each with its session, and for agents, which have none. */
-export function createJoinTokens({ users, agents, sessions, store, rooms, mintJoinToken, config, clock }: MintDeps) {
+export function createJoinTokens(deps: MintDeps) {
+  const { users, agents, sessions, store, rooms, mintJoinToken, config, clock, log } = deps
+  let warnedAt = Number.NEGATIVE_INFINITY
+
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
-   * @throws AppError `identity_forbidden`, `agent_not_registered`, `room_forbidden`, `session_not_found`,
+   * @throws AppError `identity_forbidden`, `agent_not_registered`, `metadata_too_large`, `room_forbidden`, `session_not_found`,
    * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only when LiveKit had to be asked)
    */
   async function forUser(caller: UserToken, request: JoinRequest): Promise<Minted> {
@@ -51,35 +65,55 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
     const user = await users.findUser(userId)
     if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
     const agent = await registeredAgent(request.agent)
+    const name = request.name ?? user.name
+    const mintFor = async ({ id, room, agentName, agentData }: Joined) => {
+      const minted = await mintJoinToken({
+        identity: userId,
+        room,
+        name,
+        metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
+        attributes: { ...request.attributes, sessionId: id, userId },
+        roomConfig: {
+          ...rooms.timeouts,
+          agent:
+            agentName === null ? null : { name: agentName, metadata: jobMetadata({ id, userId, room, agentData }) },
+        },
+      })
+      if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
+      return minted
+    }
+    // A rehearsal before anything is stored: what encoding adds is only known of the token itself.
+    await mintFor({
+      id: newId('sess', clock.latest()),
+      room: request.room ?? newRoomName(),
+      agentName: agent?.name ?? null,
+      agentData: agent?.data ?? null,
+    })
     const session =
       request.sessionId === undefined
         ? await openSession(caller, request, agent)
         : await renewSession(userId, request.sessionId, request, agent)
-    const name = request.name ?? user.name
-    const minted = await mintJoinToken({
-      identity: userId,
-      room: session.room,
-      name,
-      metadata: JSON.stringify({ ...request.metadata, sessionId: session.id }),
-      attributes: { ...request.attributes, sessionId: session.id, userId },
-      roomConfig: {
-        ...rooms.timeouts,
-        agent: session.agentName === null ? null : { name: session.agentName, metadata: jobMetadata(session) },
-      },
-    })
+    const minted = await mintFor(session)
     return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
   }
 
-  async function registeredAgent({
-    name = config.defaultAgent,
-    data,
-  }: JoinRequest['agent']): Promise<Dispatched | null> {
+  /** The agent to dispatch. Users join without the default agent rather than not at all; the log says why. */
+  async function registeredAgent(requested: JoinRequest['agent']): Promise<Dispatched | null> {
+    const { name = config.defaultAgent, data } = requested
     if (name === undefined) return null
     const agent = await agents.findAgent(name)
-    if (!agent || agent.disabledAt !== null) {
-      throw AppError.field('agent_not_registered', 'room_config.agents', `There is no agent account named ${name}.`)
+    if (agent?.disabledAt === null) return { name, data }
+    if (requested.name !== undefined) {
+      const message = agent ? `The agent ${name} is disabled.` : `There is no agent account named ${name}.`
+      throw AppError.field('agent_not_registered', 'room_config.agents', message)
     }
-    return { name, data }
+    if (clock.steady() - warnedAt > WARN_EVERY_MS) {
+      warnedAt = clock.steady()
+      const why = agent ? 'is disabled' : 'names no agent account'
+      const remedy = `npm run agent -- ${agent ? 'enable' : 'create'} ${name}`
+      log.warn(`DEFAULT_AGENT=${name} ${why}, so users join without an agent. To change that: ${remedy}`)
+    }
+    return null
   }
 
   async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: Dispatched | null) {
@@ -150,6 +184,13 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
 
   return { forUser, forAgent }
 }
+
+const tooLong = (length: number) =>
+  AppError.field(
+    'metadata_too_large',
+    'participant_metadata',
+    `With this metadata, attributes and agent metadata the join token has ${length} characters; ${MAX_TOKEN_LENGTH} fit through proxies.`,
+  )
 
 /** Session fields mean nothing for an agent: they are refused, because nothing that is sent is silently dropped. */
 function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, agent }: JoinRequest): void {

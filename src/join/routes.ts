@@ -1,3 +1,4 @@
+import type { Logger } from 'pino'
 import type { AccessTokens } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { Config, KeyPair } from '../config.ts'
@@ -21,10 +22,12 @@ interface JoinRoutesDeps {
   limits: RateLimits
   config: Config
   clock: Clock
+  log: Logger
 }
 
 /** `/token` and `/rooms`: what a client may ask for, and what is minted. */
-export function joinRoutes({ tokens, sessions, store, livekit, livekitKeys, limits, config, clock }: JoinRoutesDeps) {
+export function joinRoutes(deps: JoinRoutesDeps) {
+  const { tokens, sessions, store, livekit, livekitKeys, limits, config, clock, log } = deps
   const rooms = createRooms({ rooms: store.rooms, livekit, config, now: clock.now })
   const joinTokens = createJoinTokens({
     users: store.users,
@@ -35,6 +38,7 @@ export function joinRoutes({ tokens, sessions, store, livekit, livekitKeys, limi
     mintJoinToken: createJoinTokenMinter(livekitKeys, clock.now),
     config,
     clock,
+    log,
   })
   return createRouter()
     .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitUrl }))

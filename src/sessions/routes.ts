@@ -160,8 +160,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         },
         responses: {
           200: {
-            description:
-              'A page; or a stream of past and new events when Accept prefers text/event-stream.',
+            description: 'A page; or a stream of past and new events when Accept prefers text/event-stream.',
             content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
