@@ -61,7 +61,7 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
         const { agentName, room } = session
         if (agentName === null || !isOverdue(session)) return false
         const untaken = await dispatchesOf(session)
-        if (untaken.some(({ isTaken }) => isTaken)) return false
+        if (untaken.some(({ jobs }) => jobs.length > 0)) return false
         if (!(await claim(session))) return false
         await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
         for (const dispatch of untaken) await livekit.deleteDispatch(room, dispatch.id)

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import type { LiveKit, Participant } from '../livekit/livekit.ts'
+import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
@@ -32,7 +32,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const once = createSingleFlight<boolean>()
   const inOrder = createRemovalOrder()
 
-  async function reconcile(): Promise<boolean> {
+  async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
@@ -52,12 +52,12 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     // A room without an unfinished session is deleted whoever is in it: that also stops the agent's job.
     const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
     const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
-    const answered = await eachOf([...ours], (room) =>
+    const unanswered = await eachOf([...ours], (room) =>
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
     )
     // Last, and one attempt each: the next pass retries the rest.
-    const removed = await eachOf(inOrder([...toRemove.values()]), (session) => removal.attempt(session))
-    return answered && removed
+    const unremoved = await eachOf(inOrder([...toRemove.values()]), (session) => removal.attempt(session))
+    if (unanswered ?? unremoved) throw unanswered ?? unremoved
   }
 
   /** Adds to `toRemove` the ended sessions that still have a participant in the room. */
@@ -107,9 +107,9 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await sessions.observe(session.id, answerFor(session, participants, askedAt))
   }
 
-  /** Runs them a few at a time; if LiveKit fails for one, the others still run. */
-  async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {
-    let complete = true
+  /** Runs them a few at a time; if LiveKit fails for one, the others still run. Returns the last failure. */
+  async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<unknown> {
+    let failure: unknown
     const queue = items.values()
     async function worker() {
       for (const item of queue) {
@@ -117,21 +117,24 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
           await work(item)
         } catch (error) {
           if (!(error instanceof AppError && error.code === 'livekit_unavailable')) throw error
-          complete = false
+          failure = error
         }
       }
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
-    return complete
+    return failure
   }
 
   return {
     reconcile: () =>
       once('all', async () => {
         try {
-          return await reconcile()
+          await reconcile()
+          return true
         } catch (err) {
-          log.warn({ err }, 'reconciliation failed; it will be retried')
+          const { cause } = err as Error
+          if (cause instanceof LiveKitError) log.warn({ livekit: cause.kind }, cause.message)
+          else log.warn({ err }, 'reconciliation failed; it will be retried')
           return false
         }
       }),
