@@ -37,6 +37,6 @@ export function joinRoutes({ tokens, sessions, store, livekit, livekitKeys, limi
     clock,
   })
   return createRouter()
-    .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitUrl }))
+    .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitPublicUrl }))
     .route('/', roomRoutes({ tokens, rules: rooms, rooms: store.rooms, limits, now: clock.now }))
 }
