@@ -8,7 +8,7 @@ export interface SfuParticipant {
   name: string
   metadata: string
   attributes: Record<string, string>
-  kind: 'STANDARD' | 'AGENT'
+  kind: 'STANDARD' | 'AGENT' | 'SIP' | 'EGRESS'
   state: 'JOINING' | 'JOINED' | 'ACTIVE' | 'DISCONNECTED'
   joinedAtMs: number
 }

@@ -16,6 +16,7 @@ export interface Question {
   method: string
   room: string
   identity: string
+  revokeTokenTs: string
 }
 
 const Body = z.object({
@@ -23,6 +24,7 @@ const Body = z.object({
   name: z.string().default(''),
   names: z.array(z.string()).default([]),
   identity: z.string().default(''),
+  revokeTokenTs: z.string().default(''),
   agentName: z.string().default(''),
   metadata: z.string().default(''),
   dispatchId: z.string().default(''),
@@ -80,7 +82,7 @@ export async function startSfu({ path = '' } = {}) {
     const method = request.url?.replace(`${path}/twirp/livekit.`, '') ?? ''
     const asked = method.split('/')[1] ?? ''
     const body = Body.parse(JSON.parse(await text(request)))
-    questions.push({ method: asked, room: body.room, identity: body.identity })
+    questions.push({ method: asked, room: body.room, identity: body.identity, revokeTokenTs: body.revokeTokenTs })
     const interrupt = interrupts.get(asked)
     interrupts.delete(asked)
     interrupt?.()

@@ -27,8 +27,11 @@ export function createLiveKitClient(url: string, keys: KeyPair, { now, reportSke
       created(await ask('RoomService/CreateRoom', message, roomCreate, room))
     },
     deleteRoom: async (room) => (await ask('RoomService/DeleteRoom', { room }, roomCreate, anything)) !== null,
-    removeParticipant: async (room, identity) =>
-      (await ask('RoomService/RemoveParticipant', { room, identity }, admin(room), anything)) !== null,
+    async removeParticipant(room, identity, revokedUntil) {
+      // Without a time, LiveKit Cloud also refuses tokens of the next minute.
+      const message = { room, identity, revokeTokenTs: String(Math.floor(revokedUntil / 1000)) }
+      return (await ask('RoomService/RemoveParticipant', message, admin(room), anything)) !== null
+    },
     listDispatches: async (room) =>
       (await ask('AgentDispatchService/ListDispatch', { room }, admin(room), dispatches))?.agentDispatches ?? [],
     async createDispatch(room, dispatch) {

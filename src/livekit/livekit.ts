@@ -75,10 +75,13 @@ export interface LiveKit {
   createRoom(name: string, timeouts: RoomTimeouts): Promise<void>
   /** False when there is no such room. */
   deleteRoom(name: string): Promise<boolean>
-  /** Removes the participant that now has this identity; false when there is none. */
-  removeParticipant(room: string, identity: string): Promise<boolean>
+  /**
+   * Removes the participant that now has this identity; false when there is none. LiveKit Cloud then refuses this
+   * identity's tokens for the room that were signed before `revokedUntil` (milliseconds since the epoch).
+   */
+  removeParticipant(room: string, identity: string, revokedUntil: number): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
   createDispatch(room: string, dispatch: NewDispatch): Promise<void>
-  /** False when there is no such dispatch. */
+  /** Ends its jobs, and removes their agents from the room. False when there is no such dispatch. */
   deleteDispatch(room: string, id: string): Promise<boolean>
 }

@@ -23,6 +23,8 @@ export interface Dispatcher {
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
   renew(session: Session, present: ReadonlySet<string>): Promise<boolean>
+  /** Ends the session's jobs in a room that exists. @throws AppError `livekit_unavailable` */
+  stop(session: Session): Promise<void>
 }
 
 /** How long a worker may take to accept a job. */
@@ -37,6 +39,10 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
 
   const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
     (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && parsed(d.metadata).sessionId === id)
+
+  async function deleteAll(room: string, dispatches: Dispatch[]): Promise<void> {
+    for (const { id } of dispatches) await livekit.deleteDispatch(room, id)
+  }
 
   const isOverdue = ({ dispatchedAt }: Session, afterMs = ACCEPTED_WITHIN_MS) =>
     dispatchedAt !== null && clock.steady() - dispatchedAt > afterMs
@@ -73,9 +79,12 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
         const metadata = jobMetadata(session, jobs.length > 0 ? attempt + 1 : attempt)
         await livekit.createDispatch(room, { agentName, metadata })
-        for (const dispatch of dispatches) await livekit.deleteDispatch(room, dispatch.id)
+        await deleteAll(room, dispatches)
         return true
       }),
+    async stop(session) {
+      if (session.agentName !== null) await deleteAll(session.room, await dispatchesOf(session))
+    },
   }
 }
 

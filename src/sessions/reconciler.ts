@@ -54,7 +54,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await store.rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    // A room without an unfinished session is deleted whoever is in it: that also stops the agent's job.
+    // A room without an unfinished session: only agents may be left in it, whose jobs end with the removal.
     const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
     const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
     askedAbout = new Map([...ours].map((room) => [room, askedAbout.get(room) ?? 0]))

@@ -83,7 +83,7 @@ export interface Sessions {
 
 export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
   const agents = createDispatcher({ store, livekit, clock })
-  const participants = createRemoval({ store, livekit, clock })
+  const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
     observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)
