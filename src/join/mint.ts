@@ -4,7 +4,7 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
-import { jobMetadata } from '../sessions/dispatch.ts'
+import { dispatchOf } from '../sessions/dispatch.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { AgentStore } from '../store/agents.ts'
 import type { SessionStore } from '../store/sessions.ts'
@@ -34,6 +34,7 @@ export interface Minted extends JoinToken {
 interface Dispatched {
   name: string
   data: string | null
+  deployment: string | null
 }
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
@@ -64,7 +65,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
       attributes: { ...request.attributes, sessionId: session.id, userId },
       roomConfig: {
         ...rooms.timeouts,
-        agent: session.agentName === null ? null : { name: session.agentName, metadata: jobMetadata(session) },
+        agent: dispatchOf(session),
       },
     })
     return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
@@ -73,13 +74,14 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
   async function registeredAgent({
     name = config.defaultAgent,
     data,
+    deployment,
   }: JoinRequest['agent']): Promise<Dispatched | null> {
     if (name === undefined) return null
     const agent = await agents.findAgent(name)
     if (!agent || agent.disabledAt !== null) {
       throw AppError.field('agent_not_registered', 'room_config.agents', `There is no agent account named ${name}.`)
     }
-    return { name, data }
+    return { name, data, deployment }
   }
 
   async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: Dispatched | null) {
@@ -96,6 +98,7 @@ export function createJoinTokens({ users, agents, sessions, store, rooms, mintJo
       tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
       agentName: agent?.name ?? null,
       agentData: agent?.data ?? null,
+      agentDeployment: agent?.deployment ?? null,
     }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
@@ -158,7 +161,7 @@ function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, age
     auto_create_room: autoCreateRoom,
     participant_metadata: Object.keys(metadata).length > 0,
     participant_attributes: Object.keys(attributes).length > 0,
-    'room_config.agents': agent.name !== undefined || agent.data !== null,
+    'room_config.agents': Object.values(agent).some((value) => value !== undefined && value !== null),
   }
   for (const [field, isGiven] of Object.entries(given)) {
     if (isGiven) throw AppError.field('validation_failed', field, `${field} is only for users: leave it out.`)

@@ -40,9 +40,11 @@ export interface Room {
   participants: number
 }
 
-interface NewDispatch {
+export interface NewDispatch {
   agentName: string
   metadata: string
+  /** Which workers of that name get the job: those registered with the same deployment, or with none. */
+  deployment?: string
 }
 
 export interface Dispatch extends NewDispatch {

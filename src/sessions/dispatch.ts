@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
+import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
@@ -57,10 +57,10 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
   return {
     ensure: (session, sid) =>
       ensuring(session.id, async () => {
-        const { agentName, room } = session
-        if (agentName === null) return
+        const dispatch = dispatchOf(session)
+        if (!dispatch) return
         const exists = (await dispatchesOf(session)).length > 0
-        if (!exists) await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
+        if (!exists) await livekit.createDispatch(session.room, dispatch)
         await store.change({ session: session.id }, ([known]) => {
           const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
           return { changed: known ? [change(known, dispatched)] : [], result: undefined }
@@ -68,8 +68,7 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
       }),
     renew: (session, present) =>
       renewing(session.id, async () => {
-        const { agentName, room } = session
-        if (agentName === null || !isOverdue(session)) return false
+        if (!isOverdue(session)) return false
         const dispatches = await dispatchesOf(session)
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
@@ -77,9 +76,10 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
         const attempt = Math.max(1, ...dispatches.map(({ metadata }) => attemptIn(metadata)))
         const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
-        const metadata = jobMetadata(session, jobs.length > 0 ? attempt + 1 : attempt)
-        await livekit.createDispatch(room, { agentName, metadata })
-        await deleteAll(room, dispatches)
+        const dispatch = dispatchOf(session, jobs.length > 0 ? attempt + 1 : attempt)
+        if (!dispatch) return false
+        await livekit.createDispatch(session.room, dispatch)
+        await deleteAll(session.room, dispatches)
         return true
       }),
     async stop(session) {
@@ -88,14 +88,18 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
   }
 }
 
+type JobSubject = Pick<Session, 'id' | 'userId' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
+
 /**
- * The job's metadata: the service sets the pair; the client's string goes verbatim under `data`. `attempt` counts the
- * jobs from the second one on, after the job before was lost.
+ * The session's dispatch, if it has an agent. Of the job's metadata, the service sets the pair; the client's string goes
+ * verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
  */
-export function jobMetadata(session: Pick<Session, 'id' | 'userId' | 'room' | 'agentData'>, attempt = 1): string {
-  const { id, userId, room, agentData } = session
+export function dispatchOf(session: JobSubject, attempt = 1): NewDispatch | null {
+  const { id, userId, room, agentName, agentData, agentDeployment } = session
+  if (agentName === null) return null
   const data = agentData === null ? {} : { data: agentData }
-  return JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
+  const metadata = JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
+  return { agentName, metadata, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
 }
 
 function parsed(metadata: string): { sessionId?: unknown; attempt?: unknown } {

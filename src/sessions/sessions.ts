@@ -46,7 +46,8 @@ export interface SessionsDeps {
 type NewSession = Pick<
   Session,
   'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
->
+> &
+  Partial<Pick<Session, 'agentDeployment'>>
 
 /** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
@@ -196,6 +197,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
 const fresh = ({ session }: Known, key: IdempotencyKey): Which => ({ session: session.id, key })
 
 const opening = (session: NewSession): Session => ({
+  agentDeployment: null,
   ...session,
   status: 'pending',
   endedAt: null,
