@@ -234,8 +234,10 @@ export function loadConfig(env: Variables) {
   const livekit = pair(e.LIVEKIT_API_KEY, e.LIVEKIT_API_SECRET) ?? DEV_KEY
   const webhook = pair(e.LIVEKIT_WEBHOOK_API_KEY, e.LIVEKIT_WEBHOOK_API_SECRET) ?? livekit
   if (production && !isSet(env, 'LIVEKIT_URL')) problems.push('LIVEKIT_URL: required in production')
-  else if (production && e.LIVEKIT_URL !== undefined && isExposed(e.LIVEKIT_URL))
-    problems.push('LIVEKIT_URL: must be wss:// in production, unless LiveKit is on this machine or a private network')
+  for (const name of ['LIVEKIT_URL', 'LIVEKIT_PUBLIC_URL'] as const) {
+    if (production && e[name] !== undefined && isExposed(e[name]))
+      problems.push(`${name}: must be wss:// in production, unless LiveKit is on this machine or a private network`)
+  }
 
   const publicUrl = (e.PUBLIC_URL ?? `http://localhost:${e.PORT}`).replace(/\/+$/, '')
   if (production && !isSet(env, 'PUBLIC_URL'))

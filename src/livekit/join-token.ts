@@ -1,5 +1,4 @@
 import { SignJWT } from 'jose'
-import type { VideoGrant } from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
 import { hmacKey } from './hmac-key.ts'
 import type { NewDispatch } from './livekit.ts'
@@ -41,7 +40,7 @@ export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => numbe
   return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
     const issuedAt = Math.floor(now() / 1000)
     const expiresAt = issuedAt + JOIN_TOKEN_SECONDS
-    const video: VideoGrant = {
+    const video = {
       roomJoin: true,
       room,
       canPublish: true,

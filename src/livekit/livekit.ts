@@ -1,4 +1,4 @@
-/** Why LiveKit cannot be asked, as an operator has to tell it apart. */
+/** Why LiveKit cannot be queried, as far as an operator can do something about it. */
 export const LIVEKIT_FAILURES = [
   'unreachable',
   'timeout',

@@ -91,7 +91,10 @@ function errorCode(json: unknown): string | undefined {
 }
 
 export const unavailable = (cause: LiveKitError) =>
-  new AppError('livekit_unavailable', 'LiveKit cannot be asked now: /health says why.', { cause, retryAfterSeconds: 2 })
+  new AppError('livekit_unavailable', 'LiveKit cannot be queried now; /health says why.', {
+    cause,
+    retryAfterSeconds: 2,
+  })
 
 function noAnswer(error: unknown): LiveKitError {
   if ((error as Error).name === 'TimeoutError') {
