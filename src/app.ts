@@ -10,6 +10,7 @@ import type { Config, Secrets } from './config.ts'
 import { createRateLimits } from './http/rate-limit.ts'
 import { createServiceRouter } from './http/service-router.ts'
 import { joinRoutes } from './join/routes.ts'
+import type { ReportSkew } from './livekit/clock-skew.ts'
 import type { LiveKit } from './livekit/livekit.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
@@ -30,6 +31,7 @@ interface AppDeps {
   store: Store
   keys: SigningKeys
   livekit: LiveKit
+  reportSkew: ReportSkew
   version: string
   log: Logger
 }
@@ -38,7 +40,7 @@ interface AppDeps {
 const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
-export function createApp({ config, secrets, store, keys, livekit, version, log }: AppDeps) {
+export function createApp({ config, secrets, store, keys, livekit, reportSkew, version, log }: AppDeps) {
   const { clock, users, agents, rooms, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
@@ -85,7 +87,10 @@ export function createApp({ config, secrets, store, keys, livekit, version, log 
     )
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
-    .route('/', webhookRoutes({ keys: secrets.webhook, sessions, store: store.sessions, background, clock }))
+    .route(
+      '/',
+      webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
+    )
     .route('/', agentRoutes({ agentRoute, counters, users, sessions, events, agents, tokens, limits, address, clock }))
 
   return {

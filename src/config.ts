@@ -10,6 +10,7 @@ import { nearestName } from './http/text.ts'
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
 const DEV_KEY_WARNING = "LiveKit's public development key pair (devkey/secret) is in use: anyone can mint tokens."
 const LIVEKIT_PAIR = ['LIVEKIT_API_KEY', 'LIVEKIT_API_SECRET', 'LIVEKIT_API_SECRET_FILE'] as const
+const DEV_LIVEKIT_URL = 'ws://127.0.0.1:7880'
 
 export interface KeyPair {
   key: string
@@ -47,6 +48,13 @@ const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL starting with ${protocols.map((p) => `${p}//`).join(' or ')}`,
   })
+
+/** Clients and the service append to its path. Credentials in a URL are refused by `fetch`. */
+const livekitUrl = () =>
+  url('ws:', 'wss:', 'http:', 'https:').refine(
+    (value) => !/[?#@]/.test(value),
+    'must have no query, no fragment and no credentials; a path is fine',
+  )
 
 const list = () =>
   z.string().transform((value) =>
@@ -101,7 +109,8 @@ const Environment = z.object({
       'must be file:<path> of an SQLite file, such as file:./data/behalf.db, without host, ~, ? or #',
     )
     .default('file:./data/behalf.db'),
-  LIVEKIT_URL: url('ws:', 'wss:', 'http:', 'https:').optional(),
+  LIVEKIT_URL: livekitUrl().optional(),
+  LIVEKIT_PUBLIC_URL: livekitUrl().optional(),
   LIVEKIT_API_KEY: z.string().optional(),
   LIVEKIT_API_SECRET: z.string().optional(),
   LIVEKIT_API_SECRET_FILE: z.string().optional(),
@@ -225,8 +234,10 @@ export function loadConfig(env: Variables) {
   const livekit = pair(e.LIVEKIT_API_KEY, e.LIVEKIT_API_SECRET) ?? DEV_KEY
   const webhook = pair(e.LIVEKIT_WEBHOOK_API_KEY, e.LIVEKIT_WEBHOOK_API_SECRET) ?? livekit
   if (production && !isSet(env, 'LIVEKIT_URL')) problems.push('LIVEKIT_URL: required in production')
-  else if (production && e.LIVEKIT_URL !== undefined && isExposed(e.LIVEKIT_URL))
-    problems.push('LIVEKIT_URL: must be wss:// in production, unless LiveKit is on this machine or a private network')
+  for (const name of ['LIVEKIT_URL', 'LIVEKIT_PUBLIC_URL'] as const) {
+    if (production && e[name] !== undefined && isExposed(e[name]))
+      problems.push(`${name}: must be wss:// in production, unless LiveKit is on this machine or a private network`)
+  }
 
   const publicUrl = (e.PUBLIC_URL ?? `http://localhost:${e.PORT}`).replace(/\/+$/, '')
   if (production && !isSet(env, 'PUBLIC_URL'))
@@ -244,7 +255,10 @@ export function loadConfig(env: Variables) {
       /** Issuer and audience of the service's tokens; no trailing slash. */
       publicUrl,
       databaseUrl: e.DATABASE_URL,
-      livekitUrl: e.LIVEKIT_URL ?? 'ws://127.0.0.1:7880',
+      /** Where the service itself reaches LiveKit. */
+      livekitUrl: e.LIVEKIT_URL ?? DEV_LIVEKIT_URL,
+      /** What clients get. */
+      livekitPublicUrl: e.LIVEKIT_PUBLIC_URL ?? e.LIVEKIT_URL ?? DEV_LIVEKIT_URL,
       /** As browsers write them, some with `*` for one label; `'local'` for any of this machine and its network. */
       corsOrigins: e.CORS_ORIGINS ?? (production ? [] : ('local' as const)),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,

@@ -17,6 +17,8 @@ const REDACTED = new Set([
   'params',
 ])
 const MAX_DEPTH = 3
+/** A JWT, whole or cut: base64url of `{` followed by a quotation mark or white space, and a second part. */
+const TOKEN = /\be[wy][\w-]{8,}\.[\w-]{8,}(\.[\w-]*)*/g
 
 /** The service's log: one JSON object per line, with the time in UTC. */
 export const createLog = (level: Config['logLevel'], destination?: DestinationStream): Logger =>
@@ -27,8 +29,12 @@ export const createLog = (level: Config['logLevel'], destination?: DestinationSt
       // pino's own redaction takes 28 µs per line with as many paths, which is longer than most requests.
       formatters: { log: (line) => redact(line) },
       serializers: { err: serializeError },
-      // JSON lets through much that steers a terminal. The line's own end is no part of the JSON.
-      hooks: { streamWrite: (line) => `${printable(line.slice(0, -1))}\n` },
+      // Last, on the whole line: a token can be part of any text, such as another system's error message, and JSON lets
+      // through much that steers a terminal. The line's own end is no part of the JSON.
+      hooks: {
+        streamWrite: (line) => `${printable(line.slice(0, -1).replace(TOKEN, '[token]'))}
+`,
+      },
     },
     destination,
   )

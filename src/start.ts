@@ -8,6 +8,7 @@ import { type Config, loadConfig } from './config.ts'
 import { OperatorError } from './errors.ts'
 import { listen } from './http/server.ts'
 import { createLiveKitClient } from './livekit/client.ts'
+import { createSkewWarning } from './livekit/clock-skew.ts'
 import { createLog, toTerminal } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
@@ -49,8 +50,9 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
     version: string
   }
   const keys = await loadSigningKeys(store.keys, store.clock)
-  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit)
-  const service = createApp({ config, secrets, store, keys, livekit, version, log })
+  const reportSkew = createSkewWarning(log, store.clock)
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, { now: store.clock.now, reportSkew })
+  const service = createApp({ config, secrets, store, keys, livekit, reportSkew, version, log })
   const closeExtension = extend?.(service)
 
   const server = listen(service.app.fetch, config)

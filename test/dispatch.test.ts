@@ -153,20 +153,91 @@ describe('a dispatch that no worker accepted', () => {
     const [stored] = await s.store.sessions.listUnfinished()
     if (!stored) throw new Error('There is no session')
     const instances = [createDispatcher(deps(s)), createDispatcher(deps(s))]
-    const renewed = await Promise.all(instances.map((instance) => instance.renew(stored)))
+    const renewed = await Promise.all(instances.map((instance) => instance.renew(stored, new Set())))
     expect(renewed.sort()).toEqual([false, true])
     expect(jobs()).toEqual([0])
   })
 
   test('is not recreated when an agent is in the room or the user has left', async () => {
     const { s, user, room, leg } = await untaken()
-    s.sfu.enter(room, { identity: 'agent-AJ_1', kind: 'AGENT' })
+    s.sfu.enter(room, { identity: 'agent-AJ_1', kind: 'AGENT', attributes: { 'lk.agent_name': 'tutor' } })
     await reconcileAfter(s, 20)
     s.sfu.remove(room, 'agent-AJ_1')
     s.sfu.leave(leg)
     s.sfu.enter(room, { identity: user.id, attributes: { sessionId: 'another' } })
     await reconcileAfter(s, 20)
     expect(s.sfu.asked('CreateDispatch')).toBe(0)
+  })
+})
+
+describe('a dispatch whose job was lost', () => {
+  /** A user in the room, whose agent was there as well; `lose` is what a worker killed with -9 looks like. */
+  async function lost() {
+    const { s, user } = await setUp()
+    const session = await s.newSession(user, TUTOR)
+    s.sfu.join(session.joinToken)
+    const participants = () => [...(s.sfu.rooms.get(session.room)?.participants.values() ?? [])]
+    const agents = () => participants().filter(({ kind }) => kind === 'AGENT')
+    const lose = () => {
+      for (const { identity } of agents()) s.sfu.remove(session.room, identity)
+    }
+    await reconcileAfter(s, 60)
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([1, 0])
+    return { s, ...session, agents, lose }
+  }
+
+  test('is recreated for another worker, and tells it that it is the second attempt', async () => {
+    const { s, room, pair, agents, lose } = await lost()
+    lose()
+    await reconcileAfter(s, 40)
+    expect(agents()).toHaveLength(1)
+    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3', attempt: 2 }]])
+    for (let i = 0; i < 5; i++) await reconcileAfter(s, 20)
+    expect(s.sfu.asked('CreateDispatch')).toBe(1)
+  })
+
+  test('is recreated although an agent that was not dispatched is in the room', async () => {
+    const { s, room, agents, lose } = await lost()
+    lose()
+    s.sfu.enter(room, { identity: 'supervisor', kind: 'AGENT' })
+    await reconcileAfter(s, 40)
+    expect(agents()).toHaveLength(2)
+  })
+
+  test('is left for thirty seconds, in which a job starts', async () => {
+    const { s, user } = await setUp()
+    s.sfu.failing.add('tutor')
+    const { joinToken } = await s.newSession(user, TUTOR)
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    await reconcileAfter(s, 30)
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+    await reconcileAfter(s, 0.001)
+    expect(s.sfu.asked('CreateDispatch')).toBe(1)
+  })
+
+  test('again and again is recreated ever more seldom, at last every ten minutes', async () => {
+    const { s, lose } = await lost()
+    s.sfu.failing.add('tutor')
+    lose()
+    const created = async (minutes: number) => {
+      const before = s.sfu.asked('CreateDispatch')
+      for (let i = 0; i < minutes * 3; i++) await reconcileAfter(s, 20)
+      return s.sfu.asked('CreateDispatch') - before
+    }
+    expect(await created(10)).toBe(4)
+    await created(30)
+    expect(await created(60)).toBeLessThanOrEqual(6)
+    expect(await created(60)).toBeGreaterThanOrEqual(5)
+  })
+
+  test('whose agent says that it has finished is left alone', async () => {
+    const { s, room, agents, lose } = await lost()
+    for (const { jobs } of s.sfu.rooms.get(room)?.dispatches ?? [])
+      for (const { state } of jobs) state.status = 'JS_SUCCESS'
+    lose()
+    await reconcileAfter(s, 600)
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([0, 0])
   })
 })
 

@@ -200,6 +200,27 @@ describe('the log contains no secret', () => {
     }
   })
 
+  test('even if it is a token within any text: a message, a stack, a cause, a header, a path', () => {
+    const lines: string[] = []
+    const log = createLog('info', { write: (line: string) => void lines.push(line) })
+    const claims = Buffer.from(JSON.stringify({ video: { roomList: true } })).toString('base64url')
+    const tokens = ['{"alg":"HS256"}', '{ "alg": "HS256" }', '{\n"alg":"HS256"}'].map(
+      (header) => `${Buffer.from(header).toString('base64url')}.${claims}.c2lnbmF0dXJl`,
+    )
+    for (const token of tokens) {
+      const err = new Error(`invalid token: ${token}`, { cause: new Error(`"${token}"`) })
+      log.warn(
+        { err, path: `/x/${token}`, list: [token], deep: { body: `{"token": "${token}"}` } },
+        `refused: ${token}`,
+      )
+    }
+    expect(lines).toHaveLength(3)
+    for (const line of lines) expect(JSON.parse(line)).toMatchObject({ msg: 'refused: [token]', path: '/x/[token]' })
+    expect(lines.join('')).not.toContain(claims)
+    log.info({ file: 'node_modules/everything/index.module.ts' }, 'shown')
+    expect(lines.at(-1)).toContain('everything/index.module.ts')
+  })
+
   test('even if code logs one by its field name', () => {
     const lines: string[] = []
     const log = createLog('info', { write: (line: string) => void lines.push(line) })

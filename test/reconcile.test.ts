@@ -213,6 +213,24 @@ describe('a user who left', () => {
   })
 })
 
+test('a pass ends although LiveKit answers for no room in time, and the next one begins with the rooms it did not reach', async () => {
+  const s = await scene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000' } })
+  const all = await Promise.all(Array.from({ length: 60 }, () => s.present()))
+  const asked: string[] = []
+  vi.spyOn(s.livekit, 'listParticipants').mockImplementation(async (room) => {
+    asked.push(room)
+    // Eight are asked at once, and each waits for two seconds.
+    s.clock.advance(2 / 8)
+    throw new AppError('livekit_unavailable', 'LiveKit cannot be asked now.')
+  })
+  const startedAt = s.clock.elapsed()
+  expect(await s.reconcile()).toBe(false)
+  expect(s.clock.elapsed() - startedAt).toBeLessThan(8000)
+  for (let i = 0; i < 3; i++) await s.reconcile()
+  expect(new Set(asked.slice(0, 60)).size).toBe(60)
+  expect(new Set(asked)).toEqual(new Set(all.map(({ room }) => room)))
+})
+
 describe('a user whose session has ended', () => {
   async function ended() {
     const s = await scene()

@@ -13,6 +13,7 @@ const session = (userId: string, index: number) => ({
   endReason: 'user' as const,
   agentName: null,
   agentData: null,
+  agentDeployment: null,
   dispatchedSid: null,
   dispatchedAt: null,
   removedAt: null,

@@ -8,7 +8,7 @@ export interface SfuParticipant {
   name: string
   metadata: string
   attributes: Record<string, string>
-  kind: 'STANDARD' | 'AGENT'
+  kind: 'STANDARD' | 'AGENT' | 'SIP' | 'EGRESS'
   state: 'JOINING' | 'JOINED' | 'ACTIVE' | 'DISCONNECTED'
   joinedAtMs: number
 }
@@ -27,7 +27,7 @@ export interface SfuDispatch {
   metadata: string
   createdAtMs: number
   /** Taken by a worker that was there when it was made; none comes later. */
-  jobs: Array<{ id: string }>
+  jobs: Array<{ id: string; state: { status: string; participantIdentity: string } }>
 }
 
 export interface SfuRoom extends Timeouts {
@@ -89,6 +89,7 @@ export const newSid = (prefix: 'PA' | 'RM' | 'AD' | 'AJ' | 'EV') => `${prefix}_$
 export function sfuRooms() {
   const rooms = new Map<string, SfuRoom>()
   const workers = new Set<string>()
+  const failing = new Set<string>()
   const listeners = new Set<(sfuEvent: SfuEvent) => void>()
   const emit = (sfuEvent: SfuEvent) => {
     for (const listener of listeners) listener(sfuEvent)
@@ -156,22 +157,49 @@ export function sfuRooms() {
   }
 
   function dispatch(room: SfuRoom, agentName: string, metadata: string): SfuDispatch {
-    const jobs = workers.has(agentName) ? [{ id: newSid('AJ') }] : []
-    const created = { id: newSid('AD'), agentName, room: room.name, metadata, createdAtMs: Date.now(), jobs }
+    const created: SfuDispatch = {
+      id: newSid('AD'),
+      agentName,
+      room: room.name,
+      metadata,
+      createdAtMs: Date.now(),
+      jobs: [],
+    }
     room.dispatches.push(created)
+    if (workers.has(agentName)) {
+      const id = newSid('AJ')
+      const identity = `agent-${id}`
+      // LiveKit never changes this again, whatever becomes of the job.
+      created.jobs.push({ id, state: { status: 'JS_RUNNING', participantIdentity: identity } })
+      if (!failing.has(agentName))
+        enter(room.name, { identity, kind: 'AGENT', attributes: { 'lk.agent_name': agentName } })
+    }
     return created
   }
 
+  /** Its jobs end as well. */
   function undispatch(name: string, id: string): SfuDispatch | undefined {
     const dispatches = rooms.get(name)?.dispatches ?? []
     const index = dispatches.findIndex((dispatch) => dispatch.id === id)
-    return index < 0 ? undefined : dispatches.splice(index, 1)[0]
+    const [deleted] = index < 0 ? [] : dispatches.splice(index, 1)
+    for (const { state } of deleted?.jobs ?? []) remove(name, state.participantIdentity)
+    return deleted
+  }
+
+  /** Whoever holds the identity now is sent out; false when nobody does. */
+  function remove(name: string, identity: string): boolean {
+    const room = rooms.get(name)
+    const participant = room?.participants.get(identity)
+    if (room && participant) sendOut(room, participant, 'PARTICIPANT_REMOVED')
+    return participant !== undefined
   }
 
   return {
     rooms,
     /** The names of the agents that have a worker now. */
     workers,
+    /** The names of the agents whose jobs end before they join. */
+    failing,
     named,
     enter,
     dispatch,
@@ -195,13 +223,7 @@ export function sfuRooms() {
       const participant = room?.participants.get(identity)
       if (room && participant?.sid === sid) sendOut(room, participant, reason)
     },
-    /** Removes the participant with the identity; false when there is none. */
-    remove(name: string, identity: string): boolean {
-      const room = rooms.get(name)
-      const participant = room?.participants.get(identity)
-      if (room && participant) sendOut(room, participant, 'PARTICIPANT_REMOVED')
-      return participant !== undefined
-    },
+    remove,
     /** Deletes the room with everyone in it; false when there is none. */
     finishRoom(name: string): boolean {
       const room = rooms.get(name)

@@ -9,13 +9,14 @@ import { dispatchAnswer, participantAnswer, participantInWebhook, refusal, roomA
 import type { TestApp } from './support.ts'
 
 /** How every request is answered: normally, or with a failure seen in practice. */
-export type SfuMode = 'ok' | 'error500' | 'hang' | 'html404' | 'reset'
+export type SfuMode = 'ok' | 'error500' | 'hang' | 'html404' | 'html200' | 'reset' | 'refuse' | 'redirect'
 
 /** A request that the fake received. */
 export interface Question {
   method: string
   room: string
   identity: string
+  revokeTokenTs: string
 }
 
 const Body = z.object({
@@ -23,6 +24,7 @@ const Body = z.object({
   name: z.string().default(''),
   names: z.array(z.string()).default([]),
   identity: z.string().default(''),
+  revokeTokenTs: z.string().default(''),
   agentName: z.string().default(''),
   metadata: z.string().default(''),
   dispatchId: z.string().default(''),
@@ -43,7 +45,7 @@ const noNode = refusal(503, 'unavailable', 'no response from servers')
  * A LiveKit server without media, for what the real one can't be made to do on demand: a true picture of rooms and
  * participants behind Twirp's JSON, which can stop answering. Needs no closing: it does not keep the process alive.
  */
-export async function startSfu() {
+export async function startSfu({ path = '' } = {}) {
   const { rooms, named, dispatch, undispatch, ...acts } = sfuRooms()
   const questions: Question[] = []
   const interrupts = new Map<string, () => void>()
@@ -77,14 +79,16 @@ export async function startSfu() {
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse) {
-    const method = request.url?.replace('/twirp/livekit.', '') ?? ''
+    const method = request.url?.replace(`${path}/twirp/livekit.`, '') ?? ''
     const asked = method.split('/')[1] ?? ''
     const body = Body.parse(JSON.parse(await text(request)))
-    questions.push({ method: asked, room: body.room, identity: body.identity })
+    questions.push({ method: asked, room: body.room, identity: body.identity, revokeTokenTs: body.revokeTokenTs })
     const interrupt = interrupts.get(asked)
     interrupts.delete(asked)
     interrupt?.()
     await gate
+    response.sendDate = false
+    if (sfu.clock) response.setHeader('Date', new Date(sfu.clock()).toUTCString())
     if (!request.headers.authorization) return send(response, unauthenticated)
     switch (sfu.mode) {
       case 'hang':
@@ -93,12 +97,21 @@ export async function startSfu() {
         return request.socket.resetAndDestroy()
       case 'html404':
         return response.writeHead(404, { 'Content-Type': 'text/html' }).end('<h1>404 Not Found</h1>')
+      case 'html200':
+        return response.writeHead(200, { 'Content-Type': 'text/html' }).end('<h1>It works!</h1>')
+      case 'redirect':
+        return response.writeHead(301, { Location: `https://127.0.0.1${request.url}` }).end()
+      case 'refuse': {
+        // As LiveKit up to 1.13.5 words it, the refused token included.
+        const said = `invalid token: ${request.headers.authorization}, error: go-jose: token not valid yet (nbf)`
+        return response.writeHead(401, { 'Content-Type': 'text/plain' }).end(said)
+      }
       case 'error500':
         return send(response, { status: 500, body: { code: 'internal', msg: 'internal error', meta: {} } })
       case 'ok':
         return send(
           response,
-          methods[method]?.(body) ?? { status: 404, body: { code: 'bad_route', msg: method, meta: {} } },
+          sfu.alter(methods[method]?.(body) ?? { status: 404, body: { code: 'bad_route', msg: method, meta: {} } }),
         )
     }
   }
@@ -113,8 +126,12 @@ export async function startSfu() {
 
   const sfu = {
     /** `LIVEKIT_URL` */
-    url: `ws://127.0.0.1:${port}`,
+    url: `ws://127.0.0.1:${port}${path}`,
     mode: 'ok' as SfuMode,
+    /** What the `Date` of its answers says; without it they have none, since the service's clock moves by hand. */
+    clock: undefined as (() => number) | undefined,
+    /** Changes its answers, into those of a LiveKit that is newer than the service. */
+    alter: (answer: { status: number; body: unknown }) => answer,
     rooms,
     questions,
     /** How many requests it received, in total or for that method. */
@@ -165,7 +182,13 @@ export function webhookEvent(event: string, leg: Omit<SfuEvent, 'event'>, more: 
 /** LiveKit's signature over a body, by default as it should be. */
 export function webhookToken(
   body: string,
-  { key, secret, at, alg = 'HS256' }: KeyPair & { at: number; alg?: 'HS256' | 'HS512' },
+  {
+    key,
+    secret,
+    at,
+    alg = 'HS256',
+    seconds = 5 * 60,
+  }: KeyPair & { at: number; alg?: 'HS256' | 'HS512'; seconds?: number },
 ): Promise<string> {
   const issuedAt = Math.floor(at / 1000)
   return new SignJWT({ sha256: createHash('sha256').update(body).digest('base64') })
@@ -173,7 +196,7 @@ export function webhookToken(
     .setIssuer(key)
     .setIssuedAt(issuedAt)
     .setNotBefore(issuedAt)
-    .setExpirationTime(issuedAt + 5 * 60)
+    .setExpirationTime(issuedAt + seconds)
     .sign(Buffer.from(secret))
 }
 
@@ -184,9 +207,10 @@ export async function signedWebhook(
   { secrets, clock }: Pick<Receiver, 'secrets' | 'clock'>,
   event: unknown,
   at = clock.now(),
+  seconds?: number,
 ) {
   const body = JSON.stringify(event)
-  const Authorization = await webhookToken(body, { ...secrets.webhook, at })
+  const Authorization = await webhookToken(body, { ...secrets.webhook, at, ...(seconds ? { seconds } : {}) })
   return { body, headers: { Authorization, 'Content-Type': 'application/webhook+json' } }
 }
 

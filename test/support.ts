@@ -2,6 +2,7 @@ import { createApp } from '../src/app.ts'
 import { loadSigningKeys } from '../src/auth/keys.ts'
 import { loadConfig } from '../src/config.ts'
 import { createLiveKitClient } from '../src/livekit/client.ts'
+import { createSkewWarning } from '../src/livekit/clock-skew.ts'
 import { createLog } from '../src/log.ts'
 import { openStore } from '../src/store/store.ts'
 import { documented } from './documented.ts'
@@ -61,15 +62,18 @@ export async function makeApp({
   const { destination, logged } = logbook()
   const store = await openStore(config.databaseUrl, { time: clock })
   const keys = await loadSigningKeys(store.keys, store.clock)
-  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit)
+  const log = createLog(config.logLevel, destination)
+  const reportSkew = createSkewWarning(log, store.clock)
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, { now: store.clock.now, reportSkew })
   const service = createApp({
     config,
     secrets,
     store,
     keys,
     livekit,
+    reportSkew,
     version: '0.0.0-test',
-    log: createLog(config.logLevel, destination),
+    log,
   })
   const bare = service.app.fetch
   documented(service.app)

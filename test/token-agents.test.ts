@@ -1,4 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { decodeJwt } from 'jose'
+import { describe, expect, test, vi } from 'vitest'
+import { z } from 'zod'
 import { scene } from './scene.ts'
 import { post } from './support.ts'
 import { dispatchOf, joinClaims, mint, refusedFields } from './token-client.ts'
@@ -31,6 +33,34 @@ describe('the agent dispatched by a join token', () => {
     const { token, session_id } = await mint(s, user.bearer, withAgent('tutor', words))
     expect((await dispatchOf(s, token))?.job).toMatchObject({ userId: user.id, sessionId: session_id, data: words })
   })
+
+  test('may be of a deployment that the client chooses, in the token and in every later dispatch', async () => {
+    const { s, user } = await setUp()
+    const request = { room_config: { agents: [{ agent_name: 'tutor', deployment: 'staging' }] } }
+    const { token, session_id = '' } = await mint(s, user.bearer, request)
+    const agents = z.object({ roomConfig: z.object({ agents: z.array(z.object({ deployment: z.string() })) }) })
+    expect(agents.parse(decodeJwt(token)).roomConfig.agents).toEqual([{ deployment: 'staging' }])
+    const created = vi.spyOn(s.livekit, 'createDispatch')
+    s.sfu.join(token)
+    for (let i = 0; i < 2; i++) {
+      await s.reconcile()
+      await s.background.idle()
+      s.clock.advance(20)
+    }
+    expect(created).toHaveBeenCalledWith(expect.any(String), expect.objectContaining({ deployment: 'staging' }))
+    await mint(s, user.bearer, { session_id, room_config: { agents: [{ agent_name: 'tutor' }] } })
+    expect((await s.store.sessions.find(session_id))?.agentDeployment).toBeNull()
+  })
+
+  test.each(['with space', 'a_b', 'x'.repeat(65), 7])(
+    'is of no deployment that LiveKit could not take: %j',
+    async (deployment) => {
+      const { s, user } = await setUp()
+      const request = { room_config: { agents: [{ agent_name: 'tutor', deployment }] } }
+      const fields = ['room_config.agents.0.deployment']
+      expect(await refusedFields(post(s.app, '/token', request, user.bearer))).toMatchObject({ status: 422, fields })
+    },
+  )
 
   test('is absent when none is named and there is no default', async () => {
     const { s, user } = await setUp()

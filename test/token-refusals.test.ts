@@ -85,7 +85,6 @@ describe('POST /token with agents', () => {
   test.each([
     ['restart_policy', { restart_policy: 1 }],
     ['restart_policy', { restartPolicy: 'JRP_NEVER' }],
-    ['deployment', { deployment: 'staging' }],
     ['attributes', { attributes: { userId: 'somebody' } }],
   ])('refuses the server’s field %s (%o)', (field, more) =>
     expectRefused(

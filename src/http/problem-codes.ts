@@ -189,8 +189,8 @@ const PROBLEMS = {
   // dependencies
   livekit_unavailable: {
     status: 503,
-    means: 'LiveKit did not answer.',
-    todo: 'Retry after `Retry-After` seconds.',
+    means: 'LiveKit cannot be queried now.',
+    todo: 'Retry after `Retry-After` seconds; `/health` says why.',
     retryAfter: true,
   },
   store_unavailable: {

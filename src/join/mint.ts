@@ -6,7 +6,7 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
-import { jobMetadata } from '../sessions/dispatch.ts'
+import { dispatchOf } from '../sessions/dispatch.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { AgentStore } from '../store/agents.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
@@ -42,10 +42,11 @@ export interface Minted extends JoinToken {
 interface Dispatched {
   name: string
   data: string | null
+  deployment: string | null
 }
 
 /** As much of a session as its token is made of. */
-type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData'>
+type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
@@ -66,7 +67,8 @@ export function createJoinTokens(deps: MintDeps) {
     if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
     const agent = await registeredAgent(request.agent)
     const name = request.name ?? user.name
-    const mintFor = async ({ id, room, agentName, agentData }: Joined) => {
+    const mintFor = async (joined: Joined) => {
+      const { id, room } = joined
       const minted = await mintJoinToken({
         identity: userId,
         room,
@@ -75,8 +77,7 @@ export function createJoinTokens(deps: MintDeps) {
         attributes: { ...request.attributes, sessionId: id, userId },
         roomConfig: {
           ...rooms.timeouts,
-          agent:
-            agentName === null ? null : { name: agentName, metadata: jobMetadata({ id, userId, room, agentData }) },
+          agent: dispatchOf({ ...joined, userId }),
         },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
@@ -88,6 +89,7 @@ export function createJoinTokens(deps: MintDeps) {
       room: request.room ?? newRoomName(),
       agentName: agent?.name ?? null,
       agentData: agent?.data ?? null,
+      agentDeployment: agent?.deployment ?? null,
     })
     const session =
       request.sessionId === undefined
@@ -99,10 +101,10 @@ export function createJoinTokens(deps: MintDeps) {
 
   /** The agent to dispatch. Users join without the default agent rather than not at all; the log says why. */
   async function registeredAgent(requested: JoinRequest['agent']): Promise<Dispatched | null> {
-    const { name = config.defaultAgent, data } = requested
+    const { name = config.defaultAgent, data, deployment } = requested
     if (name === undefined) return null
     const agent = await agents.findAgent(name)
-    if (agent?.disabledAt === null) return { name, data }
+    if (agent?.disabledAt === null) return { name, data, deployment }
     if (requested.name !== undefined) {
       const message = agent ? `The agent ${name} is disabled.` : `There is no agent account named ${name}.`
       throw AppError.field('agent_not_registered', 'room_config.agents', message)
@@ -130,6 +132,7 @@ export function createJoinTokens(deps: MintDeps) {
       tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
       agentName: agent?.name ?? null,
       agentData: agent?.data ?? null,
+      agentDeployment: agent?.deployment ?? null,
     }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
@@ -199,7 +202,7 @@ function refuseUserFields({ sessionId, autoCreateRoom, metadata, attributes, age
     auto_create_room: autoCreateRoom,
     participant_metadata: Object.keys(metadata).length > 0,
     participant_attributes: Object.keys(attributes).length > 0,
-    'room_config.agents': agent.name !== undefined || agent.data !== null,
+    'room_config.agents': Object.values(agent).some((value) => value !== undefined && value !== null),
   }
   for (const [field, isGiven] of Object.entries(given)) {
     if (isGiven) throw AppError.field('validation_failed', field, `${field} is only for users: leave it out.`)

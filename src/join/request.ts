@@ -12,8 +12,8 @@ export interface JoinRequest {
   name: string | undefined
   metadata: Record<string, unknown>
   attributes: Record<string, string>
-  /** The agent to dispatch (the default one without a name), and the client's data for it. */
-  agent: { name: string | undefined; data: string | null }
+  /** The agent to dispatch (the default one without a name), the client's data for it, and which of its deployments. */
+  agent: { name: string | undefined; data: string | null; deployment: string | null }
   autoCreateRoom: boolean
   sessionId: string | undefined
 }
@@ -113,7 +113,7 @@ const PRIVILEGED_ROOM = [
   'tags',
 ]
 /** The same for livekit.RoomAgentDispatch. */
-const PRIVILEGED_AGENT = ['restart_policy', 'deployment', 'attributes']
+const PRIVILEGED_AGENT = ['restart_policy', 'attributes']
 
 function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'] {
   refusePrivileged(config, PRIVILEGED_ROOM, 'room_config')
@@ -124,7 +124,7 @@ function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'
   }
   const [agent] = agents
   const name = same('room_config.agents', agent?.agent_name, agent?.agentName)
-  return { name, data: agent?.metadata ?? null }
+  return { name, data: agent?.metadata ?? null, deployment: agent?.deployment ?? null }
 }
 
 function refusePrivileged(object: Record<string, unknown>, fields: string[], where: string): void {

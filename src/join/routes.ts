@@ -41,6 +41,6 @@ export function joinRoutes(deps: JoinRoutesDeps) {
     log,
   })
   return createRouter()
-    .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitUrl }))
+    .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitPublicUrl }))
     .route('/', roomRoutes({ tokens, rules: rooms, rooms: store.rooms, limits, now: clock.now }))
 }

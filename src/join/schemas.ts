@@ -32,16 +32,22 @@ export const RoomName = optional(
 /** The same in words. */
 export const NAME_SIZE = `${MAX_NAME} characters and ${MAX_NAME_BYTES} bytes of UTF-8`
 
+/** Narrower than LiveKit's own rule. */
+const DEPLOYMENT = /^[A-Za-z0-9.-]{1,64}$/
+
 const AgentDispatch = z.looseObject({
   agent_name: text.describe(
     'Id of an enabled agent account; others are `agent_not_registered`. Left out: `DEFAULT_AGENT`.',
   ),
   agentName: text.describe('The same as `agent_name`; both only if they agree.'),
+  deployment: optional(z.string().regex(DEPLOYMENT, 'must be 1 to 64 letters, digits, dots or hyphens')).describe(
+    'Which deployment of the agent’s workers gets the job: LiveKit compares it with the one that they register with.',
+  ),
   metadata: text.describe('For the agent: `data` in the metadata of its job, verbatim.'),
 })
 export const RoomConfig = z.looseObject({
   agents: optional(z.array(AgentDispatch).max(16)).describe(
-    'The agent that LiveKit dispatches: one at most, and by name and metadata only. Not for an agent’s token.',
+    'The agent that LiveKit dispatches: one at most, and by name, metadata and deployment only. Not for an agent’s token.',
   ),
 })
 

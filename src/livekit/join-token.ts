@@ -1,7 +1,7 @@
 import { SignJWT } from 'jose'
-import type { VideoGrant } from 'livekit-server-sdk'
 import type { KeyPair } from '../config.ts'
 import { hmacKey } from './hmac-key.ts'
+import type { NewDispatch } from './livekit.ts'
 
 /** Seconds. Only the first connect depends on it: LiveKit hands connected clients fresh tokens. */
 export const JOIN_TOKEN_SECONDS = 15 * 60
@@ -18,7 +18,7 @@ interface JoinTokenRequest {
   roomConfig?: {
     emptySeconds: number
     departureSeconds: number
-    agent: { name: string; metadata: string } | null
+    agent: NewDispatch | null
   }
 }
 
@@ -40,7 +40,7 @@ export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => numbe
   return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
     const issuedAt = Math.floor(now() / 1000)
     const expiresAt = issuedAt + JOIN_TOKEN_SECONDS
-    const video: VideoGrant = {
+    const video = {
       roomJoin: true,
       room,
       canPublish: true,
@@ -74,6 +74,6 @@ function roomConfigClaim(config: JoinTokenRequest['roomConfig']) {
   return {
     emptyTimeout: emptySeconds,
     departureTimeout: departureSeconds,
-    ...(agent ? { agents: [{ agentName: agent.name, metadata: agent.metadata }] } : {}),
+    ...(agent ? { agents: [agent] } : {}),
   }
 }

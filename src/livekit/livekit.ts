@@ -1,3 +1,25 @@
+/** Why LiveKit cannot be queried, as far as an operator can do something about it. */
+export const LIVEKIT_FAILURES = [
+  'unreachable',
+  'timeout',
+  'redirected',
+  'not_livekit',
+  'key_refused',
+  'clock_skew',
+  'failed',
+] as const
+export type LiveKitFailure = (typeof LIVEKIT_FAILURES)[number]
+
+/** The cause of a `livekit_unavailable`. Its message says what to do, and holds nothing that another system wrote. */
+export class LiveKitError extends Error {
+  readonly kind: LiveKitFailure
+  constructor(kind: LiveKitFailure, message: string) {
+    super(message)
+    this.name = 'LiveKitError'
+    this.kind = kind
+  }
+}
+
 /** A participant as LiveKit lists it. Its `attributes` are as minted: the join token does not let it change them. */
 export interface Participant {
   sid: string
@@ -18,15 +40,20 @@ export interface Room {
   participants: number
 }
 
-interface NewDispatch {
+export interface NewDispatch {
   agentName: string
   metadata: string
+  /** Which workers of that name get the job: those registered with the same deployment, or with none. */
+  deployment?: string
 }
 
 export interface Dispatch extends NewDispatch {
   id: string
-  /** A worker took it. LiveKit offers it only once, to the workers registered when it is created. */
-  isTaken: boolean
+  /**
+   * The jobs of the workers that took it. LiveKit offers a dispatch only once, to the workers registered when it is
+   * created, and lists a job as running for as long as the room exists, even if its worker was killed.
+   */
+  jobs: Array<{ identity: string; hasSucceeded: boolean }>
 }
 
 export interface RoomTimeouts {
@@ -38,21 +65,25 @@ export interface RoomTimeouts {
 
 /**
  * What the service asks of a LiveKit server. LiveKit's own "not found" is `null`, an empty list or `false`; any other
- * failure (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable`, never mistaken for absence.
+ * failure (transport, timeout, 5xx, a proxy's page) is AppError `livekit_unavailable` with a LiveKitError as its cause,
+ * never mistaken for absence.
  */
 export interface LiveKit {
   /** All rooms, or those of the given names that exist. */
   listRooms(names?: string[]): Promise<Room[]>
   listParticipants(room: string): Promise<Participant[]>
   getParticipant(room: string, identity: string): Promise<Participant | null>
-  /** Idempotent: an existing room is returned as it is. */
-  createRoom(name: string, timeouts: RoomTimeouts): Promise<Room>
+  /** Idempotent: an existing room stays as it is. */
+  createRoom(name: string, timeouts: RoomTimeouts): Promise<void>
   /** False when there is no such room. */
   deleteRoom(name: string): Promise<boolean>
-  /** Removes the participant that now has this identity; false when there is none. */
-  removeParticipant(room: string, identity: string): Promise<boolean>
+  /**
+   * Removes the participant that now has this identity; false when there is none. LiveKit Cloud then refuses this
+   * identity's tokens for the room that were signed before `revokedUntil` (milliseconds since the epoch).
+   */
+  removeParticipant(room: string, identity: string, revokedUntil: number): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
   createDispatch(room: string, dispatch: NewDispatch): Promise<void>
-  /** False when there is no such dispatch. */
+  /** Ends its jobs, and removes their agents from the room. False when there is no such dispatch. */
   deleteDispatch(room: string, id: string): Promise<boolean>
 }

@@ -1,33 +1,23 @@
 import { createHash } from 'node:crypto'
-import { jwtVerify } from 'jose'
-import { WebhookEvent } from 'livekit-server-sdk'
+import { errors, type JWTPayload, jwtVerify } from 'jose'
+import type { z } from 'zod'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
 import { hmacKey } from './hmac-key.ts'
+import { WebhookEvent } from './wire.ts'
 
-/** What the service reads from a webhook; `participant` and `room` are null for events without them. */
-export interface Webhook {
-  /** LiveKit keeps the id across its retries. */
-  id: string
-  event: string
-  participant: {
-    sid: string
-    identity: string
-    attributes: Record<string, string>
-    isStandard: boolean
-    disconnectReason: string
-  } | null
-  room: { sid: string; name: string } | null
-}
+/** What the service reads from a webhook; LiveKit keeps the `id` across its retries. */
+export type Webhook = z.output<typeof WebhookEvent>
 
-/** livekit.ParticipantInfo.Kind STANDARD. */
-const STANDARD = 0
-/** LiveKit allows the same for other parties' tokens. */
-const CLOCK_SKEW_SECONDS = 60
+/** How long LiveKit signs a webhook for. Whatever expiry a signature claims, no webhook is accepted for longer. */
+const VALID_SECONDS = 5 * 60
+/** LiveKit's retries carry the signature of the first attempt. */
+const RETRIES_MS = 20_000
 
 interface WebhookReceiver {
   /**
-   * Verifies the header, a bare token (LiveKit docs, Webhooks): HS256, the right key, not expired.
+   * Verifies the header, a bare token (LiveKit docs, Webhooks): HS256, the right key, signed within five minutes.
    * @returns the SHA-256 (base64) of the signed body. @throws AppError `invalid_token`
    */
   verify(authorization: string | undefined): Promise<unknown>
@@ -36,54 +26,58 @@ interface WebhookReceiver {
 }
 
 /** LiveKit signs the body's hash, so an unsigned request is refused before its body is read. */
-export function createWebhookReceiver({ key, secret }: KeyPair, now: () => number): WebhookReceiver {
+export function createWebhookReceiver(
+  { key, secret }: KeyPair,
+  now: () => number,
+  reportSkew: ReportSkew,
+): WebhookReceiver {
   const verifyingKey = hmacKey(secret, 'verify')
 
   function open(body: string, signedHash: unknown): Webhook {
     const actual = createHash('sha256').update(body).digest('base64')
     if (signedHash !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
     try {
-      // Protobuf ignores unknown fields, so any object would parse: only one with an id is an event.
-      const webhook = toWebhook(WebhookEvent.fromJsonString(body, { ignoreUnknownFields: true }))
-      if (webhook.id === '') throw new Error('The event has no id')
-      return webhook
+      return WebhookEvent.parse(JSON.parse(body))
     } catch (cause) {
       throw new AppError('malformed_json', 'The webhook is not a livekit.WebhookEvent.', { cause })
     }
   }
 
   async function verify(authorization = ''): Promise<unknown> {
+    const at = now()
+    const { payload, isTimely } = await verified(authorization, at)
+    const aheadMs = at - Number(payload.nbf) * 1000
+    if (isTimely && aheadMs <= (VALID_SECONDS + SKEW_SECONDS) * 1000) {
+      if (aheadMs < 0 || aheadMs > RETRIES_MS) reportSkew(aheadMs, 'webhook')
+      return payload.sha256
+    }
+    reportSkew(aheadMs, 'refused webhook')
+    throw new AppError(
+      'invalid_token',
+      `The webhook’s times are not valid: this machine’s clock is ${inWords(aheadMs)}.`,
+    )
+  }
+
+  /** Verifies all but the times, so that a wrong clock can be told from a wrong key. */
+  async function verified(token: string, at: number): Promise<{ payload: JWTPayload; isTimely: boolean }> {
     try {
-      const { payload } = await jwtVerify(authorization, await verifyingKey, {
+      const { payload } = await jwtVerify(token, await verifyingKey, {
         // Without these two, an HS512 token or one with another key's issuer would pass (RFC 8725 §3.1).
         algorithms: ['HS256'],
         issuer: key,
-        requiredClaims: ['exp', 'sha256'],
-        clockTolerance: CLOCK_SKEW_SECONDS,
-        currentDate: new Date(now()),
+        requiredClaims: ['exp', 'nbf', 'sha256'],
+        clockTolerance: SKEW_SECONDS,
+        currentDate: new Date(at),
       })
-      return payload.sha256
-    } catch {
+      return { payload, isTimely: true }
+    } catch (error) {
+      const isUntimely =
+        error instanceof errors.JWTExpired ||
+        (error instanceof errors.JWTClaimValidationFailed && error.claim === 'nbf')
+      if (isUntimely && typeof error.payload.nbf === 'number') return { payload: error.payload, isTimely: false }
       throw new AppError('invalid_token', 'The webhook’s signature is not valid.')
     }
   }
 
   return { verify, open }
-}
-
-function toWebhook({ id, event, participant, room }: WebhookEvent): Webhook {
-  return {
-    id,
-    event,
-    room: room ? { sid: room.sid, name: room.name } : null,
-    participant: participant
-      ? {
-          sid: participant.sid,
-          identity: participant.identity,
-          attributes: participant.attributes,
-          isStandard: (participant.kind as number) === STANDARD,
-          disconnectReason: String(participant.disconnectReason),
-        }
-      : null,
-  }
 }

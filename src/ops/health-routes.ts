@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
+import { LIVEKIT_FAILURES } from '../livekit/livekit.ts'
 import type { Health } from './health.ts'
 
 interface HealthRoutesDeps {
@@ -15,7 +16,11 @@ const HealthResponse = z
     version: z.string().describe('The service’s version.'),
     store: z.object({ status: Up.describe('Whether it answers.') }).describe('The database.'),
     livekit: z
-      .object({ status: Up.describe('Whether it answered, at most two seconds ago.') })
+      .object({
+        status: Up.describe('Whether it answered, at most two seconds ago.'),
+        kind: z.enum(LIVEKIT_FAILURES).optional().describe('Why not. Absent while it answers.'),
+        message: z.string().optional().describe('The same in a sentence that says what to do.'),
+      })
       .describe('The LiveKit server, queried with the service’s key.'),
     lastWebhookAt: z.iso
       .datetime()
@@ -50,13 +55,13 @@ export function healthRoutes({ health, version }: HealthRoutesDeps) {
       }),
       async (c) => {
         const [store, livekit] = await Promise.all([health.store(), health.livekit()])
-        const ok = store.status === 'ok' && livekit === 'ok'
+        const ok = store.status === 'ok' && livekit.status === 'ok'
         const { lastWebhookAt } = store
         const report = {
           status: ok ? ('ok' as const) : ('degraded' as const),
           version,
           store: { status: store.status },
-          livekit: { status: livekit },
+          livekit,
           lastWebhookAt: lastWebhookAt === null ? null : new Date(lastWebhookAt).toISOString(),
         }
         return c.json(report, ok ? 200 : 503)

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
-import type { LiveKit } from '../livekit/livekit.ts'
+import { AppError } from '../errors.ts'
+import { type LiveKit, LiveKitError, type LiveKitFailure } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { SessionStore } from '../store/sessions.ts'
 
@@ -11,12 +12,19 @@ interface HealthDeps {
 
 type Up = 'ok' | 'unavailable'
 
+export interface LiveKitHealth {
+  status: Up
+  /** Why it is unavailable, and what to do about it. */
+  kind?: LiveKitFailure
+  message?: string
+}
+
 export interface Health {
   /** Set once the store is open and the first reconcile was attempted; cleared at shutdown. */
   ready: boolean
   store(): Promise<{ status: Up; lastWebhookAt: number | null }>
   /** Queries LiveKit at most once every two seconds. */
-  livekit(): Promise<Up>
+  livekit(): Promise<LiveKitHealth>
 }
 
 const LIVEKIT_ANSWER_MS = 2000
@@ -24,8 +32,8 @@ const LIVEKIT_ANSWER_MS = 2000
 const NO_ROOM = 'behalf-health-check'
 
 export function createHealth({ sessions, livekit, clock }: HealthDeps): Health {
-  const once = createSingleFlight<Up>()
-  let last: { at: number; status: Up } | undefined
+  const once = createSingleFlight<LiveKitHealth>()
+  let last: { at: number; answer: LiveKitHealth } | undefined
   return {
     ready: false,
     store: () =>
@@ -35,14 +43,19 @@ export function createHealth({ sessions, livekit, clock }: HealthDeps): Health {
       ),
     livekit: () =>
       once('livekit', async () => {
-        if (last && clock.steady() - last.at < LIVEKIT_ANSWER_MS) return last.status
+        if (last && clock.steady() - last.at < LIVEKIT_ANSWER_MS) return last.answer
         const at = clock.steady()
-        const status = await livekit.listRooms([NO_ROOM]).then(
-          (): Up => 'ok',
-          (): Up => 'unavailable',
-        )
-        last = { at, status }
-        return status
+        const answer = await livekit.listRooms([NO_ROOM]).then((): LiveKitHealth => ({ status: 'ok' }), unavailable)
+        last = { at, answer }
+        return answer
       }),
+  }
+}
+
+function unavailable(error: unknown): LiveKitHealth {
+  const cause = error instanceof AppError ? error.cause : undefined
+  return {
+    status: 'unavailable',
+    ...(cause instanceof LiveKitError ? { kind: cause.kind, message: cause.message } : {}),
   }
 }

@@ -20,6 +20,6 @@ export function opsRoutes({ health, version, config, router }: OpsRoutesDeps) {
   const own = createRouter()
   // A middleware, as the pages are: not a part of the API that the document describes.
   own.use('/', async (c, next) => (c.req.method === 'GET' ? c.redirect(config.demo ? 'demo' : 'docs') : next()))
-  if (config.demo) own.use('/demo/*', demoPage(config.livekitUrl))
+  if (config.demo) own.use('/demo/*', demoPage(config.livekitPublicUrl))
   return own.route('/', healthRoutes({ health, version })).route('/', docRoutes(describe))
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { Dispatch, LiveKit } from '../livekit/livekit.ts'
+import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
@@ -18,67 +18,99 @@ export interface Dispatcher {
    */
   ensure(session: Session, sid: string): Promise<void>
   /**
-   * Recreates a dispatch that no worker has taken: LiveKit offers one only to the workers registered at that moment.
+   * Recreates a dispatch whose agent is not among those in the room (`present`, by identity): no worker has taken it,
+   * since LiveKit offers one only to the workers registered at that moment, or its job was lost with its worker.
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
-  renew(session: Session): Promise<boolean>
+  renew(session: Session, present: ReadonlySet<string>): Promise<boolean>
+  /** Ends the session's jobs in a room that exists. @throws AppError `livekit_unavailable` */
+  stop(session: Session): Promise<void>
 }
 
 /** How long a worker may take to accept a job. */
 const ACCEPTED_WITHIN_MS = 10_000
+/** How long an accepted job's agent may take to join; doubled after every job that was lost, up to the limit. */
+const JOINED_WITHIN_MS = 30_000
+const MAX_BACKOFF_MS = 10 * 60_000
 
 export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
   const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && sessionIdOf(d.metadata) === id)
+    (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && parsed(d.metadata).sessionId === id)
 
-  const isOverdue = ({ dispatchedAt }: Session) =>
-    dispatchedAt !== null && clock.steady() - dispatchedAt > ACCEPTED_WITHIN_MS
+  async function deleteAll(room: string, dispatches: Dispatch[]): Promise<void> {
+    for (const { id } of dispatches) await livekit.deleteDispatch(room, id)
+  }
+
+  const isOverdue = ({ dispatchedAt }: Session, afterMs = ACCEPTED_WITHIN_MS) =>
+    dispatchedAt !== null && clock.steady() - dispatchedAt > afterMs
 
   /** Compare-and-swap: true for exactly one caller, which then recreates the dispatch. */
-  const claim = ({ id }: Session) =>
+  const claim = ({ id }: Session, afterMs: number) =>
     store.change({ session: id }, ([known]) => {
-      if (!known || known.facts.end || !isOverdue(known.session)) return { result: false }
+      if (!known || known.facts.end || !isOverdue(known.session, afterMs)) return { result: false }
       return { changed: [change(known, { dispatchedAt: clock.steady() })], result: true }
     })
 
   return {
     ensure: (session, sid) =>
       ensuring(session.id, async () => {
-        const { agentName, room } = session
-        if (agentName === null) return
+        const dispatch = dispatchOf(session)
+        if (!dispatch) return
         const exists = (await dispatchesOf(session)).length > 0
-        if (!exists) await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
+        if (!exists) await livekit.createDispatch(session.room, dispatch)
         await store.change({ session: session.id }, ([known]) => {
           const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
           return { changed: known ? [change(known, dispatched)] : [], result: undefined }
         })
       }),
-    renew: (session) =>
+    renew: (session, present) =>
       renewing(session.id, async () => {
-        const { agentName, room } = session
-        if (agentName === null || !isOverdue(session)) return false
-        const untaken = await dispatchesOf(session)
-        if (untaken.some(({ isTaken }) => isTaken)) return false
-        if (!(await claim(session))) return false
-        await livekit.createDispatch(room, { agentName, metadata: jobMetadata(session) })
-        for (const dispatch of untaken) await livekit.deleteDispatch(room, dispatch.id)
+        if (!isOverdue(session)) return false
+        const dispatches = await dispatchesOf(session)
+        const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
+        // An agent that has finished its work is not called back.
+        if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
+        const attempt = Math.max(1, ...dispatches.map(({ metadata }) => attemptIn(metadata)))
+        const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
+        if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
+        const dispatch = dispatchOf(session, jobs.length > 0 ? attempt + 1 : attempt)
+        if (!dispatch) return false
+        await livekit.createDispatch(session.room, dispatch)
+        await deleteAll(session.room, dispatches)
         return true
       }),
+    async stop(session) {
+      if (session.agentName !== null) await deleteAll(session.room, await dispatchesOf(session))
+    },
   }
 }
 
-/** The job's metadata: the service sets the pair; the client's string goes verbatim under `data`. */
-export function jobMetadata({ id, userId, room, agentData }: Pick<Session, 'id' | 'userId' | 'room' | 'agentData'>) {
-  return JSON.stringify({ userId, sessionId: id, room, ...(agentData === null ? {} : { data: agentData }) })
+type JobSubject = Pick<Session, 'id' | 'userId' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
+
+/**
+ * The session's dispatch, if it has an agent. Of the job's metadata, the service sets the pair; the client's string goes
+ * verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
+ */
+export function dispatchOf(session: JobSubject, attempt = 1): NewDispatch | null {
+  const { id, userId, room, agentName, agentData, agentDeployment } = session
+  if (agentName === null) return null
+  const data = agentData === null ? {} : { data: agentData }
+  const metadata = JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
+  return { agentName, metadata, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
 }
 
-function sessionIdOf(metadata: string): unknown {
+function parsed(metadata: string): { sessionId?: unknown; attempt?: unknown } {
   try {
-    return (JSON.parse(metadata) as { sessionId?: unknown } | null)?.sessionId
+    return JSON.parse(metadata) ?? {}
   } catch {
-    return undefined
+    return {}
   }
+}
+
+const attemptIn = (metadata: string): number => {
+  const { attempt } = parsed(metadata)
+  return Number.isInteger(attempt) ? (attempt as number) : 1
 }

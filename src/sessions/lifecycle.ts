@@ -313,13 +313,13 @@ export interface Renewal {
   /** `steady`. */
   tokenExpiresAt: number
   /** Null keeps the session's agent. */
-  agent: { name: string; data: string | null } | null
+  agent: { name: string; data: string | null; deployment: string | null } | null
 }
 
 /** The session with a new join token; the latest expiry decides how long it may be joined. */
 export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Changed {
   const latest = Math.max(known.session.tokenExpiresAt, tokenExpiresAt)
-  const named = agent ? { agentName: agent.name, agentData: agent.data } : {}
+  const named = agent ? { agentName: agent.name, agentData: agent.data, agentDeployment: agent.deployment } : {}
   return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
 }
 

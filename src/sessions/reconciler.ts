@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import type { LiveKit, Participant } from '../livekit/livekit.ts'
+import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
@@ -24,6 +24,9 @@ interface Reconciler {
 
 /** Concurrent queries to LiveKit. */
 const CONCURRENCY = 8
+/** How long a pass starts queries about rooms, and then removals; the next pass begins with those it did not reach. */
+const PHASE_MS = 5000
+const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the next one goes on where it stopped.'
 
 /** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
@@ -31,8 +34,10 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
   const inOrder = createRemovalOrder()
+  /** When LiveKit was last asked about each room. */
+  let askedAbout = new Map<string, number>()
 
-  async function reconcile(): Promise<boolean> {
+  async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
@@ -49,20 +54,23 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await store.rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    // A room without an unfinished session is deleted whoever is in it: that also stops the agent's job.
+    // A room without an unfinished session: only agents may be left in it, whose jobs end with the removal.
     const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
     const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
-    const answered = await eachOf([...ours], (room) =>
+    askedAbout = new Map([...ours].map((room) => [room, askedAbout.get(room) ?? 0]))
+    const longestAgoFirst = [...askedAbout].sort(([, a], [, b]) => a - b).map(([room]) => room)
+    const unanswered = await eachOf(longestAgoFirst, (room) =>
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
     )
     // Last, and one attempt each: the next pass retries the rest.
-    const removed = await eachOf(inOrder([...toRemove.values()]), (session) => removal.attempt(session))
-    return answered && removed
+    const unremoved = await eachOf(inOrder([...toRemove.values()]), (session) => removal.attempt(session))
+    if (unanswered ?? unremoved) throw unanswered ?? unremoved
   }
 
   /** Adds to `toRemove` the ended sessions that still have a participant in the room. */
   async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
     const askedAt = clock.steady()
+    askedAbout.set(room, askedAt)
     const participants = await orTick(ofRoom, livekit.listParticipants(room))
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
     const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
@@ -91,15 +99,20 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     }
   }
 
-  /** Gives every user in the room the agent they were promised, even if its worker registered later. */
+  /** Gives every user in the room the agent they were promised, even if its worker registered later or was killed. */
   async function renewDispatches(ofRoom: Session[], participants: Participant[]): Promise<void> {
     const promised = ofRoom.filter((session) =>
       participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
     )
-    if (participants.filter(({ isAgent }) => isAgent).length >= promised.length) return
+    const agents = participants.filter(({ isAgent }) => isAgent)
+    const present = new Set(agents.map(({ identity }) => identity))
     for (const session of promised) {
-      if (!(await dispatcher.renew(session))) continue
-      log.warn({ sessionId: session.id, agent: session.agentName }, 'no worker took the dispatch; recreated it')
+      const { id, agentName } = session
+      // LiveKit sets this attribute for the agents of its jobs: a room with all of its agents needs no further query.
+      const there = agents.filter(({ attributes }) => attributes['lk.agent_name'] === agentName).length
+      if (there >= promised.filter((other) => other.agentName === agentName).length) continue
+      if (!(await dispatcher.renew(session, present))) continue
+      log.warn({ sessionId: id, agent: agentName }, 'the agent is not in the room; its dispatch was recreated')
     }
   }
 
@@ -107,31 +120,39 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await sessions.observe(session.id, answerFor(session, participants, askedAt))
   }
 
-  /** Runs them a few at a time; if LiveKit fails for one, the others still run. */
-  async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<boolean> {
-    let complete = true
+  /** Runs them a few at a time, for a limited time; if LiveKit fails for one, the others still run. Returns a failure. */
+  async function eachOf<T>(items: T[], work: (item: T) => Promise<unknown>): Promise<unknown> {
+    let failure: unknown
     const queue = items.values()
+    const startedAt = clock.steady()
     async function worker() {
       for (const item of queue) {
+        if (clock.steady() - startedAt > PHASE_MS) {
+          failure ??= new AppError('livekit_unavailable', TOO_SLOW, { cause: new LiveKitError('timeout', TOO_SLOW) })
+          return
+        }
         try {
           await work(item)
         } catch (error) {
           if (!(error instanceof AppError && error.code === 'livekit_unavailable')) throw error
-          complete = false
+          failure = error
         }
       }
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
-    return complete
+    return failure
   }
 
   return {
     reconcile: () =>
       once('all', async () => {
         try {
-          return await reconcile()
+          await reconcile()
+          return true
         } catch (err) {
-          log.warn({ err }, 'reconciliation failed; it will be retried')
+          const { cause } = err as Error
+          if (cause instanceof LiveKitError) log.warn({ livekit: cause.kind }, cause.message)
+          else log.warn({ err }, 'reconciliation failed; it will be retried')
           return false
         }
       }),

@@ -1,20 +1,22 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
-import type { LiveKit } from '../livekit/livekit.ts'
+import type { LiveKit, Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
+import type { Dispatcher } from './dispatch.ts'
 import { change } from './lifecycle.ts'
 
 interface RemovalDeps {
   store: SessionStore
   livekit: LiveKit
+  dispatcher: Dispatcher
   clock: Clock
 }
 
 export interface Removal {
   /**
-   * Removes an ended session's participants until LiveKit lists none, or for a few seconds: the reconciler retries when
-   * some are still there or LiveKit did not answer.
+   * Removes an ended session's participants and its agent, with the room if nothing else needs it, until LiveKit lists
+   * no participant of the session, or for a few seconds: then the reconciler retries, as when LiveKit did not answer.
    * @throws AppError `livekit_unavailable`
    */
   remove(session: Session): Promise<void>
@@ -27,33 +29,45 @@ export interface Removal {
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 100
 
-export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
+export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps): Removal {
   const removing = createSingleFlight<void>()
   const attempting = createSingleFlight<boolean>()
   const attempt = (session: Session) => attempting(session.id, () => removeOnce(session))
 
   async function removeOnce(session: Session): Promise<boolean> {
-    const unfinished = await store.listUnfinished(session.room)
-    // No unfinished session remains in the room: deleting it also stops the agent's job.
-    if (unfinished.length === 0) await livekit.deleteRoom(session.room)
-    else await removeParticipants(session)
-    const isOut = (await participantsOf(session)).length === 0
+    const participants = await livekit.listParticipants(session.room)
+    const isOthers = await hasOthers(session.room, participants)
+    // Deleting the room also stops its agents' jobs.
+    if (!isOthers) await livekit.deleteRoom(session.room)
+    else await removeFrom(session, participants)
+    const isOut = (await livekit.listParticipants(session.room)).every((participant) => !isOf(session, participant))
     // Until LiveKit lists none, the session is neither pruned nor dropped from `listToRemove`.
     await markRemoved(session, isOut)
     return isOut
   }
 
-  async function participantsOf(session: Session) {
-    const participants = await livekit.listParticipants(session.room)
-    return participants.filter(({ attributes }) => attributes.sessionId === session.id)
+  /**
+   * Whether the room is still needed: by another session, or by a participant that belongs to none, such as a phone
+   * caller, a recorder or a supervisor. Agents alone do not need it.
+   */
+  async function hasOthers(room: string, participants: Participant[]): Promise<boolean> {
+    for (const { isAgent, attributes } of participants) {
+      if (isAgent) continue
+      const session = attributes.sessionId === undefined ? null : await store.find(attributes.sessionId)
+      if (session?.room !== room) return true
+    }
+    return (await store.listUnfinished(room)).length > 0
   }
 
-  async function removeParticipants(session: Session): Promise<void> {
-    for (const { identity } of await participantsOf(session)) {
+  async function removeFrom(session: Session, participants: Participant[]): Promise<void> {
+    for (const { identity } of participants.filter((participant) => isOf(session, participant))) {
       // LiveKit removes by identity, which may by now belong to another session of the same user.
       const holder = await livekit.getParticipant(session.room, identity)
-      if (holder?.attributes.sessionId === session.id) await livekit.removeParticipant(session.room, identity)
+      if (!holder || !isOf(session, holder)) continue
+      await livekit.removeParticipant(session.room, identity, session.endedAt ?? clock.now())
     }
+    // An empty list may also mean that there is no room: then LiveKit would not answer for its dispatches.
+    if (participants.length > 0) await dispatcher.stop(session)
   }
 
   const markRemoved = ({ id }: Session, isOut: boolean) =>
@@ -71,3 +85,6 @@ export function createRemoval({ store, livekit, clock }: RemovalDeps): Removal {
       }),
   }
 }
+
+/** A participant names its session in an attribute, as minted; a second leg of its user does so too. */
+const isOf = ({ id }: Session, { attributes }: Participant): boolean => attributes.sessionId === id

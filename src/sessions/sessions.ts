@@ -46,7 +46,8 @@ export interface SessionsDeps {
 type NewSession = Pick<
   Session,
   'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
->
+> &
+  Partial<Pick<Session, 'agentDeployment'>>
 
 /** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
@@ -83,7 +84,7 @@ export interface Sessions {
 
 export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
   const agents = createDispatcher({ store, livekit, clock })
-  const participants = createRemoval({ store, livekit, clock })
+  const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
     observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)
@@ -196,6 +197,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
 const fresh = ({ session }: Known, key: IdempotencyKey): Which => ({ session: session.id, key })
 
 const opening = (session: NewSession): Session => ({
+  agentDeployment: null,
   ...session,
   status: 'pending',
   endedAt: null,

@@ -5,6 +5,7 @@ import type { KeyPair } from '../config.ts'
 import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
+import type { ReportSkew } from '../livekit/clock-skew.ts'
 import { createWebhookReceiver, type Webhook } from '../livekit/webhook.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
@@ -15,6 +16,7 @@ import type { Sessions } from './sessions.ts'
 interface WebhookRoutesDeps {
   /** The API key and secret that LiveKit signs with. */
   keys: KeyPair
+  reportSkew: ReportSkew
   sessions: Sessions
   store: SessionStore
   background: Background
@@ -30,8 +32,8 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { keys, sessions, store, background, clock } = deps
-  const receiver = createWebhookReceiver(keys, clock.now)
+  const { keys, reportSkew, sessions, store, background, clock } = deps
+  const receiver = createWebhookReceiver(keys, clock.now, reportSkew)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()
@@ -48,6 +50,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       return NOTHING
     }
     if (!isUserOf(session, participant)) return NOTHING
+    if (event === 'participant_joined' && !participant.hasKnownState) return NOTHING
     const fact = participantFact(event, { sid: participant.sid, roomSid: room.sid, at }, participant.disconnectReason)
     return fact ? { which: { session: sessionId }, fact } : NOTHING
   }

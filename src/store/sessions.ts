@@ -26,6 +26,8 @@ export interface Session {
   agentName: string | null
   /** The client's data for that agent, verbatim. */
   agentData: string | null
+  /** The deployment of that agent's workers which the client chose, such as `staging`. */
+  agentDeployment: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
   /** When the dispatch was found or created; `steady`. */

@@ -81,6 +81,7 @@ export interface AgentDispatch {
   [field: string]: unknown
   agent_name?: string | undefined
   agentName?: string | undefined
+  deployment?: string | undefined
   metadata?: string | undefined
 }
 

@@ -134,6 +134,8 @@ export const sessions = sqliteTable(
     /** The agent that LiveKit dispatches, and the client's data for it (JSON text). */
     agentName: text('agent_name'),
     agentData: text('agent_data'),
+    /** Which deployment of the agent's workers, as LiveKit names them. */
+    agentDeployment: text('agent_deployment'),
     /** The presence whose dispatch was confirmed. */
     dispatchedSid: text('dispatched_sid'),
     /** When the dispatch was found or created. */

@@ -31,6 +31,7 @@ const columns = {
   endReason: sessions.endReason,
   agentName: sessions.agentName,
   agentData: sessions.agentData,
+  agentDeployment: sessions.agentDeployment,
   dispatchedSid: sessions.dispatchedSid,
   dispatchedAt: sessions.dispatchedAt,
   removedAt: sessions.removedAt,

@@ -1,0 +1,138 @@
+import { SignJWT } from 'jose'
+import type { z } from 'zod'
+import type { KeyPair } from '../config.ts'
+import { AppError } from '../errors.ts'
+import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
+import { hmacKey } from './hmac-key.ts'
+import { LiveKitError } from './livekit.ts'
+
+/** Milliseconds that LiveKit has to answer one request. */
+const TIMEOUT_MS = 2000
+/** How long the token of one request is valid: a slow clock may be that far behind. */
+const TOKEN_SECONDS = 600
+
+/** Returns the answer, or null for LiveKit's own `not_found`. @throws AppError `livekit_unavailable` */
+type AskLiveKit = <T extends z.ZodType>(
+  method: `${'RoomService' | 'AgentDispatchService'}/${string}`,
+  message: Record<string, unknown>,
+  /** livekit.VideoGrant */
+  grant: Record<string, unknown>,
+  answer: T,
+) => Promise<z.output<T> | null>
+
+/**
+ * Twirp over `fetch`. Unlike the SDK's client it keeps the path of the URL, does not follow redirects (a redirected POST
+ * becomes a GET), and never repeats what LiveKit or a proxy wrote in an error: LiveKit's 401 can quote the token.
+ */
+export function createTwirp(url: string, { key, secret }: KeyPair, now: () => number, report: ReportSkew): AskLiveKit {
+  const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
+  const signingKey = hmacKey(secret, 'sign')
+
+  async function tokenFor(video: Record<string, unknown>): Promise<string> {
+    const issuedAt = Math.floor(now() / 1000)
+    return new SignJWT({ video })
+      .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
+      .setIssuer(key)
+      .setNotBefore(issuedAt)
+      .setExpirationTime(issuedAt + TOKEN_SECONDS)
+      .sign(await signingKey)
+  }
+
+  async function send(method: string, message: unknown, grant: Record<string, unknown>) {
+    const authorization = `Bearer ${await tokenFor(grant)}`
+    try {
+      const response = await fetch(`${endpoint}${method}`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', Authorization: authorization },
+        body: JSON.stringify(message),
+        redirect: 'manual',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      })
+      return { response, text: await response.text() }
+    } catch (error) {
+      throw unavailable(noAnswer(error))
+    }
+  }
+
+  return async (method, message, grant, answer) => {
+    const sentAt = now()
+    const { response, text } = await send(method, message, grant)
+    const aheadMs = skewOf(response, sentAt, now())
+    report(aheadMs, 'answer')
+    const json = parse(text)
+    const code = errorCode(json)
+    if (response.status === 404 && code === 'not_found') return null
+    if (!response.ok) throw unavailable(refusal(response, code, aheadMs))
+    const { success, data } = answer.safeParse(json)
+    if (!success) throw unavailable(notLiveKit(response.status))
+    return data
+  }
+}
+
+/** A `Date` header has whole seconds, and was written between `sentAt` and `receivedAt`. */
+function skewOf({ headers }: Response, sentAt: number, receivedAt: number): number {
+  const date = Date.parse(headers.get('Date') ?? '')
+  if (Number.isNaN(date)) return 0
+  return Math.max(0, sentAt - date - 1000) + Math.min(0, receivedAt - date)
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Twirp's error code, such as `unauthenticated`. */
+function errorCode(json: unknown): string | undefined {
+  const { code } = (json ?? {}) as { code?: unknown }
+  return typeof code === 'string' && /^[a-z_]{1,30}$/.test(code) ? code : undefined
+}
+
+export const unavailable = (cause: LiveKitError) =>
+  new AppError('livekit_unavailable', 'LiveKit cannot be queried now; /health says why.', {
+    cause,
+    retryAfterSeconds: 2,
+  })
+
+function noAnswer(error: unknown): LiveKitError {
+  if ((error as Error).name === 'TimeoutError') {
+    const why = 'it is overloaded, or a firewall drops the connection.'
+    return new LiveKitError('timeout', `LiveKit did not answer within ${TIMEOUT_MS / 1000} s: ${why}`)
+  }
+  const { code } = ((error as Error).cause ?? {}) as { code?: unknown }
+  const known = typeof code === 'string' && /^[A-Z_0-9]{1,50}$/.test(code) ? ` (${code})` : ''
+  return new LiveKitError(
+    'unreachable',
+    `LiveKit cannot be reached${known}: check LIVEKIT_URL, and that livekit-server runs and its port is open.`,
+  )
+}
+
+function refusal({ status, headers }: Response, code: string | undefined, aheadMs: number): LiveKitError {
+  if (status >= 300 && status < 400) {
+    const secure = headers.get('Location')?.startsWith('https:') ? ' (to https: use wss://)' : ''
+    return new LiveKitError('redirected', `LIVEKIT_URL is redirected${secure}: set it to the address that answers.`)
+  }
+  if (status === 401) {
+    // What remains to 60 s may be lost to the whole seconds of `Date`.
+    const isEarly = aheadMs >= (SKEW_SECONDS - 2) * 1000
+    const isExpired = -aheadMs >= (TOKEN_SECONDS + SKEW_SECONDS - 2) * 1000
+    if (isEarly || isExpired) {
+      const message = `LiveKit refuses the service’s tokens, because this machine’s clock is ${inWords(aheadMs)}: synchronise the clocks (NTP).`
+      return new LiveKitError('clock_skew', message)
+    }
+    const message =
+      'LiveKit refuses LIVEKIT_API_KEY and LIVEKIT_API_SECRET: compare them with `keys` in its configuration.'
+    return new LiveKitError('key_refused', message)
+  }
+  if (status < 500 && code === undefined) return notLiveKit(status)
+  const what = code === undefined ? status : `${status} ${code}`
+  return new LiveKitError('failed', `LiveKit, or a proxy before it, answered with an error (${what}): see its log.`)
+}
+
+const notLiveKit = (status: number) =>
+  new LiveKitError(
+    'not_livekit',
+    `What answers at LIVEKIT_URL is not LiveKit (status ${status}): check the host, the port and the path.`,
+  )
