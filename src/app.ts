@@ -50,8 +50,13 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const limitReads = createUserReadLimit(limits)
 
   const background = createBackground(log)
-  const limitsPerUser = { maxSessions: config.maxSessionsPerUser, maxPending: MAX_PENDING }
-  const sessions = createSessions({ store: store.sessions, livekit, background, clock, rules, limits: limitsPerUser })
+  const sessionLimits = {
+    maxSessions: config.maxSessionsPerUser,
+    maxPending: MAX_PENDING,
+    maxEvents: config.maxEventsPerSession,
+    maxEventBytes: config.maxEventBytesPerSession,
+  }
+  const sessions = createSessions({ store: store.sessions, livekit, background, clock, rules, limits: sessionLimits })
   const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
@@ -78,13 +83,11 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     log.warn(`the system clock was set ${direction} by ${Math.abs(milliseconds) / 1000} s: ${consequence}`)
   })
 
+  const livekitKeys = secrets.livekit
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, counters, address, keys, config }))
-    .route(
-      '/',
-      joinRoutes({ tokens, sessions, store, livekit, livekitKeys: secrets.livekit, limits, config, clock, log }),
-    )
+    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
     .route(

@@ -132,6 +132,9 @@ const Environment = z.object({
   DEFAULT_AGENT: z.string().optional(),
   AGENT_SCOPES: scopes().default([]),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
+  MAX_ROOMS_PER_USER: whole(1, 1_000_000).default(1000),
+  MAX_EVENTS_PER_SESSION: whole(1, 10_000_000).default(10_000),
+  MAX_EVENT_MIB_PER_SESSION: whole(1, 10_000).default(16),
   LIVENESS_SECONDS: whole(1, 60).default(10),
   RECONNECT_SECONDS: whole(1, 3600).default(60),
   RECONCILE_SECONDS: whole(1, 300).default(20),
@@ -282,6 +285,10 @@ export function loadConfig(env: Variables) {
       /** The service's own scopes, and a team's. */
       agentScopes: [...SCOPES, ...e.AGENT_SCOPES] as readonly Scope[],
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
+      /** Names that a user may have claimed at once. */
+      maxRoomsPerUser: e.MAX_ROOMS_PER_USER,
+      maxEventsPerSession: e.MAX_EVENTS_PER_SESSION,
+      maxEventBytesPerSession: e.MAX_EVENT_MIB_PER_SESSION * 1024 * 1024,
       livenessSeconds: e.LIVENESS_SECONDS,
       reconnectSeconds: e.RECONNECT_SECONDS,
       reconcileSeconds: e.RECONCILE_SECONDS,

@@ -11,5 +11,8 @@ export function newId(prefix: 'user' | 'sess' | 'fam', now: number): string {
 /** An unguessable room name: it does not reveal when or for whom it was generated. */
 export const newRoomName = (): string => `room_${randomBytes(16).toString('hex')}`
 
+/** The identity of one join of an agent: two workers of one account do not take each other's place in a room. */
+export const newAgentIdentity = (agentId: string): string => `${agentId}#${randomBytes(8).toString('hex')}`
+
 /** 32 random bytes, base64url: an agent's secret, or the first refresh token of a family. */
 export const newSecret = (): string => randomBytes(32).toString('base64url')

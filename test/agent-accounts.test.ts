@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { type AgentCredentials, createAgentAccounts } from '../src/agent/accounts.ts'
-import { SCOPES, type Scope } from '../src/auth/scopes.ts'
+import { DEFAULT_SCOPES, SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { makeApp } from './support.ts'
 
@@ -56,7 +56,7 @@ describe('agent accounts', () => {
     const { store } = await makeApp()
     const accounts = createAgentAccounts({ agents: store.agents, clock: store.clock })
     const made = await Promise.all([accounts.createFirst('dev'), accounts.createFirst('other')])
-    expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...SCOPES] }, null])
+    expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...DEFAULT_SCOPES] }, null])
     expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])
   })
 

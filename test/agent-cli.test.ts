@@ -37,7 +37,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(created).toEqual({
       id: 'tutor',
       secret: expect.stringMatching(/^[\w-]{43}$/),
-      scopes: ['progress:write', 'context:read', 'session:end', 'rooms:join'],
+      scopes: ['progress:write', 'context:read', 'session:end'],
     })
     expect((await requestToken(app, GRANT, basic(created.id, created.secret))).status).toBe(200)
     const onDisk = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'latin1'))
@@ -112,20 +112,35 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     expect(await cli('list')).toEqual({ code: 0, stdout: 'There are no agents yet.\n', stderr: '' })
     expect((await cli('list', '--json')).stdout).toBe('[]\n')
     await cli('create', 'tutor')
-    await cli('create', 'coach', '--scope', 'rooms:join')
+    await cli('create', 'coach', '--scope', 'rooms:join', '--summon', 'none')
     await cli('disable', 'coach')
     const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
     expect(JSON.parse((await cli('list', '--json')).stdout)).toEqual([
       {
         id: 'tutor',
-        scopes: ['progress:write', 'context:read', 'session:end', 'rooms:join'],
+        scopes: ['progress:write', 'context:read', 'session:end'],
+        summon: 'any',
         createdAt: time,
         disabledAt: null,
         oldSecretUntil: null,
       },
-      { id: 'coach', scopes: ['rooms:join'], createdAt: time, disabledAt: time, oldSecretUntil: null },
+      { id: 'coach', scopes: ['rooms:join'], summon: 'none', createdAt: time, disabledAt: time, oldSecretUntil: null },
     ])
     expect((await cli('list')).stdout).toMatch(/^tutor {2}enabled .*\ncoach {2}disabled .*rooms:join\n$/)
+  })
+
+  it('changes scopes and who may summon an account, each without the other', async () => {
+    const { cli } = await sandboxWithApp()
+    await cli('create', 'tutor')
+    const rights = async () => {
+      const [{ scopes, summon }] = JSON.parse((await cli('list', '--json')).stdout)
+      return [scopes, summon]
+    }
+    const set = async (...options: string[]) => (await cli('set', 'tutor', ...options)).stdout
+    expect(await set('--summon', 'none')).toBe('tutor is changed.\n')
+    expect(await rights()).toEqual([['progress:write', 'context:read', 'session:end'], 'none'])
+    expect(await set('--scope', 'sessions:any', '--scope', 'progress:write')).toBe('tutor is changed.\n')
+    expect(await rights()).toEqual([['progress:write', 'sessions:any'], 'none'])
   })
 
   it('reads .env in the working directory', async () => {
@@ -184,7 +199,15 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [2, [], /^Name a command.*$/],
     [2, ['create'], /^create takes one name.*$/],
     [2, ['create', 'a1', 'b2'], /^create takes one name.*$/],
-    [2, ['create', 'tutor', '--scope', 'everything'], /^Unknown scope everything.*$/],
+    [
+      2,
+      ['create', 'tutor', '--scope', 'everything'],
+      /^Unknown scope everything\. The scopes are progress:write, context:read, session:end, rooms:join, sessions:any\.$/,
+    ],
+    [1, ['set', 'nobody', '--summon', 'any'], /^There is no agent named nobody\.$/],
+    [2, ['set', 'tutor'], /^set takes --scope, --summon or both\.$/],
+    [2, ['set', 'tutor', '--summon', 'all'], /^--summon takes any or none\.$/],
+    [2, ['list', '--summon', 'any'], /^list does not take --summon\.$/],
     [2, ['create', 'tutor', '--secret', 'x'], /^Unknown option '--secret'.*$/],
     [2, ['disable', 'tutor', '--json'], /^disable does not take --json\.$/],
     [2, ['rekey', 'tutor', '--overlap', '0'], /^--overlap takes whole minutes.*$/],

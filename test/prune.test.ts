@@ -14,7 +14,15 @@ async function setUp(env: Record<string, string> = {}) {
   const user = { id: 'user_1', email: 'ada@example.com', name: null, passwordHash: 'x', createdAt: at() }
   await users.insertUser(user)
   const noSecret = { secretHash: '0'.repeat(64), oldSecretHash: null, oldSecretUntil: null }
-  await agents.insertAgent({ id: 'tutor', ...noSecret, scopes: [], generation: 1, createdAt: 0, disabledAt: null })
+  await agents.insertAgent({
+    id: 'tutor',
+    ...noSecret,
+    scopes: [],
+    generation: 1,
+    createdAt: 0,
+    disabledAt: null,
+    summon: 'any',
+  })
   let count = 0
   async function pending(maxPending = NO_LIMITS.maxPending): Promise<string> {
     const id = `sess_${String(++count).padStart(4, '0')}`

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
+import { SCOPES } from '../src/auth/scopes.ts'
 import { loadConfig } from '../src/config.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
 import { from, rateHeaders } from './from-address.ts'
@@ -70,7 +71,7 @@ describe('rate limits', () => {
   })
 
   test('apply to join tokens and rooms per user, from any address', async () => {
-    const { s, user, agent, room } = await callingScene({ env: { REQUESTS_PER_USER_PER_MINUTE: '3' } })
+    const { s, user, agent, room } = await callingScene({ env: { REQUESTS_PER_USER_PER_MINUTE: '3' } }, SCOPES)
     expect((await from(s, '192.0.2.1', '/token', {}, user.bearer)).status).toBe(201)
     expect((await from(s, '192.0.2.2', '/rooms', {}, user.bearer)).status).toBe(201)
     expect(await refusal(from(s, '192.0.2.3', '/token', {}, user.bearer))).toEqual(LIMITED)
@@ -97,7 +98,7 @@ describe('rate limits', () => {
   })
 
   test('apply to an agent over all its routes, before LiveKit is asked', async () => {
-    const { s, agent, pair, room, asked } = await callingScene({ env: { REQUESTS_PER_AGENT_PER_MINUTE: '3' } })
+    const { s, agent, pair, room, asked } = await callingScene({ env: { REQUESTS_PER_AGENT_PER_MINUTE: '3' } }, SCOPES)
     const first = await s.progress(agent.bearer, pair)
     expect(first.status).toBe(201)
     expect(rateHeaders(first)).toEqual(['"agent";q=3;w=60', expect.stringMatching(/^"agent";r=2;t=/)])

@@ -17,6 +17,7 @@ const session = (userId: string, index: number) => ({
   dispatchedSid: null,
   dispatchedAt: null,
   removedAt: null,
+  eventBytes: 0,
   lastSeq: 2,
   version: 2,
 })

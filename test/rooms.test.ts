@@ -85,7 +85,7 @@ describe('POST /rooms', () => {
     const release = s.sfu.hold()
     const answer = statusAndName(askFor(s, user, { room: 'lesson' }))
     await vi.waitFor(() => expect(s.sfu.asked('ListRooms')).toBe(1))
-    await s.store.rooms.claim('lesson', user.id, s.clock.now())
+    await s.store.rooms.claim('lesson', user.id, s.clock.now(), 1)
     s.sfu.enter('lesson', { identity: user.id })
     release()
     expect(await answer).toEqual({ status: 200, room: 'lesson' })

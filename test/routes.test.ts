@@ -3,6 +3,7 @@ import { decodeJwt } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { SignedInResponse } from '../src/auth/schemas.ts'
+import { SCOPES } from '../src/auth/scopes.ts'
 import { agentClaims, FORGERIES, type Forgery, sign, userClaims } from './forged.ts'
 import { refusal, scene } from './scene.ts'
 import { makeApp, post } from './support.ts'
@@ -43,7 +44,7 @@ const userRoutes = guarded.filter((route) => !isAgents(route))
 /** A scene, and a request for each route that holds everything but the token. */
 async function requester() {
   const s = await scene()
-  const agent = await s.newAgent()
+  const agent = await s.newAgent('tutor', SCOPES)
   const present = await s.present()
   const { pair, user } = present
   async function request(route: string, authorization?: string) {

@@ -2,7 +2,7 @@ import { expect, vi } from 'vitest'
 import { z } from 'zod'
 import { createAgentAccounts } from '../src/agent/accounts.ts'
 import { SignedInResponse } from '../src/auth/schemas.ts'
-import { SCOPES, type Scope } from '../src/auth/scopes.ts'
+import { DEFAULT_SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { Problem } from '../src/http/problem.ts'
 import { EventResponse, SessionResponse } from '../src/sessions/json.ts'
 import { agentToken } from './agent-client.ts'
@@ -57,8 +57,8 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
     newUser,
     newSession,
     /** An agent account and an access token of it. */
-    async newAgent(id = 'tutor', scopes: readonly Scope[] = SCOPES) {
-      const credentials = await accounts.create(id, scopes)
+    async newAgent(id = 'tutor', scopes: readonly Scope[] = DEFAULT_SCOPES, summon: 'any' | 'none' = 'any') {
+      const credentials = await accounts.create(id, scopes, summon)
       return { id, secret: credentials.secret, bearer: await agentToken(t.app, credentials) }
     },
     /** A user in the room of their own session, before any webhook or liveness check. */
@@ -85,9 +85,9 @@ export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
 export type Scene = Awaited<ReturnType<typeof scene>>
 
 /** A scene with one agent, and one user who is in the room. */
-export async function callingScene(options?: Parameters<typeof scene>[0]) {
+export async function callingScene(options?: Parameters<typeof scene>[0], scopes?: readonly Scope[]) {
   const s = await scene(options)
-  const agent = await s.newAgent()
+  const agent = await s.newAgent('tutor', scopes)
   const present = await s.present()
   return {
     s,

@@ -167,7 +167,7 @@ describe('answers from LiveKit in SQLite', () => {
 describe('simultaneous session writes', () => {
   test('keep the limit of unused sessions, and end the oldest as superseded', async () => {
     const { store, newSession } = await setUp()
-    const openings = Array.from({ length: 30 }, () => newSession({ maxSessions: 5, maxPending: 10 }))
+    const openings = Array.from({ length: 30 }, () => newSession({ ...NO_LIMITS, maxSessions: 5, maxPending: 10 }))
     await Promise.all(openings.map(({ opening }) => opening))
     const unfinished = await store.sessions.listUnfinished()
     expect(unfinished.map(({ id }) => id)).toEqual(openings.slice(20).map(({ id }) => id))
@@ -196,6 +196,7 @@ describe('simultaneous session writes', () => {
       generation: 1,
       createdAt: 1,
       disabledAt: null,
+      summon: 'any',
     })
     const askedAt = store.clock.steady()
     await sessions.observe(session.id, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })

@@ -58,10 +58,13 @@ export function attempt(s: Spoof, route: CallbackRoute, { authorization, pair, q
   })
 }
 
-/** Every row of every table, as another process sees them. */
+/** Every row of every table but the trail of refusals, as another process sees them. */
 function rowsOf(file: string): Record<string, unknown[]> {
   const db = new Database(file, { readonly: true })
-  const tables = db.prepare("select name from sqlite_master where type = 'table'").pluck().all() as string[]
+  const tables = db
+    .prepare("select name from sqlite_master where type = 'table' and name != 'agent_refusals'")
+    .pluck()
+    .all() as string[]
   const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]))
   db.close()
   return rows

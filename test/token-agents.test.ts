@@ -127,12 +127,15 @@ describe('DEFAULT_AGENT', () => {
 })
 
 describe('a join token for an agent', () => {
+  /** The user is in a room's session that agent_bot was dispatched to; the app has not been told. */
   async function inARoom() {
     const s = await scene()
-    const user = await s.newUser()
-    const { room, session_id } = await mint(s, user.bearer, { room: 'lesson' })
-    return { s, user, room, session_id, agent: await s.newAgent('agent_bot', ['rooms:join']) }
+    const agent = await s.newAgent('agent_bot', ['rooms:join'])
+    const present = await s.present({ room: 'lesson', ...withAgent('agent_bot') })
+    const refused = (request: unknown, bearer = agent.bearer) => refusedFields(post(s.app, '/token', request, bearer))
+    return { s, ...present, agent, refused }
   }
+  const unknownRoom = { status: 404, code: 'room_not_found', fields: ['room'] }
 
   test('is of kind agent, for that room, without a session, and cannot pose as the user', async () => {
     const { s, user, room, agent } = await inARoom()
@@ -157,28 +160,77 @@ describe('a join token for an agent', () => {
     expect(await s.store.sessions.listByUser(user.id, 10)).toHaveLength(1)
   })
 
-  test('defaults to the agent’s id as identity and name', async () => {
+  test('has an identity of its own when it names none, so that two workers can be in one room', async () => {
     const { s, room, agent } = await inARoom()
-    const answer = await mint(s, agent.bearer, { room_name: room })
-    expect(answer).toMatchObject({ identity: 'agent_bot', participant_name: 'agent_bot' })
+    const answers = [await mint(s, agent.bearer, { room_name: room }), await mint(s, agent.bearer, { room })]
+    for (const { identity, participant_name, token } of answers) {
+      expect(identity).toMatch(/^agent_bot#[0-9a-f]{16}$/)
+      expect(participant_name).toBe('agent_bot')
+      expect((await joinClaims(s, token)).sub).toBe(identity)
+      s.sfu.join(token)
+    }
+    const identities = (await s.livekit.listParticipants(room)).map(({ identity }) => identity)
+    expect(identities).toEqual(expect.arrayContaining(answers.map(({ identity }) => identity)))
   })
 
-  test('is refused without a room, with another identity, and for a room without a session', async () => {
-    const { s, user, room, session_id, agent } = await inARoom()
-    const refused = (request: unknown) => refusedFields(post(s.app, '/token', request, agent.bearer))
+  test('is refused without a room, with another identity, and for a room without an unfinished session', async () => {
+    const { s, user, room, pair, refused } = await inARoom()
     expect(await refused({})).toEqual({ status: 422, code: 'room_required', fields: ['room'] })
     for (const identity of [user.id, 'tutor']) {
       const forbidden = { status: 403, code: 'identity_forbidden', fields: ['identity'] }
       expect(await refused({ room, identity })).toEqual(forbidden)
     }
-    const unknown = { status: 404, code: 'room_not_found', fields: ['room'] }
-    expect(await refused({ room: 'never-seen' })).toEqual(unknown)
-    await s.app.request(`/sessions/${session_id}`, {
-      method: 'DELETE',
-      headers: { Authorization: `Bearer ${user.bearer}` },
-    })
-    expect(await refused({ room })).toEqual(unknown)
+    expect(await refused({ room: 'never-seen' })).toEqual(unknownRoom)
+    await s.sessions.end(pair.sessionId, 'user')
+    expect(await refused({ room })).toEqual(unknownRoom)
     await s.background.idle()
+  })
+
+  test('is refused while the user is not in the room, as a callback is, with an audit entry', async () => {
+    const { s, room, pair, leg, agent, refused } = await inARoom()
+    s.sfu.leave(leg)
+    expect(await refused({ room })).toEqual({ status: 409, code: 'session_not_live', fields: [] })
+    s.sfu.mode = 'reset'
+    s.clock.advance(2)
+    expect(await refused({ room })).toEqual({ status: 503, code: 'liveness_unknown', fields: [] })
+    const entry = { route: 'POST /token', agentId: agent.id, sessionId: pair.sessionId, count: 1 }
+    expect(await s.store.audit.ofSession(pair.sessionId, 10)).toEqual(
+      expect.arrayContaining(
+        ['session_not_live', 'liveness_unknown'].map((outcome) => expect.objectContaining({ ...entry, outcome })),
+      ),
+    )
+  })
+
+  test('is in the user’s audit trail', async () => {
+    const { s, room, pair, agent } = await inARoom()
+    await mint(s, agent.bearer, { room })
+    expect(await s.store.audit.ofSession(pair.sessionId, 10)).toMatchObject([
+      { route: 'POST /token', outcome: 'allowed', agentId: 'agent_bot', count: 1 },
+    ])
+  })
+
+  test('for a room that it was not dispatched to is answered like one for a room that does not exist', async () => {
+    const { s, room, refused } = await inARoom()
+    const { bearer } = await s.newAgent('stranger', ['rooms:join'])
+    const undispatched = await s.present({ room: 'undispatched' })
+    for (const name of [room, undispatched.room, 'never-seen']) {
+      expect(await refused({ room: name }, bearer)).toEqual(unknownRoom)
+    }
+    expect(s.sfu.asked('GetParticipant')).toBe(0)
+    expect(await s.store.audit.ofAgent('stranger', 10)).toMatchObject([
+      { route: 'POST /token', outcome: 'room_not_found', sessionId: null, count: 3 },
+    ])
+    const everywhere = await s.newAgent('everywhere', ['rooms:join', 'sessions:any'])
+    for (const name of [room, undispatched.room]) await mint(s, everywhere.bearer, { room: name })
+  })
+
+  test('is for a room where any of its sessions has its user there', async () => {
+    const { s, user, room, leg, agent } = await inARoom()
+    s.sfu.leave(leg)
+    const second = await s.newSession(user, { room, ...withAgent('agent_bot') })
+    s.sfu.join(second.joinToken)
+    await mint(s, agent.bearer, { room })
+    expect(await s.store.audit.ofSession(second.pair.sessionId, 10)).toMatchObject([{ outcome: 'allowed' }])
   })
 
   test.each([
@@ -188,9 +240,9 @@ describe('a join token for an agent', () => {
     ['participant_attributes', { participant_attributes: { a: 'b' } }],
     ['room_config.agents', { room_config: { agents: [{ agent_name: 'agent_bot' }] } }],
   ])('refuses %s, which only users may send', async (field, extra) => {
-    const { s, room, agent } = await inARoom()
-    const refused = { status: 422, code: 'validation_failed', fields: [field] }
-    expect(await refusedFields(post(s.app, '/token', { room, ...extra }, agent.bearer))).toEqual(refused)
+    const { room, refused } = await inARoom()
+    const invalid = { status: 422, code: 'validation_failed', fields: [field] }
+    expect(await refused({ room, ...extra })).toEqual(invalid)
   })
 
   test('needs the scope rooms:join and an enabled account (A43)', async () => {
@@ -204,9 +256,11 @@ describe('a join token for an agent', () => {
     expect(disabled).toMatchObject({ status: 403, code: 'agent_disabled' })
   })
 
-  test('works while LiveKit does not answer', async () => {
+  test('works while LiveKit does not answer, as long as its last confirmation counts', async () => {
     const { s, room, agent } = await inARoom()
+    expect(await s.reconcile()).toBe(true)
     s.sfu.mode = 'reset'
+    s.clock.advance(9)
     expect(await mint(s, agent.bearer, { room })).toMatchObject({ room })
   })
 })

@@ -25,21 +25,47 @@ describe('MAX_SESSIONS_PER_USER', () => {
     return { s, user, live }
   }
 
-  test('counts live and disconnected sessions, but not ended ones', async () => {
+  test('counts live sessions, but not ended ones', async () => {
     const { s, user, live } = await withLive(2, { MAX_SESSIONS_PER_USER: '2' })
-    const another = () => post(s.app, '/token', {}, user.bearer)
-    expect(await refusedFields(another())).toEqual(tooMany)
-    for (const { leg } of live) s.sfu.leave(leg)
-    for (let i = 0; i < 2; i++) {
-      s.clock.advance(1)
-      await s.reconcile()
-    }
-    const statuses = (await s.store.sessions.listByUser(user.id, 10)).map(({ status }) => status)
-    expect(statuses).toEqual(['disconnected', 'disconnected'])
-    expect(await refusedFields(another())).toEqual(tooMany)
+    expect(await refusedFields(post(s.app, '/token', {}, user.bearer))).toEqual(tooMany)
     await remove(s, user, live[0]?.session_id)
     await mint(s, user.bearer)
     await s.background.idle()
+  })
+
+  test('lets a user whose connection drops dial again: the oldest disconnected session gives way', async () => {
+    const { s, user, live } = await withLive(3, { MAX_SESSIONS_PER_USER: '3' })
+    const [, second, third] = live
+    for (const { leg } of [second, third].filter((one) => one !== undefined)) {
+      s.sfu.leave(leg)
+      await postWebhook(s, webhookEvent('participant_left', leg))
+      s.clock.advance(1)
+    }
+    const endOf = async (session_id: string | undefined) => {
+      const { status, endReason } = (await s.store.sessions.find(session_id ?? '')) ?? {}
+      return [status, endReason]
+    }
+    await mint(s, user.bearer)
+    expect(await Promise.all(live.map(({ session_id }) => endOf(session_id)))).toEqual([
+      ['live', null],
+      ['ended', 'superseded'],
+      ['disconnected', null],
+    ])
+    for (let i = 0; i < 6; i++) s.sfu.join((await mint(s, user.bearer)).token)
+    expect(await endOf(live[0]?.session_id)).toEqual(['live', null])
+    await s.background.idle()
+  })
+
+  test('removes a participant that comes back to a disconnected session that gave way', async () => {
+    const { s, user, live } = await withLive(1, { MAX_SESSIONS_PER_USER: '1' })
+    const [first] = live
+    if (!first) throw new Error('There is no session')
+    s.sfu.leave(first.leg)
+    await postWebhook(s, webhookEvent('participant_left', first.leg))
+    await mint(s, user.bearer)
+    await postWebhook(s, webhookEvent('participant_joined', s.sfu.join(first.token)))
+    await s.background.idle()
+    expect(s.sfu.rooms.has(first.room)).toBe(false)
   })
 
   test('is five per user, and does not block renewals of existing sessions', async () => {

@@ -1,5 +1,6 @@
 import { inspectRoutes } from 'hono/dev'
 import { describe, expect, test } from 'vitest'
+import { SCOPES } from '../src/auth/scopes.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
 import { scene } from './scene.ts'
 import { webhookEvent, webhookToken } from './sfu.ts'
@@ -40,7 +41,7 @@ function takes(route: string): Kind[] {
 /** One of each kind, all of them good, and the request of a route that lacks nothing but one. */
 async function requester() {
   const s = await scene()
-  const agent = await s.newAgent()
+  const agent = await s.newAgent('tutor', SCOPES)
   const { user, pair, room, joinToken, leg } = await s.present()
   const event = JSON.stringify(webhookEvent('participant_joined', leg))
   const tokens: Record<Kind, (body: string) => string | Promise<string>> = {

@@ -1,8 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { SCOPES, type Scope } from '../auth/scopes.ts'
+import { DEFAULT_SCOPES, type Scope } from '../auth/scopes.ts'
 import type { Clock } from '../clock.ts'
 import { newSecret } from '../ids.ts'
-import type { Agent, AgentStore } from '../store/agents.ts'
+import type { Agent, AgentRights, AgentStore } from '../store/agents.ts'
 
 /** An operation that agent accounts do not allow. The message is for the operator. */
 export class AgentError extends Error {
@@ -39,7 +39,7 @@ export interface AgentCredentials {
 }
 
 /** An account without its secrets and their hashes, safe to show. */
-export interface AgentSummary extends Pick<Agent, 'id' | 'scopes' | 'createdAt' | 'disabledAt'> {
+export interface AgentSummary extends Pick<Agent, 'id' | 'scopes' | 'summon' | 'createdAt' | 'disabledAt'> {
   /** When the previous secret stops being valid; null when only one secret is valid. */
   oldSecretUntil: number | null
 }
@@ -52,11 +52,13 @@ export interface NewSecret extends AgentCredentials {
 
 export interface AgentAccounts {
   /** @throws AgentError `agent_name_invalid`, or `agent_exists`: names are never reused, even after disabling. */
-  create(name: string, scopes: readonly Scope[]): Promise<AgentCredentials>
-  /** For development: grants all scopes. Null when an agent already exists. @throws AgentError `agent_name_invalid` */
+  create(name: string, scopes: readonly Scope[], summon?: Agent['summon']): Promise<AgentCredentials>
+  /** For development: grants the default scopes. Null when an agent already exists. @throws AgentError `agent_name_invalid` */
   createFirst(name: string): Promise<AgentCredentials | null>
   /** Oldest first. */
   list(): Promise<AgentSummary[]>
+  /** Replaces what is given, from the next request on. @throws AgentError `agent_not_found` */
+  set(id: string, rights: Partial<AgentRights>): Promise<void>
   /** The next request with its secret or an access token is refused. @throws AgentError `agent_not_found` */
   disable(id: string): Promise<void>
   /** Undoes `disable`, but access tokens issued before it stay refused. @throws AgentError `agent_not_found` */
@@ -83,7 +85,11 @@ const hashOf = (secret: string): string => sha256(secret).toString('hex')
 const NO_HASH = '0'.repeat(64)
 
 export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
-  function newAgent(name: string, scopes: readonly Scope[]): { agent: Agent; credentials: AgentCredentials } {
+  function newAgent(
+    name: string,
+    scopes: readonly Scope[],
+    summon: Agent['summon'],
+  ): { agent: Agent; credentials: AgentCredentials } {
     const secret = newSecret()
     const granted = [...new Set(scopes)]
     const id = checkAgentName(name)
@@ -97,30 +103,34 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
         generation: 1,
         createdAt: clock.now(),
         disabledAt: null,
+        summon,
       },
       credentials: { id, secret, scopes: granted },
     }
   }
 
   return {
-    async create(name, scopes) {
-      const { agent, credentials } = newAgent(name, scopes)
+    async create(name, scopes, summon = 'any') {
+      const { agent, credentials } = newAgent(name, scopes, summon)
       if (!(await agents.insertAgent(agent))) {
         throw new AgentError('agent_exists', `An agent named ${name} already exists; names are never reused.`)
       }
       return credentials
     },
     async createFirst(name) {
-      const { agent, credentials } = newAgent(name, SCOPES)
+      const { agent, credentials } = newAgent(name, DEFAULT_SCOPES, 'any')
       return (await agents.insertFirstAgent(agent)) ? credentials : null
     },
     async list() {
       const at = clock.latest()
       const all = await agents.listAgents()
-      return all.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => {
+      return all.map(({ id, scopes, summon, createdAt, disabledAt, oldSecretUntil }) => {
         const hasOld = oldSecretUntil !== null && oldSecretUntil > at
-        return { id, scopes, createdAt, disabledAt, oldSecretUntil: hasOld ? oldSecretUntil : null }
+        return { id, scopes, summon, createdAt, disabledAt, oldSecretUntil: hasOld ? oldSecretUntil : null }
       })
+    },
+    async set(id, rights) {
+      found(id, await agents.setRights(id, rights))
     },
     async disable(id) {
       found(id, await agents.disableAgent(id, clock.now()))

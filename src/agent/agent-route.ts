@@ -12,9 +12,9 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { strictObject } from '../http/router.ts'
-import { leftSince, type Refusal, replayOf } from '../sessions/lifecycle.ts'
-import type { Liveness, LivenessCheck } from '../sessions/liveness.ts'
-import type { AdmissionRules } from '../sessions/sessions.ts'
+import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
+import { type Liveness, type LivenessCheck, notLive } from '../sessions/liveness.ts'
+import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
 import type { Agent, AgentStore } from '../store/agents.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
@@ -91,7 +91,7 @@ export interface AgentCall<I> {
    * Writes only while the user is still in the room: the store rechecks that inside `attempt`. If the confirmation has
    * grown too old meanwhile, LiveKit is asked once more. @throws AppError as the guard does
    */
-  write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T>
+  write<T>(attempt: (known: Known, admission: Admission) => Promise<T | Refusal>): Promise<T>
   context: Context<AgentEnv>
 }
 
@@ -113,14 +113,13 @@ const REFUSALS = [
   'rate_limited',
   'validation_failed',
   'session_mismatch',
+  'not_sessions_agent',
+  'session_full',
   'session_not_live',
   'session_ended',
   'liveness_unknown',
 ] as const
 const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
-
-/** Seconds until a retry makes sense. */
-const RETRY_SECONDS = 2
 
 /**
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
@@ -191,20 +190,16 @@ export function createAgentRoute({
       const { userId, sessionId } = parsed
       const { agent } = c.var
       const key = replay ? await idempotencyKey(c) : null
-      const known = await sessions.load(sessionId, key)
-      if (!known || known.session.userId !== userId) throw mismatch()
-      const { session } = known
       // The route's pattern, so that path parameters do not multiply the entries.
       const name = `${c.req.method} ${routePath(c, -1)}`
-      const decided = (outcome: string) =>
-        audit.record({ sessionId, agentId: agent.id, route: name, outcome, at: clock.now() })
-
-      const replayed = replayOf(known, key)
-      if (replayed === 'key_reused') throw keyReused()
-      if (replayed && replay) {
-        await decided('replayed')
-        return c.json(replay(session, replayed), status)
+      const decided = (outcome: string, about: string | null = sessionId) =>
+        audit.record({ sessionId: about, agentId: agent.id, route: name, outcome, at: clock.now() })
+      const known = await sessions.load(sessionId, key)
+      if (known?.session.userId !== userId) {
+        await decided('session_mismatch', null)
+        throw mismatch()
       }
+      const { session } = known
 
       async function confirm(loaded: Known): Promise<Known> {
         const looked = await liveness(loaded)
@@ -212,17 +207,24 @@ export function createAgentRoute({
         throw notLive(looked.liveness)
       }
 
-      async function write<T>(attempt: (known: Known, rules: AdmissionRules) => Promise<T | Refusal>): Promise<T> {
-        let outcome = await attempt(confirmed, rules)
+      async function write<T>(attempt: (known: Known, admission: Admission) => Promise<T | Refusal>): Promise<T> {
+        const own = { ...rules, caller: agent }
+        let outcome = await attempt(confirmed, own)
         if (outcome === 'stale')
-          outcome = await attempt(await confirm((await sessions.load(sessionId)) ?? confirmed), rules)
-        if (isRefusal(outcome))
-          throw notLive(({ stale: 'unknown', not_live: 'absent', ended: 'ended' } as const)[outcome])
+          outcome = await attempt(await confirm((await sessions.load(sessionId)) ?? confirmed), own)
+        if (isRefusal(outcome)) throw REFUSED[outcome]()
         return outcome
       }
 
       let confirmed = known
       try {
+        if (!mayAct(session, agent)) throw notSessionsAgent()
+        const replayed = replayOf(known, key)
+        if (replayed === 'key_reused') throw keyReused()
+        if (replayed && replay) {
+          await decided('replayed')
+          return c.json(replay(session, replayed), status)
+        }
         confirmed = await confirm(known)
         const call = { agent, session: confirmed.session, input: parsed, key, write, context: c }
         // Started together, so that the audit entry and the handler's own write share one commit. Async, so that the
@@ -248,26 +250,21 @@ export function createAgentRoute({
 
 export type MakeAgentRoute = ReturnType<typeof createAgentRoute>
 
+const REFUSED: Record<Refusal, () => AppError> = {
+  stale: () => notLive('unknown'),
+  not_live: () => notLive('absent'),
+  ended: () => notLive('ended'),
+  not_sessions_agent: notSessionsAgent,
+  session_full: () =>
+    new AppError('session_full', 'The session holds as many events as it may. It can still be ended.'),
+}
 const isRefusal = (outcome: unknown): outcome is Refusal =>
-  outcome === 'stale' || outcome === 'not_live' || outcome === 'ended'
+  typeof outcome === 'string' && Object.hasOwn(REFUSED, outcome)
 
 /** The audit outcome for a refusal by the handler itself. */
 function codeOf(error: unknown): string {
   if (error instanceof AppError) return error.code
   return error instanceof HTTPException && error.status < 500 ? String(error.status) : '500'
-}
-
-/** Why a callback for a real pair is refused: `session_ended`, `session_not_live` or `liveness_unknown`. */
-function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
-  const later = { retryAfterSeconds: RETRY_SECONDS }
-  switch (outcome) {
-    case 'ended':
-      return new AppError('session_ended', 'The session has ended: stop calling.')
-    case 'absent':
-      return new AppError('session_not_live', 'The user is not in the room now.', later)
-    case 'unknown':
-      return new AppError('liveness_unknown', 'LiveKit could not say whether the user is in the room.', later)
-  }
 }
 
 /** @throws AppError `invalid_idempotency_key` */
@@ -284,6 +281,11 @@ async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyKey | nu
 }
 
 export const mismatch = () => new AppError('session_mismatch', 'This user has no session with that id.')
+
+function notSessionsAgent(): AppError {
+  const lacks = 'this one lacks the scope sessions:any'
+  return new AppError('not_sessions_agent', `Another agent was dispatched to this session, and ${lacks}.`)
+}
 
 export const keyReused = () =>
   new AppError('idempotency_key_reused', 'This Idempotency-Key was already used with another body in this session.')

@@ -121,6 +121,6 @@ export function grantScopes(held: readonly Scope[], asked: string | undefined): 
   if (asked === undefined) return [...held]
   const wanted = asked.split(' ')
   const lacks = wanted.some((scope) => !held.some((own) => own === scope))
-  if (lacks) throw new TokenError('invalid_scope', 'The agent lacks a requested scope.')
+  if (lacks) throw new TokenError('invalid_scope', `This agent has only these scopes: ${held.join(' ') || 'none'}.`)
   return held.filter((scope) => wanted.includes(scope))
 }

@@ -54,7 +54,7 @@ export async function authenticateUser(
   return user
 }
 
-/** @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
+/** The account, with those of its scopes that the token has. @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
 export async function authenticateAgent(
   c: CallerContext,
   tokens: AccessTokens,
@@ -71,8 +71,7 @@ export async function authenticateAgent(
   }
   if (agent.disabledAt !== null) throw new AppError('agent_disabled', 'This agent account is disabled.')
   // Both must allow it: the token as issued, and the account as it is now.
-  if (!claims.scopes.includes(scope) || !agent.scopes.includes(scope)) {
-    throw new AppError('insufficient_scope', `This needs the scope ${scope}.`, { scope })
-  }
-  return agent
+  const scopes = agent.scopes.filter((held) => claims.scopes.includes(held))
+  if (!scopes.includes(scope)) throw new AppError('insufficient_scope', `This needs the scope ${scope}.`, { scope })
+  return { ...agent, scopes }
 }

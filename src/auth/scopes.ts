@@ -1,3 +1,5 @@
-/** What an agent account may do; each `/agent/*` route requires one. A team's own come from AGENT_SCOPES. */
-export const SCOPES = ['progress:write', 'context:read', 'session:end', 'rooms:join'] as const
+/** What a new agent account may do, unless its scopes are chosen; each `/agent/*` route requires one. */
+export const DEFAULT_SCOPES = ['progress:write', 'context:read', 'session:end'] as const
+/** A team's own come from AGENT_SCOPES. `sessions:any` allows acting in sessions that another agent was dispatched to. */
+export const SCOPES = [...DEFAULT_SCOPES, 'rooms:join', 'sessions:any'] as const
 export type Scope = (typeof SCOPES)[number] | `${string}:${string}`

@@ -5,14 +5,18 @@ import {
   createAgentAccounts,
   type NewSecret,
 } from '../agent/accounts.ts'
-import { SCOPES, type Scope } from '../auth/scopes.ts'
+import { DEFAULT_SCOPES, SCOPES, type Scope } from '../auth/scopes.ts'
 import { agentScopesOf, databaseUrlOf, isProduction } from '../config.ts'
+import { type Agent, SUMMONERS } from '../store/agents.ts'
 import { openForCommand } from '../store/sqlite/command-store.ts'
 import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
 
 const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while the service runs; changes take effect at once.
 
-  npm run agent -- create <name> [--scope <scope>]... [--json]   create an agent; its secret is shown once
+  npm run agent -- create <name> [--scope <scope>]... [--summon any|none] [--json]
+                                                                 create an agent; its secret is shown once
+  npm run agent -- set <name> [--scope <scope>]... [--summon any|none]
+                                                                 replace its scopes, or choose who may summon it
   npm run agent -- list [--json]                                 list all agents
   npm run agent -- disable <name>                                refuse its secret and its tokens
   npm run agent -- enable <name>                                 accept its secret again
@@ -20,12 +24,15 @@ const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while th
                                                                  With --overlap, the old secret stays valid that long and
                                                                  tokens stay valid until they expire
 
-Scopes (default: all): ${SCOPES.join(' ')}, and those in AGENT_SCOPES
+Default scopes: ${DEFAULT_SCOPES.join(' ')}, and those in AGENT_SCOPES
+Others: rooms:join (join tokens for itself), sessions:any (act in sessions that another agent was dispatched to)
+Any client may summon an agent by name. With --summon none, only DEFAULT_AGENT dispatches it.
 With --json use npm run --silent, so that only JSON is printed. Its id and secret are OAuth's client_id and client_secret.
 ${EXIT_CODES}`
 
 const TAKES = {
-  create: { name: true, options: ['scope', 'json'] },
+  create: { name: true, options: ['scope', 'summon', 'json'] },
+  set: { name: true, options: ['scope', 'summon'] },
   list: { name: false, options: ['json'] },
   disable: { name: true, options: [] },
   enable: { name: true, options: [] },
@@ -38,8 +45,9 @@ interface Command {
   command: CommandName
   /** Empty for a command that takes none. */
   name: string
-  /** As typed; undefined for all scopes. */
+  /** As typed. */
   scopes: readonly string[] | undefined
+  summon: Agent['summon'] | undefined
   overlapMs: number | undefined
   json: boolean
 }
@@ -56,6 +64,7 @@ function parse(argv: string[]): Command | 'help' {
     allowPositionals: true,
     options: {
       scope: { type: 'string', multiple: true },
+      summon: { type: 'string' },
       overlap: { type: 'string' },
       json: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
@@ -71,7 +80,16 @@ function parse(argv: string[]): Command | 'help' {
   }
   const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
   if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
-  return { command, name, scopes: values.scope, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
+  const rights = { scopes: values.scope, summon: summonOf(values.summon) }
+  if (command === 'set' && !rights.scopes && !rights.summon)
+    throw new UsageError('set takes --scope, --summon or both.')
+  return { command, name, ...rights, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
+}
+
+function summonOf(typed: string | undefined): Agent['summon'] | undefined {
+  const known = SUMMONERS.find((one) => one === typed)
+  if (typed !== undefined && !known) throw new UsageError(`--summon takes ${SUMMONERS.join(' or ')}.`)
+  return known
 }
 
 function overlapMs(minutes: string | undefined): number | undefined {
@@ -88,7 +106,9 @@ const isCommand = (word: string): word is CommandName => Object.hasOwn(TAKES, wo
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
   // In development, agents may be created before the service first starts, as the demo does. In production, a missing
   // store means that DATABASE_URL is wrong.
-  const scopes = scopesAmong(agentScopesOf(env), command.scopes)
+  const all = agentScopesOf(env)
+  const typed = command.scopes ?? (command.command === 'create' ? all.filter(isDefault) : undefined)
+  const scopes = typed && scopesAmong(all, typed)
   const mayCreate = command.command === 'create' && !isProduction(env)
   const store = await openForCommand(databaseUrlOf(env), { mayCreate })
   try {
@@ -102,7 +122,10 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   return 0
 }
 
-function scopesAmong(all: readonly Scope[], typed: readonly string[] = all): Scope[] {
+/** A team's own scopes are granted by default, too. */
+const isDefault = (scope: Scope) => !SCOPES.some((own) => own === scope) || DEFAULT_SCOPES.some((own) => own === scope)
+
+function scopesAmong(all: readonly Scope[], typed: readonly string[]): Scope[] {
   const unknown = typed.find((name) => !all.some((scope) => scope === name))
   if (unknown !== undefined) throw new UsageError(`Unknown scope ${unknown}. The scopes are ${all.join(', ')}.`)
   return all.filter((scope) => typed.includes(scope))
@@ -110,16 +133,19 @@ function scopesAmong(all: readonly Scope[], typed: readonly string[] = all): Sco
 
 /** @returns the text to print. */
 async function carryOut(
-  { command, name, scopes, overlapMs, json }: Command & { scopes: readonly Scope[] },
+  { command, name, scopes, summon, overlapMs, json }: Command & { scopes: Scope[] | undefined },
   accounts: AgentAccounts,
 ): Promise<string> {
   switch (command) {
     case 'create':
-      return showCredentials(await accounts.create(name, scopes), json)
+      return showCredentials(await accounts.create(name, scopes ?? [], summon), json)
     case 'rekey':
       return showCredentials(await accounts.rekey(name, overlapMs), json)
     case 'list':
       return showAgents(await accounts.list(), json)
+    case 'set':
+      await accounts.set(name, { ...(scopes ? { scopes } : {}), ...(summon ? { summon } : {}) })
+      return `${name} is changed.`
     case 'disable':
       await accounts.disable(name)
       return `${name} is disabled.`
@@ -142,9 +168,10 @@ The secret is not shown again.${oldSecretUntil === null ? '' : ` The old one is 
 const iso = (at: number | null) => (at === null ? null : new Date(at).toISOString())
 
 function showAgents(agents: AgentSummary[], json: boolean): string {
-  const shown = agents.map(({ id, scopes, createdAt, disabledAt, oldSecretUntil }) => ({
+  const shown = agents.map(({ id, scopes, summon, createdAt, disabledAt, oldSecretUntil }) => ({
     id,
     scopes,
+    summon,
     createdAt: iso(createdAt),
     disabledAt: iso(disabledAt),
     oldSecretUntil: iso(oldSecretUntil),
@@ -155,7 +182,7 @@ function showAgents(agents: AgentSummary[], json: boolean): string {
     .map((agent) => {
       const state = agent.disabledAt === null ? 'enabled' : `disabled ${agent.disabledAt}`
       const old = agent.oldSecretUntil === null ? '' : `  old secret until ${agent.oldSecretUntil}`
-      return `${agent.id}  ${state}  created ${agent.createdAt}${old}  ${agent.scopes.join(' ')}`
+      return `${agent.id}  ${state}  created ${agent.createdAt}${old}  summon ${agent.summon}  ${agent.scopes.join(' ')}`
     })
     .join('\n')
 }

@@ -73,7 +73,7 @@ function show(entries: AuditEntry[], json: boolean): string {
   return shown
     .map(
       ({ agentId, route, outcome, count, sessionId, userId, firstAt, lastAt }) =>
-        `${lastAt}  ${agentId}  ${route}  ${outcome}  ${count} times since ${firstAt}  ${userId}  ${sessionId}`,
+        `${lastAt}  ${agentId}  ${route}  ${outcome}  ${count} times since ${firstAt}${sessionId === null ? '' : `  ${userId}  ${sessionId}`}`,
     )
     .join('\n')
 }

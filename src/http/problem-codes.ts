@@ -123,8 +123,8 @@ const PROBLEMS = {
   },
   agent_not_registered: {
     status: 422,
-    means: 'The agent that the request names has no account, or a disabled one.',
-    todo: '`npm run agent -- create <name>`, or `enable`.',
+    means: 'The agent that the request names has no account, a disabled one, or one that clients may not name.',
+    todo: '`npm run agent -- create <name>`, `enable`, or `set <name> --summon any`.',
   },
   room_required: { status: 422, means: 'An agent must name the room that it joins.', todo: 'Send `room`.' },
   room_forbidden: {
@@ -134,12 +134,17 @@ const PROBLEMS = {
   },
   room_not_found: {
     status: 404,
-    means: 'No session is under way in that room.',
-    todo: 'Join after the user has a session there.',
+    means: 'No session that the agent was dispatched to is under way in that room.',
+    todo: 'Join after the user has; to join elsewhere, the account needs the scope `sessions:any`.',
+  },
+  too_many_rooms: {
+    status: 409,
+    means: 'The user has claimed as many room names as one user may.',
+    todo: 'Use one of them, or no name: a name is free again 30 days after its last session.',
   },
   too_many_sessions: {
     status: 409,
-    means: 'The user has too many sessions under way.',
+    means: 'The user is in too many sessions.',
     todo: 'End one: `DELETE /sessions/{id}`.',
   },
   // sessions and callbacks
@@ -159,10 +164,20 @@ const PROBLEMS = {
     means: 'The session has ended.',
     todo: 'Agents stop calling; clients start a new session.',
   },
+  session_full: {
+    status: 409,
+    means: 'The session holds as many events, or as many bytes of them, as it may.',
+    todo: 'Stop reporting; ending the session still works. `MAX_EVENTS_PER_SESSION` and `MAX_EVENT_MIB_PER_SESSION` say how many.',
+  },
   session_mismatch: {
     status: 403,
     means: 'The session is unknown or belongs to another user.',
     todo: 'Do not retry: send the pair from the job’s metadata.',
+  },
+  not_sessions_agent: {
+    status: 403,
+    means: 'Another agent was dispatched to the session.',
+    todo: 'Let the session’s own agent call, or give the account the scope `sessions:any`.',
   },
   session_not_live: {
     status: 409,

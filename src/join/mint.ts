@@ -4,11 +4,14 @@ import type { UserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { newId, newRoomName } from '../ids.ts'
+import { newAgentIdentity, newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
 import { dispatchOf } from '../sessions/dispatch.ts'
+import { isAgentOf } from '../sessions/lifecycle.ts'
+import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { AgentStore } from '../store/agents.ts'
+import type { Agent, AgentStore } from '../store/agents.ts'
+import type { AuditStore } from '../store/audit.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import type { JoinRequest } from './request.ts'
@@ -21,6 +24,8 @@ interface MintDeps {
   store: SessionStore
   rooms: Rooms
   mintJoinToken: MintJoinToken
+  liveness: LivenessCheck
+  audit: AuditStore
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
   clock: Clock
   log: Pick<Logger, 'warn'>
@@ -39,6 +44,9 @@ export interface Minted extends JoinToken {
   sessionId: string | null
 }
 
+/** With `ROOM_POLICY=open` a room may hold any number of sessions; LiveKit is asked about so many of them. */
+const MAX_ASKED = 8
+
 interface Dispatched {
   name: string
   data: string | null
@@ -50,7 +58,7 @@ type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData' | 'agentDe
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
-  const { users, agents, sessions, store, rooms, mintJoinToken, config, clock, log } = deps
+  const { users, agents, sessions, store, rooms, mintJoinToken, liveness, audit, config, clock, log } = deps
   let warnedAt = Number.NEGATIVE_INFINITY
 
   /**
@@ -103,10 +111,12 @@ export function createJoinTokens(deps: MintDeps) {
   async function registeredAgent(requested: JoinRequest['agent']): Promise<Dispatched | null> {
     const { name = config.defaultAgent, data, deployment } = requested
     if (name === undefined) return null
-    const agent = await agents.findAgent(name)
+    const found = await agents.findAgent(name)
+    const agent = requested.name !== undefined && found?.summon === 'none' ? null : found
     if (agent?.disabledAt === null) return { name, data, deployment }
     if (requested.name !== undefined) {
-      const message = agent ? `The agent ${name} is disabled.` : `There is no agent account named ${name}.`
+      const unknown = `There is no agent account named ${name} that a client may choose.`
+      const message = agent ? `The agent ${name} is disabled.` : unknown
       throw AppError.field('agent_not_registered', 'room_config.agents', message)
     }
     if (clock.steady() - warnedAt > WARN_EVERY_MS) {
@@ -136,10 +146,7 @@ export function createJoinTokens(deps: MintDeps) {
     }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
-      throw new AppError(
-        'too_many_sessions',
-        `You have ${limit} sessions under way, which is the limit: end one first.`,
-      )
+      throw new AppError('too_many_sessions', `You are in ${limit} sessions now, which is the limit: end one first.`)
     }
     // A sign-in that ended before the session was stored did not end it.
     if (!(await users.isSignedIn(signInId, userId, clock.latest()))) {
@@ -168,21 +175,43 @@ export function createJoinTokens(deps: MintDeps) {
   }
 
   /**
-   * A join token for an agent with scope `rooms:join`: its own identity, a room with an unfinished session, no session.
-   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`
+   * A join token for an agent with scope `rooms:join`: its own identity, no session of its own, and only for a room where
+   * a user is now in a session that the agent was dispatched to, or in any one with `sessions:any`.
+   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`, `session_not_live`,
+   * `liveness_unknown`
    */
-  async function forAgent(agentId: string, request: JoinRequest): Promise<Minted> {
-    const { room, identity, name = null } = request
+  async function forAgent(agent: Agent, request: JoinRequest): Promise<Minted> {
+    const { room, identity = newAgentIdentity(agent.id), name = agent.id } = request
     refuseUserFields(request)
     if (room === undefined) throw AppError.field('room_required', 'room', 'An agent must name the room that it joins.')
-    if (identity !== undefined && identity !== agentId) {
-      throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agentId}.`)
+    if (request.identity !== undefined && identity !== agent.id) {
+      throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agent.id}. Leave it out.`)
     }
-    if ((await store.listUnfinished(room)).length === 0) {
-      throw AppError.field('room_not_found', 'room', `There is no session under way in the room ${room}.`)
+    await admit(agent, room)
+    const minted = await mintJoinToken({ identity, room, name, kind: 'agent' })
+    return { ...minted, room, identity, name, sessionId: null }
+  }
+
+  /** The checks of a callback, for whichever session of the agent's in the room has its user there. */
+  async function admit(agent: Agent, room: string): Promise<void> {
+    const decided = (outcome: string, sessionId: string | null) =>
+      audit.record({ sessionId, agentId: agent.id, route: 'POST /token', outcome, at: clock.now() })
+    const own = (await store.listUnfinished(room)).filter((session) => isAgentOf(session, agent)).reverse()
+    const likelyFirst = own.sort((a, b) => Number(b.status === 'live') - Number(a.status === 'live'))
+    // An agent learns no more of a room it does not belong in than of one that does not exist.
+    const message = `No session of this agent’s is under way in the room ${room}.`
+    let error = AppError.field('room_not_found', 'room', message)
+    let refusedFor: string | null = null
+    for (const { id } of likelyFirst.slice(0, MAX_ASKED)) {
+      const known = await store.load(id)
+      const looked = known ? (await liveness(known)).liveness : 'ended'
+      if (looked === 'live') return decided('allowed', id)
+      if (looked === 'ended') continue
+      error = notLive(looked)
+      refusedFor = id
     }
-    const minted = await mintJoinToken({ identity: agentId, room, name: name ?? agentId, kind: 'agent' })
-    return { ...minted, room, identity: agentId, name: name ?? agentId, sessionId: null }
+    await decided(error.code, refusedFor)
+    throw error
   }
 
   return { forUser, forAgent }

@@ -6,17 +6,14 @@ import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter, strictObject } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
-import type { RoomStore } from '../store/rooms.ts'
 import { same } from './request.ts'
 import type { Rooms } from './rooms.ts'
 import { NAME_SIZE, RoomName } from './schemas.ts'
 
 interface RoomRoutesDeps {
   tokens: AccessTokens
-  rules: Rooms
-  rooms: Pick<RoomStore, 'claim'>
+  rooms: Rooms
   limits: Pick<RateLimits, 'userRequests'>
-  now: () => number
 }
 
 const CreateRoomRequest = strictObject({
@@ -32,7 +29,7 @@ const RoomResponse = z
   .openapi('Room')
 
 /** Creates rooms ahead of their first participant. */
-export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps) {
+export function roomRoutes({ tokens, rooms, limits }: RoomRoutesDeps) {
   const router = createRouter<UserEnv>()
   const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)
   router.use('/rooms', userGuard(tokens), limit, limitBody(MAX_BODY_BYTES), jsonBody)
@@ -52,7 +49,14 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
           ...created,
         },
         201: { description: 'This call claimed the name for the user and created the room in LiveKit.', ...created },
-        ...problems(...userGuardRefusals, ...jsonBodyRefusals, 'rate_limited', 'room_forbidden', 'livekit_unavailable'),
+        ...problems(
+          ...userGuardRefusals,
+          ...jsonBodyRefusals,
+          'rate_limited',
+          'room_forbidden',
+          'too_many_rooms',
+          'livekit_unavailable',
+        ),
       },
     }),
     async (c) => {
@@ -60,8 +64,8 @@ export function roomRoutes({ tokens, rules, rooms, limits, now }: RoomRoutesDeps
       const { userId } = c.var.user
       const named = same('room', body.room_name, body.roomName, body.room)
       const room = named ?? newRoomName()
-      const { isNew } = named === undefined ? await rooms.claim(room, userId, now()) : await rules.enter(room, userId)
-      await rules.create(room)
+      const { isNew } = await (named === undefined ? rooms.claim(room, userId) : rooms.enter(room, userId))
+      await rooms.create(room)
       return c.json({ room, room_name: room }, isNew ? 201 : 200)
     },
   )

@@ -9,7 +9,7 @@ const EMPTY_SECONDS = 300
 interface RoomsDeps {
   rooms: RoomStore
   livekit: LiveKit
-  config: Pick<Config, 'roomPolicy' | 'reconnectSeconds'>
+  config: Pick<Config, 'roomPolicy' | 'reconnectSeconds' | 'maxRoomsPerUser'>
   now: () => number
 }
 
@@ -19,9 +19,11 @@ export interface Rooms {
   /**
    * Checks the user's right to a named room: its own claim, a first claim, or any known room with `ROOM_POLICY=open`.
    * `isNew` says whether this call claimed it.
-   * @throws AppError `room_forbidden`; `livekit_unavailable` when a first claim cannot be checked.
+   * @throws AppError `room_forbidden`; `too_many_rooms`; `livekit_unavailable` when a first claim cannot be checked.
    */
   enter(name: string, userId: string): Promise<{ isNew: boolean }>
+  /** Claims a name that LiveKit need not be asked about. @throws AppError `too_many_rooms` */
+  claim(name: string, userId: string): Promise<{ ownerId: string; isNew: boolean }>
   /** Creates the room in LiveKit; leaves an existing one as it is. @throws AppError `livekit_unavailable` */
   create(name: string): Promise<void>
 }
@@ -30,8 +32,15 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
   const timeouts = { emptySeconds: EMPTY_SECONDS, departureSeconds: config.reconnectSeconds }
   const mayEnter = (ownerId: string, userId: string) => ownerId === userId || config.roomPolicy === 'open'
 
+  async function claim(name: string, userId: string) {
+    const max = config.maxRoomsPerUser
+    const claimed = await rooms.claim(name, userId, now(), max)
+    if (claimed) return claimed
+    throw new AppError('too_many_rooms', `You have ${max} rooms, which is the limit. Use one of them, or no name.`)
+  }
+
   async function claimUnknown(name: string, userId: string) {
-    if ((await livekit.listRooms([name])).length === 0) return rooms.claim(name, userId, now())
+    if ((await livekit.listRooms([name])).length === 0) return claim(name, userId)
     // Another request may have claimed and created it meanwhile.
     const ownerId = await rooms.findOwner(name)
     // A room that LiveKit has and this service does not know belongs to another system.
@@ -41,6 +50,7 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
 
   return {
     timeouts,
+    claim,
     async enter(name, userId) {
       const known = await rooms.findOwner(name)
       const { ownerId, isNew } = known === null ? await claimUnknown(name, userId) : { ownerId: known, isNew: false }

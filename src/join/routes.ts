@@ -6,6 +6,7 @@ import type { RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { createJoinTokenMinter } from '../livekit/join-token.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
+import type { LivenessCheck } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { Store } from '../store/store.ts'
 import { createJoinTokens } from './mint.ts'
@@ -16,6 +17,7 @@ import { tokenRoutes } from './token-routes.ts'
 interface JoinRoutesDeps {
   tokens: AccessTokens
   sessions: Sessions
+  liveness: LivenessCheck
   store: Store
   livekit: LiveKit
   livekitKeys: KeyPair
@@ -27,7 +29,7 @@ interface JoinRoutesDeps {
 
 /** `/token` and `/rooms`: what a client may ask for, and what is minted. */
 export function joinRoutes(deps: JoinRoutesDeps) {
-  const { tokens, sessions, store, livekit, livekitKeys, limits, config, clock, log } = deps
+  const { tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log } = deps
   const rooms = createRooms({ rooms: store.rooms, livekit, config, now: clock.now })
   const joinTokens = createJoinTokens({
     users: store.users,
@@ -35,6 +37,8 @@ export function joinRoutes(deps: JoinRoutesDeps) {
     sessions,
     store: store.sessions,
     rooms,
+    liveness,
+    audit: store.audit,
     mintJoinToken: createJoinTokenMinter(livekitKeys, clock.now),
     config,
     clock,
@@ -42,5 +46,5 @@ export function joinRoutes(deps: JoinRoutesDeps) {
   })
   return createRouter()
     .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitPublicUrl }))
-    .route('/', roomRoutes({ tokens, rules: rooms, rooms: store.rooms, limits, now: clock.now }))
+    .route('/', roomRoutes({ tokens, rooms, limits }))
 }

@@ -78,7 +78,7 @@ export const TokenRequest = strictObject(
       `Up to ${NAME_SIZE}. Left out: a fresh, unguessable one; an agent has to name one. Another user’s is \`room_forbidden\`.`,
     ),
     participant_identity: Identity.describe(
-      'The caller’s own id, which is the default. Any other is `identity_forbidden`.',
+      'The caller’s own id; any other is `identity_forbidden`. Left out: a user’s own id; for an agent a new identity (its id, `#` and a random part), so that two workers do not take each other’s place.',
     ),
     participant_name: label.describe(
       `The name in the room, up to ${NAME_SIZE}. Left out: the user’s own, or the agent’s id.`,

@@ -7,7 +7,7 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
-import type { AgentStore } from '../store/agents.ts'
+import type { Agent, AgentStore } from '../store/agents.ts'
 import type { JoinTokens, Minted } from './mint.ts'
 import { joinRequest } from './request.ts'
 import { TokenRequest } from './schemas.ts'
@@ -21,7 +21,7 @@ interface TokenRoutesDeps {
 }
 
 interface TokenEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { caller: UserToken | { agentId: string } }
+  Variables: AppEnv['Variables'] & { caller: UserToken | { agent: Agent } }
 }
 
 const TokenResponse = z
@@ -29,7 +29,9 @@ const TokenResponse = z
     server_url: z.string().describe('The LiveKit server to connect to.'),
     participant_token: z.string().describe('The join token, a LiveKit JWT for this room and identity only.'),
     room_name: z.string().describe('The room that the token is for.'),
-    participant_identity: z.string().describe('The caller’s own id.'),
+    participant_identity: z
+      .string()
+      .describe('The caller’s own id; of an agent that named none, its id, `#` and a random part.'),
     participant_name: z.string().optional().describe('The name in the room. Absent when there is none.'),
     session_id: z.string().optional().describe('The session that the token belongs to. Absent for an agent.'),
     expires_at: z
@@ -48,14 +50,14 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
   const caller = createMiddleware<TokenEnv>(async function tokenCaller(c, next) {
     const token = bearerToken(c)
     if (tokens.isForAgents(token)) {
-      c.set('caller', { agentId: (await authenticateAgent(c, tokens, agents, token, 'rooms:join')).id })
+      c.set('caller', { agent: await authenticateAgent(c, tokens, agents, token, 'rooms:join') })
     } else c.set('caller', await authenticateUser(c, tokens, token))
     await next()
   })
   const limit = createMiddleware<TokenEnv>(async function tokenLimit(c, next) {
     const { caller } = c.var
     const [counter, id] =
-      'userId' in caller ? [limits.userRequests, caller.userId] : [limits.agentRequests, caller.agentId]
+      'userId' in caller ? [limits.userRequests, caller.userId] : [limits.agentRequests, caller.agent.id]
     await countRequest(c, counter, id)
     await next()
   })
@@ -88,6 +90,9 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
           'room_not_found',
           'session_not_found',
           'session_ended',
+          'session_not_live',
+          'liveness_unknown',
+          'too_many_rooms',
           'too_many_sessions',
           'livekit_unavailable',
         ),
@@ -99,7 +104,7 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
       const minted =
         'userId' in caller
           ? await joinTokens.forUser(caller, request)
-          : await joinTokens.forAgent(caller.agentId, request)
+          : await joinTokens.forAgent(caller.agent, request)
       return c.json(answer(minted, livekitUrl), 201)
     },
   )

@@ -17,6 +17,8 @@ const message = <S extends z.ZodRawShape>(fields: S) =>
   }, z.object(fields))
 
 const text = z.string().default('')
+/** Ids are stored. LiveKit's own have about 20 characters. */
+const id = z.string().max(128)
 const enumeration = z.union([z.string(), z.number()]).default(0)
 
 /** Whether an enum has this value, written by name or by number. */
@@ -26,7 +28,7 @@ const STATES = ['JOINING', 'JOINED', 'ACTIVE', 'DISCONNECTED']
 
 /** livekit.ParticipantInfo */
 const ParticipantInfo = message({
-  sid: text,
+  sid: id.default(''),
   identity: text,
   attributes: z.record(z.string(), z.string()).default({}),
   kind: enumeration,
@@ -43,7 +45,7 @@ const ParticipantInfo = message({
 }))
 
 /** livekit.Room */
-const RoomInfo = message({ sid: text, name: text, numParticipants: z.coerce.number().default(0) }).transform(
+const RoomInfo = message({ sid: id.default(''), name: text, numParticipants: z.coerce.number().default(0) }).transform(
   ({ numParticipants, ...rest }) => ({ ...rest, participants: numParticipants }),
 )
 
@@ -75,7 +77,7 @@ export const answers = {
 
 /** livekit.WebhookEvent. Every field is optional in protobuf, so any object would be one: an event has an id. */
 export const WebhookEvent = message({
-  id: z.string().min(1),
+  id: id.min(1),
   event: text,
   participant: ParticipantInfo.optional(),
   room: RoomInfo.optional(),

@@ -1,6 +1,7 @@
 // The rules of a session's life: pure, and independent of the order in which facts arrive. Times are the store clock's
 // `steady`, milliseconds that never go back; nothing here reads a clock.
 
+import type { Agent } from '../store/agents.ts'
 import type {
   Answered,
   Changed,
@@ -269,29 +270,39 @@ export function change(
 ): Changed {
   const { session } = before
   const lastSeq = events.at(-1)?.seq ?? session.lastSeq
+  const added = events.map(({ data }) => Buffer.byteLength(JSON.stringify(data)))
+  const eventBytes = added.reduce((sum, bytes) => sum + bytes, session.eventBytes)
   return {
     ...before,
     before,
     facts,
     events,
     key,
-    session: { ...session, ...values, lastSeq, version: session.version + 1 },
+    session: { ...session, ...values, lastSeq, eventBytes, version: session.version + 1 },
   }
 }
 
-/** How many sessions one user may have. */
+/** How many sessions one user may have, and how much is stored of each. */
 export interface SessionLimits {
-  /** Live and disconnected sessions; with this many, no further one is opened. */
+  /** Live sessions; with this many, no further one is opened. Disconnected ones beyond it give way. */
   maxSessions: number
   /** Pending sessions; beyond this, the oldest is ended as `superseded`. */
   maxPending: number
+  /** Events of one session; agents store no further ones, the service still does. */
+  maxEvents: number
+  /** The same for the bytes of their data. */
+  maxEventBytes: number
 }
 
 /** Which of a user's unfinished sessions, given oldest first, make way for a new one; null when there are too many. */
 export function makingWay(unfinished: readonly Known[], { maxSessions, maxPending }: SessionLimits): Known[] | null {
-  const pending = unfinished.filter(({ session }) => session.status === 'pending')
-  if (unfinished.length - pending.length >= maxSessions) return null
-  return pending.slice(0, Math.max(0, pending.length - maxPending + 1))
+  const having = (status: Status) => unfinished.filter(({ session }) => session.status === status)
+  const [pending, disconnected, live] = [having('pending'), having('disconnected'), having('live')]
+  if (live.length >= maxSessions) return null
+  return [
+    ...pending.slice(0, Math.max(0, pending.length - maxPending + 1)),
+    ...disconnected.slice(0, Math.max(0, live.length + disconnected.length - maxSessions + 1)),
+  ]
 }
 
 /** Which of a user's unfinished sessions, given oldest first, are over the limit now that `joinedId` was joined. */
@@ -323,17 +334,31 @@ export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Chang
   return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
 }
 
+/** The calling agent: its account's id, and the scopes that its token and its account both have. */
+export type Caller = Pick<Agent, 'id' | 'scopes'>
+
+/** Whether the agent was dispatched to the session, or may act in all of them. */
+export const isAgentOf = ({ agentName }: Session, { id, scopes }: Caller): boolean =>
+  agentName === id || scopes.includes('sessions:any')
+
+/** Whether the agent may call back for the session: one that names no agent does not restrict who. */
+export const mayAct = (session: Session, caller: Caller): boolean =>
+  session.agentName === null || isAgentOf(session, caller)
+
 /** Since when the user must have been confirmed, or else have left; `leftSince` is null for a route without wrap-up. */
 export interface Admissible {
+  caller: Caller
   confirmedSince: number
   leftSince: number | null
 }
 
 /** `stale`: the confirmation has grown too old since the guard looked at it. */
-export type Refusal = 'stale' | 'not_live' | 'ended'
+export type Refusal = 'stale' | 'not_live' | 'ended' | 'not_sessions_agent' | 'session_full'
 
 /** Why a callback may not write; null when it may. */
-export function refusalOf({ facts }: Known, { confirmedSince, leftSince: wrapUpSince }: Admissible): Refusal | null {
+export function refusalOf({ session, facts }: Known, admissible: Admissible): Refusal | null {
+  const { caller, confirmedSince, leftSince: wrapUpSince } = admissible
+  if (!mayAct(session, caller)) return 'not_sessions_agent'
   if (!facts.end && isConfirmed(facts, confirmedSince)) return null
   const left = leftSince(facts)
   if (wrapUpSince !== null && left !== null && left > wrapUpSince) return null
@@ -353,6 +378,10 @@ export function reported(known: Known, { agentId, type, data, key }: Report, now
   const event = { seq: known.session.lastSeq + 1, type, data, agentId, createdAt: now }
   return change(known, {}, { events: [event], key })
 }
+
+/** Whether an agent's new event is more than the session may hold. */
+export const isOverQuota = ({ session }: Changed, { maxEvents, maxEventBytes }: SessionLimits): boolean =>
+  session.lastSeq > maxEvents || session.eventBytes > maxEventBytes
 
 /** The event that this key stored before, or `key_reused` if it came with another request. */
 export function replayOf({ answered }: { answered: Answered | null }, key: IdempotencyKey | null) {

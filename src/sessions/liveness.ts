@@ -11,6 +11,22 @@ import type { Sessions } from './sessions.ts'
 /** `unknown` is an outcome of its own: it counts neither as live nor as absent. */
 export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
 
+/** Seconds until a retry makes sense. */
+const RETRY_SECONDS = 2
+
+/** Why an agent is refused: `session_ended`, `session_not_live` or `liveness_unknown`. */
+export function notLive(outcome: Exclude<Liveness, 'live'>): AppError {
+  const later = { retryAfterSeconds: RETRY_SECONDS }
+  switch (outcome) {
+    case 'ended':
+      return new AppError('session_ended', 'The session has ended: stop calling.')
+    case 'absent':
+      return new AppError('session_not_live', 'The user is not in the room now.', later)
+    case 'unknown':
+      return new AppError('liveness_unknown', 'LiveKit could not say whether the user is in the room.', later)
+  }
+}
+
 interface LivenessDeps {
   sessions: Sessions
   store: SessionStore

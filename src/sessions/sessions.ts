@@ -14,9 +14,11 @@ import type { Background } from './background.ts'
 import { createDispatcher, type Dispatcher } from './dispatch.ts'
 import {
   beyondLimit,
+  type Caller,
   differs,
   type EndNote,
   type Fact,
+  isOverQuota,
   makingWay,
   observe,
   openPresences,
@@ -57,6 +59,10 @@ export interface AdmissionRules {
   wrapUpMs: number
 }
 
+export interface Admission extends AdmissionRules {
+  caller: Caller
+}
+
 /**
  * The operations on sessions. Each decides by the rules, commits, and then does in the background what the change
  * requires: removing participants and dispatching agents in LiveKit, ending sessions beyond a limit.
@@ -75,9 +81,9 @@ export interface Sessions {
   /** Ends the user's unfinished sessions, except those opened under the sign-ins that are `kept`. */
   signOut(userId: string, kept: readonly string[]): Promise<void>
   /** Ends the session at its agent's request, if the callback is admitted. */
-  endAsAgent(known: Known, note: EndNote, rules: AdmissionRules): Promise<Session | Refusal>
+  endAsAgent(known: Known, note: EndNote, admission: Admission): Promise<Session | Refusal>
   /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
-  report(known: Known, report: Report, rules: AdmissionRules): Promise<SessionEvent | Refusal | 'key_reused'>
+  report(known: Known, report: Report, admission: Admission): Promise<SessionEvent | Refusal | 'key_reused'>
   dispatcher: Dispatcher
   removal: Removal
 }
@@ -125,7 +131,8 @@ export function createSessions({ store, livekit, background, clock, rules, limit
     return changed
   }
 
-  const admissible = ({ livenessMs, wrapUpMs }: AdmissionRules) => ({
+  const admissible = ({ caller, livenessMs, wrapUpMs }: Admission) => ({
+    caller,
     confirmedSince: clock.freshSince(livenessMs),
     leftSince: wrapUpMs > 0 ? clock.steady() - wrapUpMs : null,
   })
@@ -188,6 +195,7 @@ export function createSessions({ store, livekit, background, clock, rules, limit
           const refusal = refusalOf(now, admissible(asked))
           if (refusal) return { result: refusal }
           const changed = reported(now, report, clock.now())
+          if (isOverQuota(changed, limits)) return { result: 'session_full' }
           return { changed: [changed], result: changed.events[0] as SessionEvent }
         },
       ),
@@ -206,5 +214,6 @@ const opening = (session: NewSession): Session => ({
   dispatchedAt: null,
   removedAt: null,
   lastSeq: 0,
+  eventBytes: 0,
   version: 0,
 })

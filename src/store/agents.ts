@@ -1,3 +1,6 @@
+/** Who may name the account for a dispatch: `any` client, or `none` of them, so that only DEFAULT_AGENT does. */
+export const SUMMONERS = ['any', 'none'] as const
+
 export interface Agent {
   id: string
   /** SHA-256 of the secret, hex. */
@@ -11,7 +14,11 @@ export interface Agent {
   generation: number
   createdAt: number
   disabledAt: number | null
+  summon: (typeof SUMMONERS)[number]
 }
+
+/** What an operator chooses for an account. */
+export type AgentRights = Pick<Agent, 'scopes' | 'summon'>
 
 /** Agent accounts. Ids are never reused, so nothing is ever deleted. */
 export interface AgentStore {
@@ -21,6 +28,8 @@ export interface AgentStore {
   insertFirstAgent(agent: Agent): Promise<boolean>
   findAgent(id: string): Promise<Agent | null>
   listAgents(): Promise<Agent[]>
+  /** Replaces what is given; null for an unknown agent. */
+  setRights(id: string, rights: Partial<AgentRights>): Promise<Agent | null>
   /** Null for an unknown agent. An agent that is already disabled keeps its `disabledAt`. */
   disableAgent(id: string, now: number): Promise<Agent | null>
   /** Null for an unknown agent. A disabled one gets the next generation: an attacker may still hold its tokens. */

@@ -1,7 +1,8 @@
-/** What an agent did or tried in one real session; equal decisions within a minute share an entry with a count. */
+/** What an agent did or tried; equal decisions within a minute share an entry with a count. */
 export interface AuditEntry {
-  sessionId: string
-  userId: string
+  /** Null for a refusal that is about no session the agent may know of, such as a wrong pair. */
+  sessionId: string | null
+  userId: string | null
   agentId: string
   /** Such as `POST /agent/progress`. */
   route: string
@@ -15,7 +16,7 @@ export interface AuditEntry {
 
 type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
 
-/** The audit trail. Entries are kept as long as their session. */
+/** The audit trail. Entries are kept as long as their session, or as sessions are. */
 export interface AuditStore {
   record(decision: AuditDecision): Promise<void>
   /** Newest first. */

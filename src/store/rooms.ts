@@ -1,8 +1,8 @@
 /** Which user may use a room name. */
 export interface RoomStore {
   findOwner(name: string): Promise<string | null>
-  /** Claims a free name, or returns its present owner. */
-  claim(name: string, ownerId: string, now: number): Promise<{ ownerId: string; isNew: boolean }>
+  /** Claims a free name, or returns its present owner; null when the user has `max` claims already. */
+  claim(name: string, ownerId: string, now: number, max: number): Promise<{ ownerId: string; isNew: boolean } | null>
   /** Which of these names are claimed, by any user. */
   filterKnown(names: string[]): Promise<string[]>
   /** Frees up to `limit` names last used before `usedBefore` without an unfinished session; returns how many. */

@@ -36,6 +36,8 @@ export interface Session {
   removedAt: number | null
   /** `seq` of its newest event. */
   lastSeq: number
+  /** Bytes of its events' data, as JSON. */
+  eventBytes: number
   /** Incremented by every saved change. */
   version: number
 }
@@ -126,7 +128,10 @@ export type Which =
 
 /** Retention cutoffs: rows older than these are deleted. */
 interface Old {
-  /** Sessions that ended before this and that LiveKit confirmed to be out of their room, with all their rows. */
+  /**
+   * Sessions that ended before this and that LiveKit confirmed to be out of their room, with all their rows; also
+   * refusals that are about no session.
+   */
   ended: number
   /** The same for sessions that no user joined. */
   unused: number

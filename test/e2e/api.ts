@@ -129,7 +129,7 @@ export function apiAt({ url, databaseUrl }: Service) {
       return { ...minted, session_id: minted.session_id }
     },
 
-    /** POST /token as an agent: a join token for a room that has a session. */
+    /** POST /token as an agent: a join token for a room where a user is in a session. */
     async mintForAgent(agent: Agent, body: Record<string, unknown>): Promise<Minted> {
       return Minted.parse(await expectStatus(201, request('POST', '/token', { bearer: agent.bearer, body })))
     },
@@ -185,8 +185,10 @@ export function apiAt({ url, databaseUrl }: Service) {
       until(`/health answers ${status}`, async () => (await request('GET', '/health')).status === status),
 
     /** An agent account made beside the running service, with its access token. */
-    async agent(name: string): Promise<Agent> {
-      const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), 'agent', 'create', name, '--json']
+    async agent(name: string, scopes: string[] = []): Promise<Agent> {
+      const options = scopes.flatMap((scope) => ['--scope', scope])
+      const command = ['agent', 'create', name, ...options, '--json']
+      const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), ...command]
       const printed = await output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
       const { id, secret } = AgentSecret.parse(JSON.parse(printed))
       const response = await fetch(`${url}/agent/token`, {

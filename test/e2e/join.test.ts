@@ -8,7 +8,7 @@ describeWithLiveKit('npm run join', () => {
 
   test('the join command joins as the user, prints what it sees, and leaves on SIGTERM', async () => {
     const { api, join, livekit } = stack()
-    const agent = await api.agent('listener')
+    const agent = await api.agent('listener', ['rooms:join', 'sessions:any'])
     const user = await api.guest()
     const ticket = await api.mint(user)
     const joined = run('npm', ['run', 'join', '--', ticket.token], {
@@ -17,7 +17,7 @@ describeWithLiveKit('npm run join', () => {
     })
     try {
       await api.untilStatus(user, ticket.session_id, 'live')
-      const bot = await join((await api.mintForAgent(agent, { room: ticket.room })).token)
+      const bot = await join((await api.mintForAgent(agent, { room: ticket.room, identity: 'listener' })).token)
       await until('it has seen the other one join', () => joined.log().includes('joined: listener'))
       await bot.room.localParticipant?.publishData(new TextEncoder().encode('hello'), { reliable: true, topic: 'chat' })
       await until('it has printed the message', () => joined.log().includes('hello'))

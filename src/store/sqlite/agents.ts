@@ -29,9 +29,19 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
       generation: param('generation'),
       createdAt: param('createdAt'),
       disabledAt: param('disabledAt'),
+      summon: param('summon'),
     })
     .onConflictDoNothing()
     .returning({ id: agents.id })
+    .prepare()
+  const setRights = db
+    .update(agents)
+    .set({
+      scopes: sql`coalesce(${param('scopes')}, ${agents.scopes})`,
+      summon: sql`coalesce(${param('summon')}, ${agents.summon})`,
+    })
+    .where(withId)
+    .returning()
     .prepare()
   const disable = db
     .update(agents)
@@ -76,6 +86,8 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     insertFirstAgent: (agent) => write(() => any.get() === undefined && inserted(agent)),
     findAgent: (id) => runRead(() => orNull(find.get({ id }))),
     listAgents: () => runRead(() => list.all().map(toAgent)),
+    setRights: (id, { scopes, summon }) =>
+      write(() => orNull(setRights.get({ id, scopes: scopes?.join(' ') ?? null, summon: summon ?? null }))),
     disableAgent: (id, now) => write(() => orNull(disable.get({ id, now }))),
     enableAgent: (id) => write(() => orNull(enable.get({ id }))),
     replaceSecret: (id, secretHash) => write(() => orNull(replaceSecret.get({ id, secretHash }))),

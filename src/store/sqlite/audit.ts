@@ -1,26 +1,26 @@
 import { desc, eq, sql } from 'drizzle-orm'
-import type { AuditStore } from '../audit.ts'
+import type { AuditEntry, AuditStore } from '../audit.ts'
 import type { Write } from './group-commit.ts'
 import { runRead } from './run-read.ts'
-import { auditEntries, sessions } from './schema.ts'
+import { agentRefusals, auditEntries, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
 const MINUTE_MS = 60_000
 
-/** The audit trail in SQLite: one row per session, minute and kind of decision, so refusals cannot fill the disk. */
+/** The audit trail in SQLite: one row per session or agent, minute and kind of decision, so refusals cannot fill the disk. */
 export function sqliteAudit(db: Db, write: Write): AuditStore {
+  const counted = {
+    agentId: param('agentId'),
+    minute: param('minute'),
+    route: param('route'),
+    outcome: param('outcome'),
+    count: 1,
+    firstAt: param('at'),
+    lastAt: param('at'),
+  }
   const record = db
     .insert(auditEntries)
-    .values({
-      sessionId: param('sessionId'),
-      minute: param('minute'),
-      agentId: param('agentId'),
-      route: param('route'),
-      outcome: param('outcome'),
-      count: 1,
-      firstAt: param('at'),
-      lastAt: param('at'),
-    })
+    .values({ sessionId: param('sessionId'), ...counted })
     .onConflictDoUpdate({
       target: [
         auditEntries.sessionId,
@@ -31,6 +31,21 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
       ],
       set: { count: sql`${auditEntries.count} + 1`, lastAt: sql`excluded.last_at` },
     })
+    .prepare()
+  const recordRefusal = db
+    .insert(agentRefusals)
+    .values(counted)
+    .onConflictDoUpdate({
+      target: [agentRefusals.agentId, agentRefusals.minute, agentRefusals.route, agentRefusals.outcome],
+      set: { count: sql`${agentRefusals.count} + 1`, lastAt: sql`excluded.last_at` },
+    })
+    .prepare()
+  const refusalsOf = db
+    .select()
+    .from(agentRefusals)
+    .where(eq(agentRefusals.agentId, param('agentId')))
+    .orderBy(desc(agentRefusals.minute), desc(agentRefusals.lastAt))
+    .limit(param('limit'))
     .prepare()
   const select = () =>
     db
@@ -60,9 +75,15 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
   return {
     record: (decision) =>
       write(() => {
-        record.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
+        const statement = decision.sessionId === null ? recordRefusal : record
+        statement.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
       }),
     ofSession: (sessionId, limit) => runRead(() => ofSession.all({ sessionId, limit })),
-    ofAgent: (agentId, limit) => runRead(() => ofAgent.all({ agentId, limit })),
+    ofAgent: (agentId, limit) =>
+      runRead(() => {
+        const refusals = refusalsOf.all({ agentId, limit }).map((row) => ({ ...row, sessionId: null, userId: null }))
+        const all: AuditEntry[] = [...ofAgent.all({ agentId, limit }), ...refusals]
+        return all.sort((a, b) => b.lastAt - a.lastAt).slice(0, limit)
+      }),
   }
 }

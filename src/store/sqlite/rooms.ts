@@ -1,4 +1,4 @@
-import { eq, inArray, sql } from 'drizzle-orm'
+import { and, count, eq, inArray, sql } from 'drizzle-orm'
 import type { RoomStore } from '../rooms.ts'
 import type { Write } from './group-commit.ts'
 import { runRead } from './run-read.ts'
@@ -18,15 +18,21 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
   const insert = db
     .insert(rooms)
     .values({ name: param('name'), ownerId: param('ownerId'), claimedAt: param('now'), usedAt: param('now') })
-    .onConflictDoNothing()
-    .returning({ ownerId: rooms.ownerId })
+    .prepare()
+  const claims = db
+    .select({ count: count() })
+    .from(rooms)
+    .where(and(eq(rooms.ownerId, param('ownerId')), eq(rooms.isClaimed, true)))
     .prepare()
   return {
     findOwner: (name) => runRead(() => find.get({ name })?.ownerId ?? null),
-    claim: (name, ownerId, now) =>
+    claim: (name, ownerId, now, max) =>
       write(() => {
-        if (insert.get({ name, ownerId, now })) return { ownerId, isNew: true }
-        return { ownerId: find.get({ name })?.ownerId ?? ownerId, isNew: false }
+        const known = find.get({ name })
+        if (known) return { ownerId: known.ownerId, isNew: false }
+        if ((claims.get({ ownerId })?.count ?? 0) >= max) return null
+        insert.run({ name, ownerId, now })
+        return { ownerId, isNew: true }
       }),
     filterKnown: (names) =>
       runRead(() => {

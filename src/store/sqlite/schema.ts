@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { SUMMONERS } from '../agents.ts'
 import { END_REASONS, STATUSES } from '../sessions.ts'
 
 // Times are integers, milliseconds. Ids are text that the service generates. JSON is text.
@@ -98,6 +99,7 @@ export const agents = sqliteTable('agents', {
   generation: integer().notNull().default(1),
   createdAt: integer('created_at').notNull(),
   disabledAt: integer('disabled_at'),
+  summon: text({ enum: SUMMONERS }).notNull().default('any'),
 })
 
 export const rooms = sqliteTable(
@@ -110,6 +112,8 @@ export const rooms = sqliteTable(
     claimedAt: integer('claimed_at').notNull(),
     /** When a session was last opened in it; the claim lapses 30 days after its last session. */
     usedAt: integer('used_at').notNull(),
+    /** False for the fresh room of a session, which no client named: it does not count against MAX_ROOMS_PER_USER. */
+    isClaimed: integer('is_claimed', { mode: 'boolean' }).notNull().default(true),
   },
   (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
 )
@@ -143,6 +147,7 @@ export const sessions = sqliteTable(
     /** When LiveKit confirmed that no participant of this ended session is in the room. */
     removedAt: integer('removed_at'),
     lastSeq: integer('last_seq').notNull().default(0),
+    eventBytes: integer('event_bytes').notNull().default(0),
     /** Incremented by every change, so that a decision on stale facts is detected. */
     version: integer().notNull().default(0),
   },
@@ -244,6 +249,22 @@ export const auditEntries = sqliteTable(
     primaryKey({ columns: [t.sessionId, t.minute, t.agentId, t.route, t.outcome] }),
     index('audit_entries_agent').on(t.agentId, t.minute),
   ],
+)
+
+/** Refusals that are about no session: one row per agent, minute and kind. */
+export const agentRefusals = sqliteTable(
+  'agent_refusals',
+  {
+    agentId: text('agent_id').notNull(),
+    /** Whole minutes since the epoch. */
+    minute: integer().notNull(),
+    route: text().notNull(),
+    outcome: text().notNull(),
+    count: integer().notNull(),
+    firstAt: integer('first_at').notNull(),
+    lastAt: integer('last_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.agentId, t.minute, t.route, t.outcome] }), index('agent_refusals_age').on(t.lastAt)],
 )
 
 export const webhookEvents = sqliteTable(

@@ -36,6 +36,7 @@ const columns = {
   dispatchedAt: sessions.dispatchedAt,
   removedAt: sessions.removedAt,
   lastSeq: sessions.lastSeq,
+  eventBytes: sessions.eventBytes,
   version: sessions.version,
 }
 
@@ -117,7 +118,9 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
       write(() => {
         const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`
         const keys = sql`select rowid from idempotency_keys where created_at < ${old.keys} limit ${limit}`
+        const refusals = sql`select rowid from agent_refusals where last_at < ${old.ended} limit ${limit}`
         return Math.max(
+          db.run(sql`delete from agent_refusals where rowid in (${refusals})`).changes,
           db.run(sql`delete from webhook_events where id in (${webhooks})`).changes,
           db.run(sql`delete from idempotency_keys where rowid in (${keys})`).changes,
           pruneSessions(db, unusedSessions(old.unused), limit),
@@ -174,6 +177,7 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
       ownerId: param('userId'),
       claimedAt: param('createdAt'),
       usedAt: param('createdAt'),
+      isClaimed: false,
     })
     .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
     .prepare()
