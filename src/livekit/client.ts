@@ -12,19 +12,18 @@ interface ClientDeps {
 /** The real LiveKit, over RoomService and AgentDispatchService (Twirp). */
 export function createLiveKitClient(url: string, keys: KeyPair, { now, reportSkew }: ClientDeps): LiveKit {
   const ask = createTwirp(url, keys, now, reportSkew)
-  const { room, rooms, participant, participants, dispatches, anything } = answers
+  const { rooms, participant, participants, dispatches, anything } = answers
   const admin = (name: string) => ({ roomAdmin: true, room: name })
   const roomCreate = { roomCreate: true }
 
   return {
-    listRooms: async (names = []) =>
-      (await ask('RoomService/ListRooms', { names }, { roomList: true }, rooms))?.rooms ?? [],
+    listRooms: async (names = []) => (await ask('RoomService/ListRooms', { names }, { roomList: true }, rooms)) ?? [],
     listParticipants: async (room) =>
-      (await ask('RoomService/ListParticipants', { room }, admin(room), participants))?.participants ?? [],
+      (await ask('RoomService/ListParticipants', { room }, admin(room), participants)) ?? [],
     getParticipant: (room, identity) => ask('RoomService/GetParticipant', { room, identity }, admin(room), participant),
     async createRoom(name, { emptySeconds, departureSeconds }) {
       const message = { name, emptyTimeout: emptySeconds, departureTimeout: departureSeconds }
-      created(await ask('RoomService/CreateRoom', message, roomCreate, room))
+      created(await ask('RoomService/CreateRoom', message, roomCreate, anything))
     },
     deleteRoom: async (room) => (await ask('RoomService/DeleteRoom', { room }, roomCreate, anything)) !== null,
     async removeParticipant(room, identity, revokedUntil) {
@@ -33,7 +32,7 @@ export function createLiveKitClient(url: string, keys: KeyPair, { now, reportSke
       return (await ask('RoomService/RemoveParticipant', message, admin(room), anything)) !== null
     },
     listDispatches: async (room) =>
-      (await ask('AgentDispatchService/ListDispatch', { room }, admin(room), dispatches))?.agentDispatches ?? [],
+      (await ask('AgentDispatchService/ListDispatch', { room }, admin(room), dispatches)) ?? [],
     async createDispatch(room, dispatch) {
       const message = { room, ...dispatch }
       created(await ask('AgentDispatchService/CreateDispatch', message, admin(room), anything))

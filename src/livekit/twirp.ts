@@ -1,5 +1,4 @@
 import { SignJWT } from 'jose'
-import type { z } from 'zod'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
@@ -12,13 +11,14 @@ const TIMEOUT_MS = 2000
 const TOKEN_SECONDS = 600
 
 /** Returns the answer, or null for LiveKit's own `not_found`. @throws AppError `livekit_unavailable` */
-type AskLiveKit = <T extends z.ZodType>(
+type AskLiveKit = <T>(
   method: `${'RoomService' | 'AgentDispatchService'}/${string}`,
   message: Record<string, unknown>,
   /** livekit.VideoGrant */
   grant: Record<string, unknown>,
-  answer: T,
-) => Promise<z.output<T> | null>
+  /** Reads the answer; throws for JSON of another shape. */
+  read: (json: unknown) => T,
+) => Promise<T | null>
 
 /**
  * Twirp over `fetch`. Unlike the SDK's client it keeps the path of the URL, does not follow redirects (a redirected POST
@@ -54,7 +54,7 @@ export function createTwirp(url: string, { key, secret }: KeyPair, now: () => nu
     }
   }
 
-  return async (method, message, grant, answer) => {
+  return async (method, message, grant, read) => {
     const sentAt = now()
     const { response, text } = await send(method, message, grant)
     const aheadMs = skewOf(response, sentAt, now())
@@ -63,9 +63,11 @@ export function createTwirp(url: string, { key, secret }: KeyPair, now: () => nu
     const code = errorCode(json)
     if (response.status === 404 && code === 'not_found') return null
     if (!response.ok) throw unavailable(refusal(response, code, aheadMs))
-    const { success, data } = answer.safeParse(json)
-    if (!success) throw unavailable(notLiveKit(response.status))
-    return data
+    try {
+      return read(json)
+    } catch {
+      throw unavailable(notLiveKit(response.status))
+    }
   }
 }
 

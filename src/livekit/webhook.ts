@@ -1,14 +1,10 @@
 import { createHash } from 'node:crypto'
 import { errors, type JWTPayload, jwtVerify } from 'jose'
-import type { z } from 'zod'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
 import { hmacKey } from './hmac-key.ts'
-import { WebhookEvent } from './wire.ts'
-
-/** What the service reads from a webhook; LiveKit keeps the `id` across its retries. */
-export type Webhook = z.output<typeof WebhookEvent>
+import { readWebhook, type Webhook } from './wire.ts'
 
 /** How long LiveKit signs a webhook for. Whatever expiry a signature claims, no webhook is accepted for longer. */
 const VALID_SECONDS = 5 * 60
@@ -37,7 +33,7 @@ export function createWebhookReceiver(
     const actual = createHash('sha256').update(body).digest('base64')
     if (signedHash !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
     try {
-      return WebhookEvent.parse(JSON.parse(body))
+      return readWebhook(JSON.parse(body))
     } catch (cause) {
       throw new AppError('malformed_json', 'The webhook is not a livekit.WebhookEvent.', { cause })
     }

@@ -1,84 +1,125 @@
-import { z } from 'zod'
+import { AgentDispatch, ParticipantInfo, ParticipantInfo_State, Room, WebhookEvent } from 'livekit-server-sdk'
+import type * as LiveKit from './livekit.ts'
 
-// LiveKit's messages in protobuf's JSON: names in either spelling; absent and null are the default. The SDK decodes an
-// enum name that it does not know to 0, which is STANDARD among the kinds: here it stays the name that it is.
+/** livekit.ParticipantInfo.Kind STANDARD and AGENT, and livekit.JobStatus JS_SUCCESS; the SDK exports neither enum. */
+const STANDARD = 0
+const AGENT = 4
+const SUCCESS = 2
+/** A number that no enum has. */
+const UNKNOWN = -1
+
+type Field = ReturnType<typeof ParticipantInfo.fields.list>[number]
+interface MessageType {
+  fields: { list(): readonly Field[] }
+}
+interface Decoder<T> extends MessageType {
+  fromJson(json: never, options: { ignoreUnknownFields: boolean }): T
+}
+
+/**
+ * Decodes protobuf's JSON; unknown fields are ignored. The SDK reads a name that its enum does not have as 0, which is
+ * STANDARD among the kinds: here it becomes UNKNOWN. @throws Error for JSON of another shape
+ */
+const decode = <T>(type: Decoder<T>, json: unknown): T =>
+  type.fromJson(withKnownNames(type, json) as never, { ignoreUnknownFields: true })
+
+function withKnownNames(type: MessageType, json: unknown): unknown {
+  if (!isObject(json)) return json
+  const fields = new Map(
+    type.fields.list().flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])),
+  )
+  return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, knownValue(fields.get(name), value)]))
+}
+
+function knownValue(field: Field | undefined, value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((each) => knownValue(field, each))
+  if (field?.kind === 'enum' && typeof value === 'string') return field.T.findName(value)?.no ?? UNKNOWN
+  return field?.kind === 'message' ? withKnownNames(field.T, value) : value
+}
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
-
-/** Unknown fields are ignored. */
-const message = <S extends z.ZodRawShape>(fields: S) =>
-  z.preprocess((value) => {
-    if (!isObject(value)) return value
-    const given = Object.entries(value).filter(([, field]) => field !== null)
-    return Object.fromEntries(given.map(([name, field]) => [camelCase(name), field]))
-  }, z.object(fields))
-
-const text = z.string().default('')
 /** Ids are stored. LiveKit's own have about 20 characters. */
-const id = z.string().max(128)
-const enumeration = z.union([z.string(), z.number()]).default(0)
+const MAX_ID = 128
 
-/** Whether an enum has this value, written by name or by number. */
-const is = (value: string | number, name: string, number: number): boolean => value === name || value === number
-
-const STATES = ['JOINING', 'JOINED', 'ACTIVE', 'DISCONNECTED']
-
-/** livekit.ParticipantInfo */
-const ParticipantInfo = message({
-  sid: id.default(''),
-  identity: text,
-  attributes: z.record(z.string(), z.string()).default({}),
-  kind: enumeration,
-  state: enumeration,
-  disconnectReason: enumeration,
-}).transform(({ kind, state, disconnectReason, ...rest }) => ({
-  ...rest,
-  isStandard: is(kind, 'STANDARD', 0),
-  isAgent: is(kind, 'AGENT', 4),
-  isActive: is(state, 'ACTIVE', 2),
-  hasKnownState: STATES.some((name, number) => is(state, name, number)),
-  // Stored for people; a text that is no name of an enum would be LiveKit's to choose.
-  disconnectReason: /^[A-Z_]{1,40}$|^\d{1,3}$/.test(String(disconnectReason)) ? String(disconnectReason) : 'UNKNOWN',
-}))
-
-/** livekit.Room */
-const RoomInfo = message({ sid: id.default(''), name: text, numParticipants: z.coerce.number().default(0) }).transform(
-  ({ numParticipants, ...rest }) => ({ ...rest, participants: numParticipants }),
-)
-
-/** livekit.Job */
-const Job = message({
-  id: text,
-  state: message({ status: enumeration, participantIdentity: text }).optional(),
-}).transform(({ id, state }) => ({
-  identity: state?.participantIdentity || `agent-${id}`,
-  hasSucceeded: is(state?.status ?? 0, 'JS_SUCCESS', 2),
-}))
-
-/** livekit.AgentDispatch */
-const AgentDispatch = message({
-  id: text,
-  agentName: text,
-  metadata: text,
-  state: message({ jobs: z.array(Job).default([]) }).optional(),
-}).transform(({ state, ...rest }) => ({ ...rest, jobs: state?.jobs ?? [] }))
-
-export const answers = {
-  room: RoomInfo,
-  rooms: message({ rooms: z.array(RoomInfo).default([]) }),
-  participant: ParticipantInfo,
-  participants: message({ participants: z.array(ParticipantInfo).default([]) }),
-  dispatches: message({ agentDispatches: z.array(AgentDispatch).default([]) }),
-  anything: z.looseObject({}),
+function shortId(id: string): string {
+  if (id.length > MAX_ID) throw new TypeError(`an id of more than ${MAX_ID} characters`)
+  return id
 }
 
-/** livekit.WebhookEvent. Every field is optional in protobuf, so any object would be one: an event has an id. */
-export const WebhookEvent = message({
-  id: id.min(1),
-  event: text,
-  participant: ParticipantInfo.optional(),
-  room: RoomInfo.optional(),
+function toParticipant({ sid, identity, attributes, kind, state }: ParticipantInfo): LiveKit.Participant {
+  return {
+    sid: shortId(sid),
+    identity,
+    attributes,
+    isStandard: (kind as number) === STANDARD,
+    isAgent: (kind as number) === AGENT,
+    isActive: state === ParticipantInfo_State.ACTIVE,
+  }
+}
+
+const toRoom = ({ sid, name, numParticipants }: Room): LiveKit.Room => ({
+  sid: shortId(sid),
+  name,
+  participants: numParticipants,
+})
+
+const toDispatch = ({ id, agentName, metadata, state }: AgentDispatch): LiveKit.Dispatch => ({
+  id,
+  agentName,
+  metadata,
+  jobs: (state?.jobs ?? []).map((job) => ({
+    identity: job.state?.participantIdentity || `agent-${job.id}`,
+    hasSucceeded: (job.state?.status as number | undefined) === SUCCESS,
+  })),
+})
+
+/** The entries of a list in an answer; absent is empty. Servers write the name or the JSON name. */
+function list(answer: unknown, name: string, jsonName = name): unknown[] {
+  const { [name]: named, [jsonName]: entries = named ?? [] } = object(answer)
+  if (!Array.isArray(entries)) throw new TypeError(`${name} is not a list`)
+  return entries
+}
+
+function object(json: unknown): Record<string, unknown> {
+  if (!isObject(json)) throw new TypeError('not an object')
+  return json
+}
+
+/** Each reads one answer of LiveKit. @throws Error for JSON of another shape */
+export const answers = {
+  rooms: (json: unknown) => list(json, 'rooms').map((room) => toRoom(decode(Room, room))),
+  participant: (json: unknown) => toParticipant(decode(ParticipantInfo, json)),
+  participants: (json: unknown) => list(json, 'participants').map(answers.participant),
+  dispatches: (json: unknown) =>
+    list(json, 'agent_dispatches', 'agentDispatches').map((dispatch) => toDispatch(decode(AgentDispatch, dispatch))),
+  anything: object,
+}
+
+/** What the service reads from a webhook; LiveKit keeps the `id` across its retries. */
+export interface Webhook {
+  id: string
+  event: string
+  participant: (LiveKit.Participant & { hasKnownState: boolean; disconnectReason: string }) | null
+  room: LiveKit.Room | null
+}
+
+/** Protobuf's fields are all optional, so any object would be an event: this one has an id. @throws Error */
+export function readWebhook(json: unknown): Webhook {
+  const { id, event, participant, room } = decode(WebhookEvent, object(json))
+  if (id === '') throw new Error('The event has no id')
+  return {
+    id: shortId(id),
+    event,
+    participant: participant ? { ...toParticipant(participant), ...leavingOf(participant) } : null,
+    room: room ? toRoom(room) : null,
+  }
+}
+
+const REASONS = ParticipantInfo.fields.findJsonName('disconnectReason')
+
+const leavingOf = ({ state, disconnectReason }: ParticipantInfo) => ({
+  hasKnownState: state in ParticipantInfo_State,
+  disconnectReason: (REASONS?.kind === 'enum' && REASONS.T.findNumber(disconnectReason)?.name) || 'UNKNOWN',
 })
