@@ -220,15 +220,15 @@ describe('a dispatch whose job was lost', () => {
     const { s, lose } = await lost()
     s.sfu.failing.add('tutor')
     lose()
-    const created = async (minutes: number) => {
+    const created = async (passes: number, seconds: number) => {
       const before = s.sfu.asked('CreateDispatch')
-      for (let i = 0; i < minutes * 3; i++) await reconcileAfter(s, 20)
+      for (let i = 0; i < passes; i++) await reconcileAfter(s, seconds)
       return s.sfu.asked('CreateDispatch') - before
     }
-    expect(await created(10)).toBe(4)
-    await created(30)
-    expect(await created(60)).toBeLessThanOrEqual(6)
-    expect(await created(60)).toBeGreaterThanOrEqual(5)
+    expect(await created(30, 20)).toBe(4)
+    await created(4, 601)
+    expect(await created(4, 590)).toBe(2)
+    expect(await created(4, 601)).toBe(4)
   })
 
   test('whose agent says that it has finished is left alone', async () => {
