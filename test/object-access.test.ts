@@ -12,8 +12,10 @@ const OBJECTS = {
   before: 'cursor',
   room: 'room',
   room_name: 'room',
+  roomName: 'room',
   identity: 'user',
   participant_identity: 'user',
+  participantIdentity: 'user',
   userId: 'user',
 } as const
 type Kind = (typeof OBJECTS)[keyof typeof OBJECTS]
@@ -23,6 +25,16 @@ const isObject = (name: string): name is keyof typeof OBJECTS => name in OBJECTS
 const NO_OBJECTS = [
   ...['limit', 'after', 'last-event-id', 'idempotency-key', 'auto_create_room', 'type', 'data', 'reason', 'result'],
   ...['name', 'participant_name', 'metadata', 'participant_metadata', 'participant_attributes'],
+  ...[
+    'current_password',
+    'new_password',
+    'deployment',
+    'autoCreateRoom',
+    'participantName',
+    'participantMetadata',
+    'participantAttributes',
+    'roomConfig',
+  ],
   // Of agents, who belong to no user.
   ...['room_config', 'agents', 'agent_name', 'agentName'],
 ]

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { UserToken } from '../auth/tokens.ts'
-
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'

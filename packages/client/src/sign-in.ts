@@ -98,7 +98,9 @@ export function signIn({ url, send, storage, clock }: SignInDeps) {
     send: sendAsUser,
     accessToken: access.current,
     register: (body: Registration) => become(register(body)),
-    login: (body: Credentials) => become(call<SignedIn>('POST', '/auth/login', { json: body })),
+    // The service refuses unknown fields; what is passed may be a whole form.
+    login: ({ email, password }: Credentials) =>
+      become(call<SignedIn>('POST', '/auth/login', { json: { email, password } })),
     guest: (body: GuestDetails = {}) => become(call<SignedIn>('POST', '/auth/guest', { json: body })),
     changePassword: (json: PasswordChange) => become(asUser.call<SignedIn>('POST', '/auth/password', { json })),
     logoutEverywhere: async (): Promise<void> => {
