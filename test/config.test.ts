@@ -204,7 +204,7 @@ describe('a setting', () => {
     [
       'DATABASE_URL',
       'file:./x.db?mode=ro',
-      /^DATABASE_URL: must be file:<path> of an SQLite file, .* without host, ~, \? or #$/,
+      /^DATABASE_URL: must be file:<path> \(SQLite\), .* without a host, ~, \? or #$/,
     ],
     ['DATABASE_URL', 'file: ./x.db', /^DATABASE_URL: must be file:<path>/],
     ['DATABASE_URL', 'file://data/x.db', /^DATABASE_URL: must be file:<path>/],
