@@ -1,5 +1,16 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -221,6 +232,50 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(service.log()).toContain(message)
     await started()
   })
+})
+
+test.each(['server.js', 'cli.js'])('%s says in one sentence that Node is too old', async (file) => {
+  const faked = 'Object.defineProperty(process,"versions",{value:{...process.versions,node:"20.18.3"}})'
+  const script = fileURLToPath(new URL(`../dist/${file}`, import.meta.url))
+  const service = node(['--import', `data:text/javascript,${faked}`, script], {})
+  await ended(service)
+  expect(service.exitCode()).toBe(1)
+  expect(service.log()).toBe('Behalf needs Node 20.19, 22.12 or newer; this is 20.18.3.\n')
+})
+
+test('what the demo started ends with it when the reader of its log goes away', async () => {
+  const processes = new URL('../examples/demo/processes.ts', import.meta.url)
+  const child = `console.log('pid ' + process.pid); setInterval(() => console.log('still here'), 5)`
+  const script = `import { program } from ${JSON.stringify(processes)}
+    program('child', process.execPath, ['-e', ${JSON.stringify(child)}], { cwd: '.', env: process.env })`
+  const args = ['--import', 'tsx', '--input-type=module', '-e', script]
+  const demo = spawn(process.execPath, args, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'ignore'] })
+  try {
+    const [chunk] = await once(demo.stdout, 'data')
+    const pid = Number(/pid (\d+)/.exec(String(chunk))?.[1])
+    expect(isAlive(pid)).toBe(true)
+    demo.stdout.destroy()
+    await until('its child has ended', () => !isAlive(pid))
+  } finally {
+    demo.kill('SIGKILL')
+  }
+})
+
+const REPOSITORY = fileURLToPath(new URL('..', import.meta.url))
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+test('the package scripts need no POSIX shell', () => {
+  const { scripts } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as { scripts: object }
+  for (const [name, script] of Object.entries(scripts)) {
+    expect(script, name).not.toMatch(/^(exec|env) |^\w+=|'[^"]*$|[$;`]|\brm |\bcp /)
+  }
 })
 
 describe('the service without settings', { timeout: 60_000 }, () => {
