@@ -24,12 +24,23 @@ const CONNECT_SECONDS = 15
 
 const say = (line: string) => console.log(line)
 
+const USAGE = `Usage: npm run join -- <token> [--url ws://127.0.0.1:7880]
+
+Joins a room without a browser: publishes a quiet tone, reports what it sees, leaves on Ctrl-C.
+  <token>   the participant_token that POST /token answers with
+  --url     the LiveKit server (LIVEKIT_URL, or ws://127.0.0.1:7880)`
+
 function readArguments() {
-  const { values, positionals } = parseArgs({ options: { url: { type: 'string' } }, allowPositionals: true })
-  const [token] = positionals
-  if (!token || positionals.length > 1) {
-    throw new Error('Usage: npm run join -- <token> [--url ws://127.0.0.1:7880]')
+  const { values, positionals } = parseArgs({
+    options: { url: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    allowPositionals: true,
+  })
+  if (values.help) {
+    say(USAGE)
+    process.exit()
   }
+  const [token] = positionals
+  if (!token || positionals.length > 1) throw new Error(USAGE)
   return { token, url: values.url ?? (process.env.LIVEKIT_URL || 'ws://127.0.0.1:7880') }
 }
 

@@ -106,7 +106,7 @@ const Environment = z.object({
     // What SQLite, the shell or a URL parser would read as something other than the path's characters.
     .regex(
       /^file:(?!\s|~|\/\/[^/])[^?#]+$/,
-      'must be file:<path> of an SQLite file, such as file:./data/behalf.db, without host, ~, ? or #',
+      'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #',
     )
     .default('file:./data/behalf.db'),
   LIVEKIT_URL: livekitUrl().optional(),

@@ -51,7 +51,7 @@ describe.each(TOOLS)('npm run %s', (tool, run, command, more) => {
   })
 
   test('exits with 2 and one line when the settings are invalid', async () => {
-    const line = expect.stringMatching(/^DATABASE_URL: must be file:<path> \(SQLite\)$/)
+    const line = expect.stringMatching(/^DATABASE_URL: must be file:<path> \(SQLite\), .*$/)
     expect(await outcome(run, command, { DATABASE_URL: 'x' })).toEqual({ code: 2, out: '', err: [line] })
   })
 

@@ -144,7 +144,7 @@ describe('production settings', () => {
     expect(problems[0]).toContain(name)
   })
 
-  test('takes the shortest secret that it may have (A09)', () => {
+  test('accept the shortest secret allowed (A09)', () => {
     expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: SECRET.slice(0, 32) })).toEqual([])
     expect(problemsOf({ ...PRODUCTION, LIVEKIT_API_SECRET: '8f14e45fceea167a5a36dedd4bea2543' })).toEqual([])
   })
@@ -154,11 +154,11 @@ describe('production settings', () => {
     'ws://10.1.2.3:7880',
     'http://livekit.prod.svc.cluster.local:7880',
     'ws://[fd00::1]:7880',
-  ])('takes LiveKit without TLS where only a private network leads: %s', (url) => {
+  ])('accept LiveKit without TLS on a private network: %s', (url) => {
     expect(problemsOf({ ...PRODUCTION, LIVEKIT_URL: url })).toEqual([])
   })
 
-  test('has its origins written as browsers write them', () => {
+  test('normalise origins to what browsers send', () => {
     const typed =
       'https://a.example, HTTPS://B.example:443/ ,http://c.example:8080,https://*.D.example.com,capacitor://localhost'
     expect(loadConfig({ ...PRODUCTION, CORS_ORIGINS: typed }).config.corsOrigins).toEqual([
@@ -189,7 +189,7 @@ describe('secrets', () => {
 })
 
 describe('a setting', () => {
-  test('is the same for every reader: white space at its ends is dropped', () => {
+  test('has the same value for every reader: white space at its ends is dropped', () => {
     const padded = Object.fromEntries(Object.entries(PRODUCTION).map(([name, value]) => [name, ` ${value}\r\n`]))
     expect(loadConfig(padded)).toEqual(loadConfig(PRODUCTION))
     expect(loadConfig({ DATABASE_URL: 'file:x.db\r' }).config.databaseUrl).toBe('file:x.db')
@@ -204,7 +204,7 @@ describe('a setting', () => {
     [
       'DATABASE_URL',
       'file:./x.db?mode=ro',
-      /^DATABASE_URL: must be file:<path> of an SQLite file, .* without host, ~, \? or #$/,
+      /^DATABASE_URL: must be file:<path> \(SQLite\), .* without a host, ~, \? or #$/,
     ],
     ['DATABASE_URL', 'file: ./x.db', /^DATABASE_URL: must be file:<path>/],
     ['DATABASE_URL', 'file://data/x.db', /^DATABASE_URL: must be file:<path>/],
@@ -235,7 +235,7 @@ describe('a setting', () => {
     )
   })
 
-  test('of another program is not taken for a misspelt one', () => {
+  test('of another program causes no warning', () => {
     const others = [
       'PATH',
       'HOME',
@@ -270,15 +270,15 @@ describe('a secret from a file', () => {
   })
 
   test.each([
-    ['is missing', () => join(folder, 'none'), /^LIVEKIT_API_SECRET_FILE: .*none cannot be read \(ENOENT\)$/],
+    ['does not exist', () => join(folder, 'none'), /^LIVEKIT_API_SECRET_FILE: .*none cannot be read \(ENOENT\)$/],
     ['is a folder', () => folder, /^LIVEKIT_API_SECRET_FILE: .* cannot be read \(EISDIR\)$/],
     ['is empty', () => file('empty', '\n'), /^LIVEKIT_API_SECRET_FILE: .*empty is empty$/],
-  ])('that %s is named', (_, path, sentence) => {
+  ])('is refused by name when it %s', (_, path, sentence) => {
     const env = { ...PRODUCTION, LIVEKIT_API_SECRET: undefined, LIVEKIT_API_SECRET_FILE: path() }
     expect(problemsOf(env)).toEqual([expect.stringMatching(sentence)])
   })
 
-  test('beside the secret itself is refused: one of them would be ignored', () => {
+  test('is refused beside the secret itself: one of them would be ignored', () => {
     const env = { ...PRODUCTION, LIVEKIT_API_SECRET_FILE: file('a', SECRET) }
     expect(problemsOf(env)).toEqual(['LIVEKIT_API_SECRET and LIVEKIT_API_SECRET_FILE: set one of them'])
   })

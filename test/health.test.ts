@@ -137,7 +137,7 @@ describe('requests from other origins', () => {
     expect(await allowOrigin(t, 'http://localhost:5173')).toBeNull()
   })
 
-  test('are subdomains of one level where a pattern allows these', async () => {
+  test('are allowed from one level of subdomains where a pattern says so', async () => {
     const t = await allowed('https://*.example.com:8443')
     for (const origin of ['https://pr-12.example.com:8443', 'https://a.example.com:8443']) {
       expect(await allowOrigin(t, origin)).toBe(origin)
@@ -170,7 +170,7 @@ describe('requests from other origins', () => {
       'http://mac.local:5173',
     ],
     ...['tauri://localhost', 'capacitor://localhost', 'ionic://localhost'],
-  ])('are any on this machine and its network in development: %s', async (origin) => {
+  ])('are allowed in development from this machine and its network: %s', async (origin) => {
     expect(await allowOrigin(await allowed(), origin)).toBe(origin)
     expect(await allowOrigin(await allowed('https://app.example.com'), origin)).toBeNull()
   })
@@ -191,7 +191,7 @@ describe('requests from other origins', () => {
       'http://evil.com:80',
       'http://203.0.113.9',
     ],
-  ])('are not others in development: %s', async (origin) => {
+  ])('are refused in development from elsewhere: %s', async (origin) => {
     expect(await allowOrigin(await allowed(), origin)).toBeNull()
   })
 
@@ -207,7 +207,7 @@ describe('requests from other origins', () => {
       },
     })
 
-  test('may send any header, such as those of tracing, and no cookies', async () => {
+  test('may send any header, such as those of tracing, but no cookies', async () => {
     const answer = await preflight(await allowed(PAGE), PAGE)
     expect(answer.status).toBe(204)
     expect(answer.headers.get('Access-Control-Allow-Origin')).toBe(PAGE)

@@ -1,5 +1,16 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -100,7 +111,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
   })
 
-  test('stops in order on SIGTERM while it still compares with LiveKit for the first time', async () => {
+  test('shuts down cleanly on SIGTERM during the first reconciliation', async () => {
     let asked = 0
     const silent = createServer(() => asked++).listen(0, '127.0.0.1')
     await once(silent, 'listening')
@@ -121,18 +132,22 @@ describe('the service as a process', { timeout: 60_000 }, () => {
   })
 
   test.each([
-    ['a folder in its place', 'folder', /^DATABASE_URL: .*folder cannot be used \(EISDIR\): it is a folder/],
     [
-      'a file in the place of its folder',
+      'a folder in place of the database',
+      'folder',
+      /^DATABASE_URL: .*folder cannot be used \(EISDIR\): it is a folder/,
+    ],
+    [
+      'a file in place of the database’s folder',
       'text/x.db',
       /^DATABASE_URL: .*x\.db cannot be used \(EEXIST\): a file is where/,
     ],
     [
-      'another kind of file in its place',
+      'a database that is not one',
       'text',
       /^DATABASE_URL: .*text cannot be used \(SQLITE_NOTADB\): .* restore a backup/,
     ],
-  ])('says in one sentence that its database has %s', async (_, path, sentence) => {
+  ])('reports %s in one sentence', async (_, path, sentence) => {
     mkdirSync(join(folder, 'folder'))
     writeFileSync(
       join(folder, 'text'),
@@ -150,9 +165,9 @@ describe('the service as a process', { timeout: 60_000 }, () => {
   })
 
   test.each([
-    ['a taken port', '127.0.0.1', /PORT=\d+ on HOST=127\.0\.0\.1 is taken, .* choose another PORT\.\n$/],
-    ['another machine’s address', '203.0.113.7', /HOST=203\.0\.113\.7 is not an address of this machine: use /],
-  ])('says in one sentence that it cannot listen on %s', async (_, host, sentence) => {
+    ['a port in use', '127.0.0.1', /PORT=\d+ on HOST=127\.0\.0\.1 is taken, .* choose another PORT\.\n$/],
+    ['a host that is another machine’s', '203.0.113.7', /HOST=203\.0\.113\.7 is not an address of this machine: use /],
+  ])('reports %s in one sentence and exits with 1', async (_, host, sentence) => {
     const taken = createServer().listen(0, '127.0.0.1')
     await once(taken, 'listening')
     const { port } = taken.address() as AddressInfo
@@ -167,7 +182,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     }
   })
 
-  test.skipIf(process.platform === 'win32')('makes a database that others could read its own', async () => {
+  test.skipIf(process.platform === 'win32')('restricts a database that others could read to its own user', async () => {
     const files = ['x.db', 'x.db-wal', 'x.db-shm'].map((name) => join(folder, name))
     const first = await started()
     await first.service.stop('SIGKILL')
@@ -176,7 +191,7 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     for (const file of files) expect(statSync(file).mode & 0o777, file).toBe(0o600)
   })
 
-  test('runs once on a database whose name has white space at its end', async () => {
+  test('refuses a second service whose DATABASE_URL differs by white space only', async () => {
     const first = await started()
     const second = await launch({ DATABASE_URL: `file:${join(folder, 'x.db')}\r` })
     await ended(second.service)
@@ -221,6 +236,56 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     expect(service.log()).toContain(message)
     await started()
   })
+})
+
+test.each(['server.js', 'cli.js'])('%s refuses an older Node in one sentence', async (file) => {
+  const faked = 'Object.defineProperty(process,"versions",{value:{...process.versions,node:"20.18.3"}})'
+  const script = fileURLToPath(new URL(`../dist/${file}`, import.meta.url))
+  const service = node(['--import', `data:text/javascript,${faked}`, script], {})
+  await ended(service)
+  expect(service.exitCode()).toBe(1)
+  expect(service.log()).toBe('Behalf needs Node 20.19, 22.12 or newer; this is 20.18.3.\n')
+})
+
+test('the programs of the demo end with it when its output is cut', async () => {
+  const processes = new URL('../examples/demo/processes.ts', import.meta.url)
+  const child = `console.log('pid ' + process.pid); setInterval(() => {}, 1000)`
+  const script = `import { program, say } from ${JSON.stringify(processes)}
+    program('child', process.execPath, ['-e', ${JSON.stringify(child)}], { cwd: '.', env: process.env })
+    setInterval(() => say('demo', 'still here'), 5)`
+  const args = ['--import', 'tsx', '--input-type=module', '-e', script]
+  const demo = spawn(process.execPath, args, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'ignore'] })
+  let pid = 0
+  try {
+    let printed = ''
+    demo.stdout.on('data', (chunk) => {
+      printed += String(chunk)
+    })
+    pid = await until('its child runs', () => Number(/pid (\d+)\n/.exec(printed)?.[1]) || undefined)
+    expect(isAlive(pid)).toBe(true)
+    demo.stdout.destroy()
+    await until('its child has ended', () => !isAlive(pid))
+  } finally {
+    demo.kill('SIGKILL')
+    if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGKILL')
+  }
+})
+
+const REPOSITORY = fileURLToPath(new URL('..', import.meta.url))
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+test('the package scripts need no POSIX shell', () => {
+  const { scripts } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as { scripts: object }
+  for (const [name, script] of Object.entries(scripts)) {
+    expect(script, name).not.toMatch(/^(exec|env) |^\w+=|'[^"]*$|[$;`]|\brm |\bcp /)
+  }
 })
 
 describe('the service without settings', { timeout: 60_000 }, () => {

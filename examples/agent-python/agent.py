@@ -17,7 +17,12 @@ from livekit import rtc
 from livekit.agents import AgentServer, JobContext, cli
 
 BEHALF_URL = os.environ.get("BEHALF_URL", "http://localhost:8008")
-AGENT_ID, _ = ACCOUNT = (os.environ["BEHALF_AGENT_ID"], os.environ["BEHALF_AGENT_SECRET"])
+AGENT_ID, _ = ACCOUNT = (os.environ.get("BEHALF_AGENT_ID"), os.environ.get("BEHALF_AGENT_SECRET"))
+if not all(ACCOUNT):
+    raise SystemExit(
+        "BEHALF_AGENT_ID or BEHALF_AGENT_SECRET is not set: take the lines that the first `npm start` of the service"
+        " printed, or run `npm run agent -- create my-agent` there"
+    )
 REPORT_SECONDS = float(os.environ.get("REPORT_SECONDS", "1"))
 RENEW_SECONDS = float(os.environ.get("RENEW_SECONDS", "60"))  # a token is renewed this long before it expires
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "15"))  # how long a user who left may take to come back

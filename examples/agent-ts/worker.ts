@@ -9,10 +9,12 @@ import { listenTo, publishTone } from './audio.ts'
 // A worker that acts on behalf of the user it was dispatched for. It has no speech models and needs no cloud keys: it
 // counts what it hears, answers with a tone and reports progress.   See the variables in `settings`, then: npm start
 
+const ACCOUNT =
+  'is not set: take the lines that the first `npm start` of the service printed, or run `npm run agent -- create my-agent` there'
 const Settings = z.object({
   BEHALF_URL: z.url().default('http://localhost:8008'),
-  BEHALF_AGENT_ID: z.string().min(1),
-  BEHALF_AGENT_SECRET: z.string().min(1),
+  BEHALF_AGENT_ID: z.string(ACCOUNT).min(1, ACCOUNT),
+  BEHALF_AGENT_SECRET: z.string(ACCOUNT).min(1, ACCOUNT),
   LIVEKIT_URL: z.string().default('ws://127.0.0.1:7880'),
   LIVEKIT_API_KEY: z.string().default('devkey'),
   LIVEKIT_API_SECRET: z.string().default('secret'),
@@ -36,7 +38,12 @@ const JobMetadata = z.object({
   data: z.unknown().optional(),
 })
 
-const settings = () => Settings.parse(process.env)
+function settings() {
+  const { data, error } = Settings.safeParse(process.env)
+  if (data) return data
+  console.error(error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('\n'))
+  process.exit(2)
+}
 
 async function work(ctx: JobContext): Promise<void> {
   const { BEHALF_AGENT_ID, REPORT_SECONDS, ...env } = settings()

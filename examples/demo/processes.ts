@@ -16,6 +16,14 @@ export function say(name: string, line: string): void {
   console.log((isColored ? `\u001b[${COLORS[name] ?? 0}m${prefix}\u001b[0m` : prefix) + line)
 }
 
+/** Process groups that were started and not stopped. */
+const groups = new Set<number>()
+
+// However this process ends, what it started ends with it.
+process.on('exit', () => groups.forEach(killGroup))
+// The log's reader has gone, as in `npm run demo | head`.
+process.stdout.on('error', () => process.exit(1))
+
 export interface Program {
   name: string
   /** The exit code, or the signal that ended it. */
@@ -33,6 +41,7 @@ export interface ProgramOptions {
 /** Starts a program whose lines go to the common log. It gets no Ctrl-C of its own: `stop` decides who goes first. */
 export function program(name: string, command: string, args: string[], options: ProgramOptions): Program {
   const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  if (child.pid !== undefined) groups.add(child.pid)
   const said: string[] = []
   for (const input of [child.stdout, child.stderr]) {
     createInterface({ input }).on('line', (line) => {
@@ -54,6 +63,7 @@ export function program(name: string, command: string, args: string[], options: 
       child.kill(signal)
       await Promise.race([ended, delay(patienceMs, undefined, { ref: false })])
       killGroup(child.pid)
+      groups.delete(child.pid)
     },
   }
 }

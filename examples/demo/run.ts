@@ -1,7 +1,9 @@
+import '../../src/node-version.ts'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { loadDotEnv } from '../../src/cli/dot-env.ts'
 import { askLiveKit, findLiveKit, HOW_TO_GET_LIVEKIT, liveKitConfig } from './livekit.ts'
 import { freePort } from './ports.ts'
 import { output, type Program, program, say } from './processes.ts'
@@ -13,7 +15,20 @@ const AGENT_FOLDER = join(REPOSITORY, 'examples/agent-ts')
 const AGENT = 'demo-agent'
 const READY_SECONDS = 30
 
-if (existsSync('.env')) process.loadEnvFile()
+const HELP = `Starts the service, a LiveKit server and the example agent in one terminal, and prints the address of the demo page.
+Ctrl-C stops it all.   npm run demo
+
+Optional, in the environment, .env.local or .env:
+  PORT                  the service's port (8008)
+  LIVEKIT_SERVER        the livekit-server program, if it is not on the PATH
+  LIVEKIT_URL           a LiveKit that runs already, with LIVEKIT_API_KEY and LIVEKIT_API_SECRET
+  DATABASE_URL          the demo's database (file:./data/demo.db)`
+
+if (process.argv.length > 2) {
+  console.log(HELP)
+  process.exit(['--help', '-h'].includes(process.argv[2] ?? '') ? 0 : 2)
+}
+loadDotEnv(process.env)
 const given = process.env
 const port = Number(given.PORT || 8008)
 // Without LIVEKIT_URL, the demo uses the server of livekit.yaml, with its keys.
