@@ -115,7 +115,7 @@ async def work(ctx: JobContext) -> None:
         await ctx.room.local_participant.publish_track(rtc.LocalAudioTrack.create_audio_track("answer", speaker))
         while True:
             spoke, before, step = heard > before, heard, step + 1
-            data = {"message": f"Heard {before:.1f} s", "heard": before, "step": step, "percent": min(100, step * 5)}
+            data = {"message": f"Heard you for {before:.1f} s", "heard": before, "step": step}
             await api.call("POST", "/agent/progress", json={**pair, "data": data})
             say(f"progress {step}: accepted, heard {before:.1f} s")
             left.clear()

@@ -5,7 +5,7 @@ import { agentPython, PYTHON_WORKER_FOLDER, REPOSITORY, WORKER_FOLDER, workerIns
 import { freeTcpPort, type RunningProcess, run, until } from './processes.ts'
 import { describeWithLiveKit, type Stack, useStack } from './stack.ts'
 
-const Report = z.object({ step: z.number(), heard: z.number(), percent: z.number(), message: z.string() })
+const Report = z.object({ step: z.number(), heard: z.number(), message: z.string() })
 
 const python = agentPython()
 const WORKERS = [
