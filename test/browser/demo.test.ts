@@ -166,13 +166,13 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
         await page.getByRole('button', { name: 'Try with another user’s id' }).click()
         await until('the other user’s id is refused', async () => (await refusals(page)).length > 0)
         expect(await refusals(page)).toEqual([
-          expect.stringMatching(/With another user’s id, …\w+: There is no session .*session_mismatch403 refused$/),
+          expect.stringMatching(/With another user’s id, …\w+: This user has no session .*session_mismatch403 refused$/),
         ])
         await shot('2-live')
 
         await page.getByRole('button', { name: 'End call' }).click()
         await untilText(page, '#status', 'ended')
-        const ended = /has ended\..*session_ended409 refused$/
+        const ended = /has ended[.:].*session_ended409 refused$/
         const endedCount = async () => (await refusals(page)).filter((text) => ended.test(text)).length
         await until('the worker’s own next call is refused', async () => (await endedCount()) >= 1)
         const byWorker = await endedCount()

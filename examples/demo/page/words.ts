@@ -80,6 +80,7 @@ export function wordsForStatus(data: unknown): string {
 const REFUSAL: Record<string, { status: number; why: string }> = {
   session_not_live: { status: 409, why: 'You are not in the room now.' },
   session_ended: { status: 409, why: 'The session has ended.' },
+  not_sessions_agent: { status: 403, why: 'Another agent was dispatched to this session.' },
   session_mismatch: { status: 403, why: 'The session is another user’s.' },
   liveness_unknown: { status: 503, why: 'LiveKit could not say whether you are in the room.' },
 }
