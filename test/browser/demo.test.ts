@@ -166,7 +166,9 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
         await page.getByRole('button', { name: 'Try with another user’s id' }).click()
         await until('the other user’s id is refused', async () => (await refusals(page)).length > 0)
         expect(await refusals(page)).toEqual([
-          expect.stringMatching(/With another user’s id, …\w+: This user has no session .*session_mismatch403 refused$/),
+          expect.stringMatching(
+            /With another user’s id, …\w+: This user has no session .*session_mismatch403 refused$/,
+          ),
         ])
         await shot('2-live')
 
