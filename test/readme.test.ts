@@ -6,7 +6,14 @@ import { expect, test } from 'vitest'
 
 const REPOSITORY = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFile(join(REPOSITORY, path), 'utf8')
-const PAGES = ['README.md', 'SECURITY.md', 'docs/frontend.md', 'docs/code-tour.md', 'examples/agent-python/README.md']
+const PAGES = [
+  'README.md',
+  'SECURITY.md',
+  'docs/agent.md',
+  'docs/frontend.md',
+  'docs/code-tour.md',
+  'examples/agent-python/README.md',
+]
 
 test('the README quotes its examples as they are in their files', async () => {
   const quotes = [...(await read('README.md')).matchAll(/<!-- file: (\S+) -->\n```\w+\n([\s\S]*?)```/g)]
