@@ -26,7 +26,6 @@ const Settings = z.object({
   PATIENCE_SECONDS: z.coerce.number().positive().default(15),
 })
 
-const STEP_PERCENT = 5
 /** How long the service may be unavailable: a restart, or a rate limit's minute. */
 const UNAVAILABLE_MS = 90_000
 
@@ -76,13 +75,16 @@ async function work(ctx: JobContext): Promise<void> {
     const context = await session.context()
     say(`hello, ${context.user.name ?? 'guest'}`)
     const answer = await publishTone(ctx.room)
+    // As LiveKit's AgentSession does, for frontends to show; a closed room needs no state.
+    const showState = (state: string) =>
+      ctx.room.localParticipant?.setAttributes({ 'lk.agent.state': state }).catch(() => {})
+    void showState('listening')
     for (let step = 1, before = 0; ; step++) {
       const heard = ears.seconds()
       const spoke = heard > before
       before = heard
-      const percent = Math.min(100, step * STEP_PERCENT)
-      const message = `Heard ${heard.toFixed(1)} s`
-      await session.progress({ status: 'working', message, heard, step, percent, job: ctx.job.id })
+      const message = `Heard you for ${heard.toFixed(1)} s`
+      await session.progress({ status: 'working', message, heard, step, job: ctx.job.id })
       accepted = step
       say(`progress ${step}: accepted, heard ${heard.toFixed(1)} s`)
       // Reports early when the user leaves, to learn from the answer what that means.
@@ -91,7 +93,10 @@ async function work(ctx: JobContext): Promise<void> {
       })
       await Promise.race([woken, delay(REPORT_SECONDS * 1000)])
       // Greets the user, then answers whenever the user falls silent.
-      if (step === 1 || (spoke && ears.seconds() === heard)) await answer()
+      if (step > 1 && !(spoke && ears.seconds() === heard)) continue
+      void showState('speaking')
+      await answer()
+      void showState('listening')
     }
   } catch (error) {
     if (!(error instanceof ProblemError)) throw error

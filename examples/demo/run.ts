@@ -133,17 +133,21 @@ async function startLiveKit(): Promise<boolean> {
   return true
 }
 
-async function startService(): Promise<void> {
-  start('service', process.execPath, [join(REPOSITORY, 'dist/server.js')])
+async function startService(account: Record<string, string>): Promise<void> {
+  start(
+    'service',
+    process.execPath,
+    ['--import', 'tsx', join(REPOSITORY, 'examples/demo/service.ts')],
+    REPOSITORY,
+    account,
+  )
   await until('the service is ready', async () => (await fetch(`http://127.0.0.1:${port}/health/ready`)).ok)
 }
 
-async function startAgent(secret: string): Promise<void> {
+async function startAgent(account: Record<string, string>): Promise<void> {
   const workerPort = await freePort(0)
   const agent = start('agent', process.execPath, ['--import', 'tsx', 'worker.ts', 'start'], AGENT_FOLDER, {
-    BEHALF_URL: `http://127.0.0.1:${port}`,
-    BEHALF_AGENT_ID: AGENT,
-    BEHALF_AGENT_SECRET: secret,
+    ...account,
     WORKER_PORT: String(workerPort),
     REPORT_SECONDS: '1',
   })
@@ -173,11 +177,15 @@ async function main(): Promise<void> {
     throw new Error(`Port ${port} is taken, perhaps by another Behalf. Stop it, or choose one: PORT=8009 npm run demo`)
   }
   await installAgent()
-  const secret = await agentSecret()
+  const account = {
+    BEHALF_URL: `http://127.0.0.1:${port}`,
+    BEHALF_AGENT_ID: AGENT,
+    BEHALF_AGENT_SECRET: await agentSecret(),
+  }
   const hasLiveKit = await startLiveKit()
-  await startService()
+  await startService(account)
   if (!hasLiveKit) console.log(`\n${HOW_TO_GET_LIVEKIT}`)
-  else await startAgent(secret)
+  else await startAgent(account)
   invite()
   if (hasLiveKit) return
   await until(
@@ -185,7 +193,7 @@ async function main(): Promise<void> {
     async () => (await fetch('http://127.0.0.1:7880/')).ok,
     Number.POSITIVE_INFINITY,
   )
-  if (!isStopping) await startAgent(secret)
+  if (!isStopping) await startAgent(account)
 }
 
 main().catch((error: unknown) => stop(1, error instanceof Error ? error.message : String(error)))

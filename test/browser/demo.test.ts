@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { Agent } from '../e2e/api.ts'
 import { workerInstalled } from '../e2e/binaries.ts'
 import { type RunningProcess, until } from '../e2e/processes.ts'
-import { describeWithLiveKit, useStack } from '../e2e/stack.ts'
+import { describeWithLiveKit } from '../e2e/stack.ts'
 import {
   expectAccessible,
   expectNoSidewaysScroll,
@@ -16,23 +16,24 @@ import {
   useBrowser,
 } from './browser.ts'
 import { chromiumBinary } from './chromium.ts'
-import { level, listed, tabTo, untilFocused, untilReports, untilText } from './look.ts'
+import { level, listed, refusals, tabTo, untilFocused, untilReports, untilText } from './look.ts'
 import { watchPerson } from './person.ts'
-import { startWorker } from './worker.ts'
+import { startWorker, useDemoStack } from './worker.ts'
 
 const AGENT = 'demo-agent'
+const MOBILE = { hasTouch: true, isMobile: true }
 const Step = z.object({ step: z.number() })
 
 describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser', () => {
   describeWithLiveKit('the demo page', () => {
-    const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
+    const { stack, createAgent } = useDemoStack(AGENT)
     const tabs = useBrowser()
     let agent: Agent
     let worker: RunningProcess | undefined
     const url = () => `${stack().service.url}/demo`
 
     beforeAll(async () => {
-      agent = await stack().api.agent(AGENT)
+      agent = await createAgent()
       worker = await startWorker(stack(), agent)
     })
     beforeEach(({ onTestFailed }) => {
@@ -58,9 +59,14 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
       await page.getByRole('button', { name: 'Start call' }).click()
       await untilText(page, '#connection', 'connected')
       await untilText(page, '#status', 'live')
-      await untilText(page, '#agent', 'in the call', 40)
+      await untilText(page, '#agent', 'in the call, listening', 40)
       const reports = await untilReports(page, 4)
       await until('the microphone is heard', async () => Number(await level(page)) > 0)
+      await page.getByLabel('Microphone').selectOption('Fake Audio Input 1')
+      await until('the other microphone is heard', async () => Number(await level(page)) > 0)
+      await until('the agent has a level', async () =>
+        (await page.locator('#agent-level-text').textContent())?.endsWith(' %'),
+      )
       await expectAccessible(page, 'in the call')
       await screenshot(page, 'desktop-light-3-in-the-call')
 
@@ -74,6 +80,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
       await page.reload()
       await untilText(page, '#connection', 'connected')
       await untilText(page, '#status', 'live')
+      await untilText(page, '#device option:checked', 'Fake Audio Input 1')
       const isReport = ({ type, createdAt }: Shown) => type !== 'session.status' && createdAt > reloadedAt
       await until('the agent goes on', async () => (await shownEvents(page)).filter(isReport).length >= 2, 30)
       const after = await listed(page)
@@ -90,11 +97,11 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
 
       await page.getByRole('button', { name: 'End call' }).click()
       await untilText(page, '#status', 'ended')
-      await untilText(page, '#summary', 'The call has ended: you hung up.')
+      await untilText(page, '#summary', 'The call has ended: you hung up. From here on the agent is refused.')
       await untilText(page, '#connection', 'not connected')
       expect((await api.session(user, sessionId)).status).toBe('ended')
-      await until('the list ends with the end', async () =>
-        (await page.locator('#events li').last().textContent())?.includes('ended'),
+      await until('the list has the end', async () =>
+        (await page.locator('#events li[data-seq]').last().textContent())?.includes('Session ended'),
       )
       await expectAccessible(page, 'ended')
       await screenshot(page, 'desktop-light-4-ended')
@@ -110,7 +117,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
         const postedAt = Date.now()
         const { status, body } = await stack().api.progress(agent, {
           ...pair,
-          data: { message: 'Asked by the test', percent: 50 },
+          data: { message: 'Asked by the test' },
         })
         expect(status).toBe(201)
         const { seq } = body as { seq: number }
@@ -120,6 +127,65 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
         return shown.paintedAt - postedAt
       }
     }, 120_000)
+
+    test.each([
+      ['desktop-light', {}],
+      ['desktop-dark', { colorScheme: 'dark' as const }],
+      ['phone-light', { ...MOBILE, viewport: PHONE }],
+      ['phone-dark', { ...MOBILE, viewport: PHONE, colorScheme: 'dark' as const }],
+      ['narrow-phone', { ...MOBILE, viewport: NARROW_PHONE }],
+    ])(
+      'shows the guard at work: %s',
+      async (name, options) => {
+        const page = await tabs.open(url(), options)
+        const person = watchPerson(page)
+        const shot = async (state: string) => {
+          await expectNoSidewaysScroll(page)
+          await expectAccessible(page, `${name}, ${state}`)
+          await screenshot(page, `guard-${name}-${state}`)
+        }
+        await page.getByRole('button', { name: 'Continue as guest' }).waitFor()
+        await shot('0-signed-out')
+        await page.getByRole('button', { name: 'Continue as guest' }).click()
+        await page.getByRole('button', { name: 'Start call' }).waitFor()
+        await shot('1-before')
+        await page.getByRole('button', { name: 'Start call' }).click()
+        await untilText(page, '#agent', 'in the call, listening', 40)
+        await untilReports(page, 2)
+        const [{ id: userId }, sessionId] = [await person.user(), await person.sessionId()]
+        expect(await page.locator('#user-id').textContent()).toBe(userId)
+        expect(await page.locator('#session-id').textContent()).toBe(sessionId)
+        const claims = JSON.parse((await page.locator('#claims').textContent()) ?? '')
+        expect(claims).toMatchObject({ sub: userId, attributes: { userId, sessionId } })
+
+        await page.getByRole('button', { name: 'Let the agent try now' }).click()
+        await until('the call is accepted', async () =>
+          (await shownEvents(page)).some(({ text }) => /as you asked.*201 accepted$/.test(text)),
+        )
+        expect(await refusals(page)).toEqual([])
+        await page.getByRole('button', { name: 'Try with another user’s id' }).click()
+        await until('the other user’s id is refused', async () => (await refusals(page)).length > 0)
+        expect(await refusals(page)).toEqual([
+          expect.stringMatching(
+            /With another user’s id, …\w+: This user has no session .*session_mismatch403 refused$/,
+          ),
+        ])
+        await shot('2-live')
+
+        await page.getByRole('button', { name: 'End call' }).click()
+        await untilText(page, '#status', 'ended')
+        const ended = /has ended[.:].*session_ended409 refused$/
+        const endedCount = async () => (await refusals(page)).filter((text) => ended.test(text)).length
+        await until('the worker’s own next call is refused', async () => (await endedCount()) >= 1)
+        const byWorker = await endedCount()
+        await page.getByRole('button', { name: 'Let the agent try now' }).click()
+        await until('the call by hand is refused', async () => (await endedCount()) > byWorker)
+        await shot('3-refused')
+        await page.locator('summary').click()
+        await shot('4-claims')
+      },
+      120_000,
+    )
 
     test('works with an account, by keyboard alone', async () => {
       const page = await tabs.open(url(), { colorScheme: 'dark' })
@@ -169,31 +235,5 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
       await untilText(page, '#who', email)
       expect(await page.locator('#events li').count()).toBe(0)
     }, 120_000)
-
-    test.each([
-      ['390 wide, light', { viewport: PHONE, colorScheme: 'light' as const }],
-      ['390 wide, dark', { viewport: PHONE, colorScheme: 'dark' as const }],
-      ['360 wide', { viewport: NARROW_PHONE, colorScheme: 'light' as const }],
-    ])(
-      'works on a phone, %s',
-      async (name, options) => {
-        const shot = (state: string) => screenshot(page, `phone-${name.replace(/\W+/g, '-')}-${state}`)
-        const page = await tabs.open(url(), { ...options, hasTouch: true, isMobile: true })
-        await page.getByRole('button', { name: 'Continue as guest' }).waitFor()
-        await expectNoSidewaysScroll(page)
-        await shot('1-signed-out')
-        await page.getByRole('button', { name: 'Continue as guest' }).tap()
-        await page.getByRole('button', { name: 'Start call' }).tap()
-        await untilReports(page, 3)
-        await expectNoSidewaysScroll(page)
-        await expectAccessible(page, name)
-        await shot('2-in-the-call')
-        await page.getByRole('button', { name: 'End call' }).tap()
-        await untilText(page, '#status', 'ended')
-        await expectNoSidewaysScroll(page)
-        await shot('3-ended')
-      },
-      90_000,
-    )
   })
 })

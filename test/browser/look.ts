@@ -3,15 +3,18 @@ import { until } from '../e2e/processes.ts'
 import { type Shown, shownEvents } from './browser.ts'
 
 export const level = (page: Page) => page.locator('#level').getAttribute('value')
-
 export const untilText = (page: Page, selector: string, text: string, seconds = 20) =>
   until(`${selector} says “${text}”`, async () => (await page.locator(selector).textContent()) === text, seconds)
 
-/** The seq of each line, in order. */
+/** The seq of each event, in order. */
 export const listed = async (page: Page): Promise<number[]> => {
-  const lines = await page.locator('#events li').all()
+  const lines = await page.locator('#events li[data-seq]').all()
   return Promise.all(lines.map(async (line) => Number(await line.getAttribute('data-seq'))))
 }
+
+/** What each refusal in the list says. */
+export const refusals = (page: Page): Promise<string[]> =>
+  page.locator('#events li:has(.refused)').evaluateAll((lines) => lines.map(({ textContent }) => textContent ?? ''))
 
 /** Waits for that many lines of progress; a worker's first job takes seconds to start. */
 export const untilReports = (page: Page, count: number): Promise<Shown[]> =>

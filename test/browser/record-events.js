@@ -2,7 +2,8 @@
 globalThis.shownEvents = []
 document.addEventListener('DOMContentLoaded', () => {
   const onAdded = (records) => {
-    for (const line of records.flatMap(({ addedNodes }) => [...addedNodes])) {
+    const lines = records.flatMap(({ addedNodes }) => [...addedNodes])
+    for (const line of lines.filter(({ dataset }) => dataset.seq !== undefined)) {
       // The frame that it is painted in.
       requestAnimationFrame(() =>
         globalThis.shownEvents.push({

@@ -1,20 +1,21 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { until } from '../e2e/processes.ts'
-import { describeWithLiveKit, useStack } from '../e2e/stack.ts'
+import { describeWithLiveKit } from '../e2e/stack.ts'
 import { expectAccessible, screenshot, useBrowser } from './browser.ts'
 import { chromiumBinary } from './chromium.ts'
-import { untilText } from './look.ts'
+import { refusals, untilText } from './look.ts'
 import { watchPerson } from './person.ts'
+import { useDemoStack } from './worker.ts'
 
 const AGENT = 'absent-agent'
 
 describe.skipIf(!chromiumBinary())('the demo in a browser explains and recovers', () => {
   describeWithLiveKit('the demo page says what is wrong', () => {
-    const stack = useStack({ env: { DEFAULT_AGENT: AGENT } })
+    const { stack, createAgent } = useDemoStack(AGENT)
     const tabs = useBrowser()
     const url = () => `${stack().service.url}/demo`
     beforeAll(async () => {
-      await stack().api.agent(AGENT)
+      await createAgent()
     })
 
     test('when the microphone is denied, and starts nothing', async () => {
@@ -49,15 +50,31 @@ describe.skipIf(!chromiumBinary())('the demo in a browser explains and recovers'
       tabs.expectConsoleError(/ERR_CONNECTION_REFUSED/)
       await page.getByRole('button', { name: 'Start call' }).click()
       await page.getByRole('alert').filter({ hasText: 'LiveKit cannot be reached at ws://127.0.0.1:' }).waitFor()
+      await page.getByRole('button', { name: 'Let the agent try now' }).click()
+      await until('the agent is refused', async () => (await refusals(page)).length > 0)
+      expect(await refusals(page)).toEqual([
+        expect.stringMatching(/LiveKit could not say .*liveness_unknown503 refused$/),
+      ])
       await expectAccessible(page, 'no LiveKit')
       await screenshot(page, 'desktop-light-7-no-livekit')
       const sessionId = await person.sessionId()
+      expect(await page.getByRole('button', { name: /call/ }).allTextContents()).not.toContain('End call')
 
       await stack().livekit.start()
-      await page.getByRole('button', { name: 'Rejoin call' }).click()
+      await page.getByRole('button', { name: 'Try again' }).click()
       await untilText(page, '#status', 'live')
       expect(await page.getByRole('alert').count()).toBe(0)
       expect(await person.sessionId()).toBe(sessionId)
+    })
+
+    test('when the service does not hold the agent’s secret', async () => {
+      const page = await tabs.open(url())
+      await page.route('**/demo/agent-call', (route) => route.fulfill({ status: 404 }))
+      tabs.expectConsoleError(/404.*agent-call/)
+      await page.getByRole('button', { name: 'Continue as guest' }).click()
+      await page.getByRole('button', { name: 'Start call' }).click()
+      await page.getByRole('button', { name: 'Let the agent try now' }).click()
+      await page.getByRole('alert').filter({ hasText: 'Only the one that `npm run demo` starts does' }).waitFor()
     })
 
     test('when another tab takes over the call', async () => {
@@ -111,8 +128,8 @@ describe.skipIf(!chromiumBinary())('the demo in a browser explains and recovers'
       await untilText(page, '#status', 'ended')
       await until('the room is left', async () => (await page.locator('#connection').textContent()) === 'not connected')
       expect(await page.locator('#events li').evaluateAll((lines) => lines.map((line) => line.textContent))).toEqual([
-        expect.stringMatching(/Session: live$/),
-        expect.stringMatching(/Session: ended$/),
+        expect.stringMatching(/Session live: /),
+        expect.stringMatching(/Session ended: /),
       ])
     })
   })

@@ -5,7 +5,7 @@ import { agentPython, PYTHON_WORKER_FOLDER, REPOSITORY, WORKER_FOLDER, workerIns
 import { freeTcpPort, type RunningProcess, run, until } from './processes.ts'
 import { describeWithLiveKit, type Stack, useStack } from './stack.ts'
 
-const Report = z.object({ step: z.number(), heard: z.number(), percent: z.number(), message: z.string() })
+const Report = z.object({ step: z.number(), heard: z.number(), message: z.string() })
 
 const python = agentPython()
 const WORKERS = [
@@ -88,7 +88,7 @@ describeWithLiveKit('the example agents', () => {
         call(ended.token)
         await says(worker, new RegExp(`${ended.session_id}\\] progress 2: accepted`), 40)
         await api.end(user, ended.session_id)
-        await says(worker, `${ended.session_id}] refused: 409 session_ended: The session has ended.`)
+        await says(worker, `${ended.session_id}] refused: 409 session_ended: The session has ended`)
 
         const lines = worker.log().split('\n')
         for (const { session_id, room } of [left, ended]) {

@@ -5,8 +5,12 @@ import { wordsForEnd } from './words.ts'
 export interface CallState {
   connection: 'off' | 'microphone' | 'connecting' | 'connected' | 'reconnecting' | 'ending'
   /** As the server sees it; absent before the first call. */
-  session: Pick<Session, 'id' | 'status' | 'endReason'> | undefined
+  session: Pick<Session, 'id' | 'userId' | 'status' | 'endReason'> | undefined
+  /** What the join token says; absent after a reload that did not need a new one. */
+  claims: object | undefined
   agent: 'none' | 'waiting' | 'missing' | 'here' | 'left'
+  /** What the agent says of itself, such as `listening`. */
+  agentState: string | undefined
   isMuted: boolean
   /** The browser wants a click before it plays the agent's voice. */
   isSoundBlocked: boolean
@@ -15,7 +19,9 @@ export interface CallState {
 export const NO_CALL: CallState = {
   connection: 'off',
   session: undefined,
+  claims: undefined,
   agent: 'none',
+  agentState: undefined,
   isMuted: false,
   isSoundBlocked: false,
 }
@@ -37,24 +43,39 @@ const AGENT = {
   left: 'has left',
 } as const
 
+const START = {
+  none: 'Start call',
+  pending: 'Try again',
+  live: 'Rejoin call',
+  disconnected: 'Rejoin call',
+  ended: 'Start a new call',
+} as const
+
 /** The call's half of the page as it follows from the state. */
 export function showCall(state: CallState): void {
-  const { connection, session, agent, isMuted, isSoundBlocked } = state
+  const { connection, session, claims, agent, agentState, isMuted, isSoundBlocked } = state
   const isOff = connection === 'off'
-  const isOpen = session !== undefined && session.status !== 'ended'
+  const wasJoined = session?.status === 'live' || session?.status === 'disconnected'
 
   setText(page.summary, summary(state))
   setState(page.connection, CONNECTION[connection], connection === 'connected')
   setState(page.status, session?.status ?? 'none yet', session?.status === 'live')
-  setState(page.agent, AGENT[agent], agent === 'here')
+  setState(page.agent, agent === 'here' && agentState ? `in the call, ${agentState}` : AGENT[agent], agent === 'here')
 
   page.start.hidden = !isOff
-  setText(page.start, isOpen ? 'Rejoin call' : session ? 'Start a new call' : 'Start call')
+  setText(page.start, START[session?.status ?? 'none'])
   page.mute.hidden = connection !== 'connected' && connection !== 'reconnecting'
   page.mute.setAttribute('aria-pressed', String(isMuted))
-  page.end.hidden = isOff && !isOpen
+  page.end.hidden = isOff && !wasJoined
   page.end.disabled = connection === 'ending'
   page.sound.hidden = !isSoundBlocked || connection !== 'connected'
+
+  page.attempts.hidden = session === undefined
+  page.pair.hidden = session === undefined
+  setText(page.userId, session?.userId ?? '')
+  setText(page.sessionId, session?.id ?? '')
+  page.claimsRow.hidden = claims === undefined
+  setText(page.claims, JSON.stringify(claims, null, 2) ?? '')
 }
 
 function setState(target: HTMLElement, text: string, isOn: boolean): void {
@@ -76,8 +97,9 @@ function summary({ connection, session, isMuted }: CallState): string {
       return 'Hanging up…'
     case 'off':
       if (!session) return 'Start the call, allow the microphone, and speak.'
-      return session.status === 'ended'
-        ? wordsForEnd(session.endReason)
+      if (session.status === 'ended') return wordsForEnd(session.endReason)
+      return session.status === 'pending'
+        ? 'The call did not start: you have not joined it yet.'
         : 'You are not connected; your call is still open.'
   }
 }

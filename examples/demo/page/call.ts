@@ -1,9 +1,10 @@
 import type { LocalTrack, Room } from 'livekit-client'
 import { ProblemError, type Session, type SessionEvent, type UserClient } from '#client'
+import { type Microphone, openMicrophone } from './audio.ts'
 import { type CallState, NO_CALL, showCall } from './call-view.ts'
 import { notify, page } from './elements.ts'
-import { type Microphone, openMicrophone } from './microphone.ts'
-import { clearProgress, showEvent } from './progress.ts'
+import { createGuardView } from './guard.ts'
+import { clearLog, showEvent } from './log.ts'
 import { createRoom } from './room.ts'
 import { kept } from './tab.ts'
 import { isSignedOut, wordsFor, wordsForDisconnect } from './words.ts'
@@ -17,13 +18,16 @@ const NO_AGENT =
 
 export interface CallDeps {
   client: UserClient
+  /** The service's. */
+  url: string
   /** The agent to ask for; undefined leaves it to the service. */
   agentName: string | undefined
   onSignedOut: () => void
 }
 
 /** One user's calls, one at a time: who is connected, and what happens in the session. */
-export function createCall({ client, agentName, onSignedOut }: CallDeps) {
+export function createCall({ client, url, agentName, onSignedOut }: CallDeps) {
+  const guard = createGuardView(client, url)
   const keptSession = kept('session')
   const keptMute = kept('muted')
   let state: CallState = { ...NO_CALL, isMuted: keptMute.get() !== null }
@@ -52,15 +56,15 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     microphone = undefined
     const left = room?.disconnect()
     room = undefined
-    change({ connection, agent: 'none' })
+    change({ connection, agent: 'none', agentState: undefined })
     await left
   }
 
-  function onAgent(isHere: boolean): void {
+  function onAgent(isHere: boolean, agentState = state.agentState): void {
     clearTimeout(agentTimer)
     if (state.agent === 'missing' && isHere) notify()
     const wasHere = state.agent === 'here' || state.agent === 'left'
-    change({ agent: isHere ? 'here' : wasHere ? 'left' : 'waiting' })
+    change({ agent: isHere ? 'here' : wasHere ? 'left' : 'waiting', agentState })
     if (state.agent !== 'waiting') return
     agentTimer = setTimeout(() => {
       change({ agent: 'missing' })
@@ -89,7 +93,8 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
       const id = join.session_id
       if (id === undefined) throw new Error('The service minted a token without a session.')
       livekitUrl = join.server_url
-      if (id !== state.session?.id) change({ session: { id, status: 'pending' } })
+      if (id !== state.session?.id) change({ session: { id, userId: join.participant_identity, status: 'pending' } })
+      change({ claims: claimsOf(join.participant_token) })
       keptSession.set(id)
       if (following?.id !== id) void follow(id)
       signal.throwIfAborted()
@@ -124,11 +129,12 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     following?.stop.abort()
     const stop = new AbortController()
     following = { id, stop }
-    clearProgress()
+    clearLog()
+    void guard.watch(id, () => state.session?.status === 'ended', stop.signal)
     try {
       for await (const event of client.events(id, { signal: stop.signal })) {
         showEvent(event)
-        if (event.type === 'session.status') onStatus(id, event)
+        if (event.type === 'session.status') onStatus(event)
         else onReport(event)
       }
     } catch (error) {
@@ -144,10 +150,11 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     if (isAwaited && Date.now() - Date.parse(createdAt) < RECENT_MS) onAgent(true)
   }
 
-  function onStatus(id: string, { data }: SessionEvent): void {
+  function onStatus({ data }: SessionEvent): void {
+    if (!state.session) return
     const { status, reason } = data as { status: Session['status']; reason?: Session['endReason'] }
-    if (status === 'ended') ended({ id, status, endReason: reason })
-    else change({ session: { id, status } })
+    if (status === 'ended') ended({ ...state.session, status, endReason: reason })
+    else change({ session: { ...state.session, status } })
   }
 
   function ended(session: NonNullable<CallState['session']>): void {
@@ -192,7 +199,7 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     following = undefined
     keptSession.set(null)
     keptMute.set(null)
-    clearProgress()
+    clearLog()
     change(NO_CALL)
   }
 
@@ -203,10 +210,17 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
     change({ isMuted })
   }
 
+  async function attempt(isForOther: boolean): Promise<void> {
+    if (!state.session) return
+    await guard.attempt(state.session, isForOther).catch(fail)
+  }
+
   page.start.addEventListener('click', () => void start())
   page.end.addEventListener('click', () => void end())
   page.mute.addEventListener('click', () => void toggleMute().catch(fail))
   page.sound.addEventListener('click', () => void room?.startAudio())
+  page.tryNow.addEventListener('click', () => void attempt(false))
+  page.tryOther.addEventListener('click', () => void attempt(true))
   showCall(state)
 
   return {
@@ -217,6 +231,13 @@ export function createCall({ client, agentName, onSignedOut }: CallDeps) {
       if (state.session && state.session.status !== 'ended') await end()
     },
   }
+}
+
+/** What the token says, for people to read; LiveKit is who checks it. */
+function claimsOf(token: string): object {
+  const [, payload = ''] = token.split('.')
+  const bytes = Uint8Array.from(atob(payload.replaceAll('-', '+').replaceAll('_', '/')), (byte) => byte.charCodeAt(0))
+  return JSON.parse(new TextDecoder().decode(bytes)) as object
 }
 
 /** livekit-client is typed without exactOptionalPropertyTypes. */

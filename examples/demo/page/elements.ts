@@ -27,16 +27,26 @@ export const page = {
   sound: element('sound', HTMLButtonElement),
   level: element('level', HTMLMeterElement),
   levelText: element('level-text', HTMLSpanElement),
+  agentLevel: element('agent-level', HTMLMeterElement),
+  agentLevelText: element('agent-level-text', HTMLSpanElement),
+  deviceRow: element('device-row', HTMLDivElement),
+  device: element('device', HTMLSelectElement),
   connection: element('connection', HTMLElement),
   status: element('status', HTMLElement),
   agent: element('agent', HTMLElement),
 
-  message: element('progress-message', HTMLParagraphElement),
-  percent: element('percent', HTMLOutputElement),
-  progress: element('progress', HTMLProgressElement),
   empty: element('empty', HTMLParagraphElement),
   log: element('log', HTMLDivElement),
   events: element('events', HTMLOListElement),
+  attempts: element('attempts', HTMLDivElement),
+  tryNow: element('try-now', HTMLButtonElement),
+  tryOther: element('try-other', HTMLButtonElement),
+
+  pair: element('pair', HTMLElement),
+  userId: element('user-id', HTMLElement),
+  sessionId: element('session-id', HTMLElement),
+  claimsRow: element('claims-row', HTMLDetailsElement),
+  claims: element('claims', HTMLPreElement),
 }
 
 /** Written only when it differs: a live region would be read out again. */

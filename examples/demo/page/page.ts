@@ -7,9 +7,10 @@ import { wordsFor } from './words.ts'
 const MIN_PASSWORD_LENGTH = 8
 
 const storage = kept('refresh')
-const client = userClient({ url: new URL('.', location.href).href.replace(/\/$/, ''), storage })
+const url = new URL('.', location.href).href.replace(/\/$/, '')
+const client = userClient({ url, storage })
 const agentName = new URLSearchParams(location.search).get('agent') ?? undefined
-const call = createCall({ client, agentName, onSignedOut: showSignIn })
+const call = createCall({ client, url, agentName, onSignedOut: showSignIn })
 
 function showSignIn(): void {
   page.account.hidden = true

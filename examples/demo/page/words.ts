@@ -39,7 +39,7 @@ export const isSignedOut = (error: unknown): boolean =>
 export function wordsForEnd(reason: Session['endReason']): string {
   switch (reason) {
     case 'user':
-      return 'The call has ended: you hung up.'
+      return 'The call has ended: you hung up. From here on the agent is refused.'
     case 'agent':
       return 'The call has ended: the agent ended it.'
     case 'limit':
@@ -47,7 +47,7 @@ export function wordsForEnd(reason: Session['endReason']): string {
     case 'left':
       return 'The call has ended: you were away for too long.'
     case 'never_joined':
-      return 'The call has ended before it began: nobody joined.'
+      return 'The call has ended before it began: you never joined.'
     case 'signed_out':
       return 'The call has ended: you signed out.'
     case 'superseded':
@@ -62,4 +62,40 @@ export function wordsForDisconnect(reason: DisconnectReason | undefined): string
   return reason === DisconnectReason.DUPLICATE_IDENTITY
     ? 'This call is open in another tab. Start the call here to take it back.'
     : 'The connection to LiveKit is lost. Start the call again to come back into it.'
+}
+
+const STATUS = {
+  pending: 'nobody has joined yet',
+  live: 'you are in the room',
+  disconnected: 'you are away, and may come back',
+  ended: 'nothing can be done in your name any more',
+} as const
+
+/** A status as the server saw it begin. */
+export function wordsForStatus(data: unknown): string {
+  const { status } = data as { status: Session['status'] }
+  return `Session ${status}: ${STATUS[status] ?? ''}`
+}
+
+const REFUSAL: Record<string, { status: number; why: string }> = {
+  session_not_live: { status: 409, why: 'You are not in the room now.' },
+  session_ended: { status: 409, why: 'The session has ended.' },
+  not_sessions_agent: { status: 403, why: 'Another agent was dispatched to this session.' },
+  session_mismatch: { status: 403, why: 'The session is another user’s.' },
+  liveness_unknown: { status: 503, why: 'LiveKit could not say whether you are in the room.' },
+}
+
+/** A decision of the guard as the audit trail has it, equal ones together. */
+export function wordsForOutcome(route: string, outcome: string, count: number) {
+  const times = count > 1 ? `, ${count} times` : ''
+  if (outcome === 'allowed' || outcome === 'replayed') {
+    const text = route === 'GET /agent/context' ? 'Asked who you are and what happened so far' : route
+    return { text: `${text}${times}`, verdict: { accepted: true, text: '200 accepted' } }
+  }
+  const { status, why } = REFUSAL[outcome] ?? {}
+  return {
+    text: `The agent called by itself${times}. ${why ?? route}`,
+    code: outcome,
+    verdict: { accepted: false, text: `${status ?? ''} refused`.trim() },
+  }
 }
