@@ -22,7 +22,15 @@ const isObject = (name: string): name is keyof typeof OBJECTS => name in OBJECTS
 /** Fields that name no user's object; every field has to be in one of the two lists. */
 const NO_OBJECTS = [
   ...['limit', 'after', 'last-event-id', 'idempotency-key', 'auto_create_room', 'type', 'data', 'reason', 'result'],
-  ...['name', 'participant_name', 'metadata', 'participant_metadata', 'participant_attributes'],
+  ...[
+    'current_password',
+    'new_password',
+    'name',
+    'participant_name',
+    'metadata',
+    'participant_metadata',
+    'participant_attributes',
+  ],
   // Of agents, who belong to no user.
   ...['room_config', 'agents', 'agent_name', 'agentName'],
 ]
