@@ -67,7 +67,7 @@ describe('X-Forwarded-For', () => {
     const guest = (remoteAddress: string, forwarded: string) =>
       app.request(
         '/auth/guest',
-        { method: 'POST', headers: { 'X-Forwarded-For': forwarded } },
+        { method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Forwarded-For': forwarded } },
         { incoming: { socket: { remoteAddress } } },
       )
     expect((await guest('10.0.0.1', '203.0.113.1')).status).toBe(201)

@@ -5,7 +5,8 @@ import { failure, faultyFetch, lost, quickClock, unreachable } from './faulty-fe
 import { makeApp, post, type TestAppOptions } from './support.ts'
 
 const url = 'http://behalf.test'
-const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
+const CREDENTIALS = { email: 'ada@example.com', password: 'correct horse' }
+const ADA = { ...CREDENTIALS, name: 'Ada' }
 const ACCESS_SECONDS = 15 * 60
 const REFRESH = '/auth/refresh'
 
@@ -39,7 +40,7 @@ describe('signing in with the client', () => {
     const { client, newClient } = await frontend()
     const ada = await client.register(ADA)
     const elsewhere = newClient(memoryStorage())
-    expect(await elsewhere.login(ADA)).toEqual(ada)
+    expect(await elsewhere.login(CREDENTIALS)).toEqual(ada)
     expect(await elsewhere.me()).toEqual({ ...ada, guest: false })
   })
 
@@ -57,7 +58,7 @@ describe('signing in with the client', () => {
         const user = await (way === 'register'
           ? visit.register(bob)
           : way === 'login'
-            ? visit.login(ADA)
+            ? visit.login(CREDENTIALS)
             : visit.guest())
         expect(await visit.me()).toMatchObject({ id: user.id })
         bob.email = 'bob2@example.com'
@@ -69,20 +70,20 @@ describe('signing in with the client', () => {
     const { client, newClient } = await frontend()
     await client.register(ADA)
     const [elsewhere, later] = [newClient(memoryStorage()), newClient(memoryStorage())]
-    await elsewhere.login(ADA)
+    await elsewhere.login(CREDENTIALS)
     const change = { current_password: ADA.password, new_password: 'battery staple' }
     expect(await client.changePassword(change)).toMatchObject({ email: ADA.email })
     expect(await client.me()).toMatchObject({ email: ADA.email })
     expect(await failure(elsewhere.me())).toMatchObject({ code: 'invalid_refresh_token' })
     expect(await failure(client.changePassword(change))).toMatchObject({ code: 'invalid_credentials' })
-    expect(await later.login({ ...ADA, password: change.new_password })).toMatchObject({ email: ADA.email })
+    expect(await later.login({ ...CREDENTIALS, password: change.new_password })).toMatchObject({ email: ADA.email })
   })
 
   test('signs out on every device', async () => {
     const { client, newClient, storage } = await frontend()
     await client.register(ADA)
     const elsewhere = newClient(memoryStorage())
-    await elsewhere.login(ADA)
+    await elsewhere.login(CREDENTIALS)
     await client.logoutEverywhere()
     expect(await storage.get()).toBeNull()
     expect(await failure(client.me())).toMatchObject({ code: 'not_signed_in' })

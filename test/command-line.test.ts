@@ -8,6 +8,7 @@ import { type Environment, type Print, runCommand } from '../src/cli/command-lin
 import { run as runKeys } from '../src/cli/keys.ts'
 import { run as runStore } from '../src/cli/store.ts'
 import { run as runToken } from '../src/cli/token.ts'
+import { run as runUser } from '../src/cli/user.ts'
 import { openStore } from '../src/store/store.ts'
 import { outcomeOf, type Run } from './outcome.ts'
 
@@ -17,6 +18,7 @@ const TOOLS: Array<[tool: string, run: Run, command: string[], more: string[]]> 
   ['keys', runKeys, ['list'], ['rotate', 'remove']],
   ['store', runStore, ['check'], ['backup', 'restore']],
   ['token', runToken, ['inspect', '-'], []],
+  ['user', runUser, ['sign-out', 'ada@example.com'], []],
 ]
 
 let folder: string
@@ -69,7 +71,7 @@ test('npm run agent -- disable says that it was the default agent', async () => 
   )
 })
 
-test.each(TOOLS.filter(([tool]) => tool !== 'token'))(
+test.each(TOOLS.filter(([tool]) => tool !== 'token' && tool !== 'user'))(
   'npm run %s runs in production without secrets',
   async (_, run, command) => {
     const env = { NODE_ENV: 'production', DATABASE_URL: `file:${join(folder, 'x.db')}` }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { run } from '../src/cli/user.ts'
+import { outcomeOf } from './outcome.ts'
 import { ENDED, refusal, scene } from './scene.ts'
 import { post } from './support.ts'
 
@@ -20,10 +21,7 @@ async function setUp() {
   const agent = await s.newAgent()
   const present = await s.present()
   const cli = async (...argv: string[]) => {
-    const out: string[] = []
-    const err: string[] = []
-    const print = (lines: string[]) => (line: string) => void lines.push(line)
-    const code = await run(argv, { DATABASE_URL: databaseUrl }, print(out), print(err))
+    const { code, out, err } = await outcomeOf(run, argv, { DATABASE_URL: databaseUrl })
     return { code, out: out.join(), err: err.join() }
   }
   return { s, ...present, cli, report: () => s.progress(agent.bearer, present.pair), id: present.user.id }

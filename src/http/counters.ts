@@ -60,7 +60,10 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
       all[index] = last
     }
 
-    /** Draws without order, since deleting from the front of a large Map makes the next look at its front slow. */
+    /**
+     * Forgets one of a few keys drawn at random: an ended one, or the least-counted when there are too many. Taking the
+     * oldest from the Map instead would be slow: V8 skips every deleted entry in front of it.
+     */
     function makeWay(now: number): void {
       const rank = ({ count, endsAt }: Window) => (endsAt > now ? count : 0)
       const drawn = Array.from({ length: DRAWN }, () => all[Math.floor(Math.random() * all.length)] as Window)
