@@ -17,7 +17,7 @@ import { openStore, type Store } from './store/store.ts'
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
 const HOW_TO_GET_LIVEKIT =
-  'No LiveKit yet, so nobody can join: start one with `livekit-server --config livekit.yaml`, or everything with `npm run demo`'
+  'Until LiveKit answers, nobody can join. `livekit-server --config livekit.yaml` starts one, `npm run demo` everything.'
 
 export type { Service } from './app.ts'
 
