@@ -38,7 +38,7 @@ test('a callback that waited for LiveKit gets the answer stored under its key in
   const { s, agent, pair, leg, reported } = await ready()
   const release = s.sfu.hold()
   const waiting = s.progress(agent.bearer, pair, KEY)
-  await vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(1))
+  await vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(1), 10_000)
   // The reconciler confirms the user in the meantime, so that the second callback needs no liveness check.
   const seen = { kind: 'answer', present: [leg.participant.sid], joining: [] } as const
   await directSessions(s.store).observe(pair.sessionId, { ...seen, askedAt: s.store.clock.steady() })

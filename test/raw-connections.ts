@@ -21,7 +21,7 @@ export async function served({ app, config }: Served, limits = SERVER_LIMITS) {
     server.closeAllConnections()
     server.close()
   })
-  await vi.waitFor(() => expect(server.listening).toBe(true))
+  await vi.waitFor(() => expect(server.listening).toBe(true), 10_000)
   const { port } = server.address() as AddressInfo
   return { server, port, url: `http://127.0.0.1:${port}` }
 }

@@ -53,7 +53,7 @@ test('shutdown ends readiness, refuses new connections, finishes open requests a
   await arrived
   const stopped = shutDown(deps, PATIENT)
   expect(deps.health.ready).toBe(false)
-  await vi.waitFor(() => expect(server.listening).toBe(false))
+  await vi.waitFor(() => expect(server.listening).toBe(false), 10_000)
   expect(await ask(server, port)).toBe('ECONNREFUSED')
   answer()
   expect(await underWay).toBe('done')

@@ -57,7 +57,7 @@ async function setUp() {
     async expectHungUp({ pair, room }: Call) {
       expect(await refusal(s.progress(agent.bearer, pair))).toEqual(ENDED)
       expect((await s.store.sessions.find(pair.sessionId))?.endReason).toBe('signed_out')
-      await vi.waitFor(() => expect(s.sfu.rooms.has(room)).toBe(false))
+      await vi.waitFor(() => expect(s.sfu.rooms.has(room)).toBe(false), 10_000)
     },
     async expectUntouched({ bearer, pair }: Call) {
       expect((await s.get('/auth/me', bearer)).status).toBe(200)

@@ -62,7 +62,7 @@ describe('behind a streaming answer', () => {
     const stream = lines(`GET /sessions/${pair.sessionId}/events HTTP/1.1`, ...headers)
     const socket = dial(port)
     socket.write(stream)
-    await vi.waitFor(() => expect(asked).toHaveLength(1))
+    await vi.waitFor(() => expect(asked).toHaveLength(1), 10_000)
     socket.write(lines(...request).repeat(100))
     await untilCut(0)
     expect(asked).toHaveLength(1)
@@ -74,7 +74,7 @@ describe('a client that does not read its answers', () => {
   test('gets one answer per connection, and the next after it has read that one', async () => {
     const { port, url, asked } = await longWinded({ maxUnreadBytes: 6 * LONG })
     const clients = Array.from({ length: 5 }, () => lazy(port, ask('/long').repeat(2) + ask('/health/live')))
-    await vi.waitFor(() => expect(asked).toHaveLength(5))
+    await vi.waitFor(() => expect(asked).toHaveLength(5), 10_000)
     await isUp(url)
     expect(asked).toEqual([...Array(5).fill('/long'), '/health/live'])
     const said = clients[0]?.read()
@@ -93,11 +93,11 @@ describe('a client that does not read its answers', () => {
     await untilAsked(1)
     // An answer that waits for the service has a longer timeout, even behind one that waited for its client.
     lazy(port, ask('/long'))
-    await vi.waitFor(() => expect(asked).toHaveLength(3))
+    await vi.waitFor(() => expect(asked).toHaveLength(3), 10_000)
     await untilCut(2)
     expect(isCut(0)).toBe(false)
     release()
-    await vi.waitFor(() => expect(statuses(said())).toHaveLength(2))
+    await vi.waitFor(() => expect(statuses(said())).toHaveLength(2), 10_000)
     expect(asked).toEqual(['/long', '/agent/progress', '/long'])
     await isUp(url)
   })
@@ -107,14 +107,14 @@ describe('a client that does not read its answers', () => {
     const clients: Array<ReturnType<typeof lazy>> = []
     for (let count = 1; count <= 3; count++) {
       clients.push(lazy(port, ask('/long') + ask('/health/live')))
-      await vi.waitFor(() => expect(asked).toHaveLength(count))
+      await vi.waitFor(() => expect(asked).toHaveLength(count), 10_000)
     }
     await untilCut(0)
     // Reading an answer makes room for others.
     const said = clients[1]?.read()
     await vi.waitFor(() => expect(statuses(said?.() ?? '')).toEqual([200, 200]), 10_000)
     lazy(port, ask('/long'))
-    await vi.waitFor(() => expect(asked).toEqual(['/long', '/long', '/long', '/health/live', '/long']))
+    await vi.waitFor(() => expect(asked).toEqual(['/long', '/long', '/long', '/health/live', '/long']), 10_000)
     await isUp(url)
     expect([1, 2, 4].map(isCut)).toEqual([false, false, false])
   })
@@ -126,7 +126,7 @@ describe('a client that does not read its answers', () => {
     await Promise.all(Array.from({ length: 400 }, () => reportDirectly(s, pair.sessionId, data)))
     const headers = ['Host: x', `Authorization: Bearer ${user.bearer}`, 'Accept: text/event-stream', '']
     lazy(port, lines(`GET /sessions/${pair.sessionId}/events HTTP/1.1`, ...headers))
-    await vi.waitFor(() => expect(asked).toHaveLength(1))
+    await vi.waitFor(() => expect(asked).toHaveLength(1), 10_000)
     await untilCut(0)
   })
 })
