@@ -109,12 +109,12 @@ describe('simultaneous callbacks', () => {
   })
 
   test('of too many sessions get an immediate 503, while those within the limit wait', async () => {
-    const { s, agent } = await callingScene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000' } })
+    const { s, agent } = await callingScene({ env: { GUESTS_PER_ADDRESS_PER_HOUR: '1000' }, timeoutMs: 60_000 })
     const all = await Promise.all(Array.from({ length: 140 }, () => s.present()))
     const release = s.sfu.hold()
     const statuses: number[] = []
     const answers = all.map(async ({ pair }) => statuses.push((await s.progress(agent.bearer, pair)).status))
-    await vi.waitFor(() => expect(statuses).toEqual(Array(12).fill(503)), { timeout: 1500, interval: 10 })
+    await vi.waitFor(() => expect(statuses).toEqual(Array(12).fill(503)), { timeout: 20_000, interval: 10 })
     release()
     await Promise.all(answers)
     expect(s.sfu.asked('GetParticipant')).toBe(128)

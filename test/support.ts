@@ -44,6 +44,8 @@ export interface TestAppOptions {
   sfu?: Pick<Sfu, 'url'>
   /** The clock of another app, for a restart. */
   clock?: TestClock
+  /** How long LiveKit may take to answer, for a test that makes it wait for longer than that. */
+  timeoutMs?: number
 }
 
 /** The real app on its own in-memory SQLite, with a clock to move. */
@@ -52,6 +54,7 @@ export async function makeApp({
   databaseUrl = 'file::memory:',
   sfu,
   clock = testClock(),
+  timeoutMs = 2000,
 }: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
     LOG_LEVEL: 'debug',
@@ -64,7 +67,8 @@ export async function makeApp({
   const keys = await loadSigningKeys(store.keys, store.clock)
   const log = createLog(config.logLevel, destination)
   const reportSkew = createSkewWarning(log, store.clock)
-  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, { now: store.clock.now, reportSkew })
+  const deps = { now: store.clock.now, reportSkew, timeoutMs }
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, deps)
   const service = createApp({
     config,
     secrets,

@@ -1,17 +1,11 @@
 import type { KeyPair } from '../config.ts'
-import type { ReportSkew } from './clock-skew.ts'
 import { type LiveKit, LiveKitError } from './livekit.ts'
-import { createTwirp, unavailable } from './twirp.ts'
+import { createTwirp, type LiveKitClientDeps, unavailable } from './twirp.ts'
 import { answers } from './wire.ts'
 
-interface ClientDeps {
-  now: () => number
-  reportSkew: ReportSkew
-}
-
 /** The real LiveKit, over RoomService and AgentDispatchService (Twirp). */
-export function createLiveKitClient(url: string, keys: KeyPair, { now, reportSkew }: ClientDeps): LiveKit {
-  const ask = createTwirp(url, keys, now, reportSkew)
+export function createLiveKitClient(url: string, keys: KeyPair, deps: LiveKitClientDeps): LiveKit {
+  const ask = createTwirp(url, keys, deps)
   const { rooms, participant, participants, dispatches, anything } = answers
   const admin = (name: string) => ({ roomAdmin: true, room: name })
   const roomCreate = { roomCreate: true }

@@ -10,6 +10,12 @@ const TIMEOUT_MS = 2000
 /** How long the token of one request is valid: a slow clock may be that far behind. */
 const TOKEN_SECONDS = 600
 
+export interface LiveKitClientDeps {
+  now: () => number
+  reportSkew: ReportSkew
+  timeoutMs?: number
+}
+
 /** Returns the answer, or null for LiveKit's own `not_found`. @throws AppError `livekit_unavailable` */
 type AskLiveKit = <T>(
   method: `${'RoomService' | 'AgentDispatchService'}/${string}`,
@@ -24,7 +30,11 @@ type AskLiveKit = <T>(
  * Twirp over `fetch`. Unlike the SDK's client it keeps the path of the URL, does not follow redirects (a redirected POST
  * becomes a GET), and never repeats what LiveKit or a proxy wrote in an error: LiveKit's 401 can quote the token.
  */
-export function createTwirp(url: string, { key, secret }: KeyPair, now: () => number, report: ReportSkew): AskLiveKit {
+export function createTwirp(
+  url: string,
+  { key, secret }: KeyPair,
+  { now, reportSkew, timeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
+): AskLiveKit {
   const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
   const signingKey = hmacKey(secret, 'sign')
 
@@ -46,11 +56,11 @@ export function createTwirp(url: string, { key, secret }: KeyPair, now: () => nu
         headers: { 'Content-Type': 'application/json', Authorization: authorization },
         body: JSON.stringify(message),
         redirect: 'manual',
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
       })
       return { response, text: await response.text() }
     } catch (error) {
-      throw unavailable(noAnswer(error))
+      throw unavailable(noAnswer(error, timeoutMs))
     }
   }
 
@@ -58,7 +68,7 @@ export function createTwirp(url: string, { key, secret }: KeyPair, now: () => nu
     const sentAt = now()
     const { response, text } = await send(method, message, grant)
     const aheadMs = skewOf(response, sentAt, now())
-    report(aheadMs, 'answer')
+    reportSkew(aheadMs, 'answer')
     const json = parse(text)
     const code = errorCode(json)
     if (response.status === 404 && code === 'not_found') return null
@@ -98,10 +108,10 @@ export const unavailable = (cause: LiveKitError) =>
     retryAfterSeconds: 2,
   })
 
-function noAnswer(error: unknown): LiveKitError {
+function noAnswer(error: unknown, timeoutMs: number): LiveKitError {
   if ((error as Error).name === 'TimeoutError') {
     const why = 'it is overloaded, or a firewall drops the connection.'
-    return new LiveKitError('timeout', `LiveKit did not answer within ${TIMEOUT_MS / 1000} s: ${why}`)
+    return new LiveKitError('timeout', `LiveKit did not answer within ${timeoutMs / 1000} s: ${why}`)
   }
   const { code } = ((error as Error).cause ?? {}) as { code?: unknown }
   const known = typeof code === 'string' && /^[A-Z_0-9]{1,50}$/.test(code) ? ` (${code})` : ''
