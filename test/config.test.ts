@@ -171,8 +171,8 @@ describe('production settings', () => {
   })
 })
 
-describe('secrets', () => {
-  test('are never in what may be logged (A46)', () => {
+describe('secret settings', () => {
+  test('never appear in the loggable settings (A46)', () => {
     const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: WEBHOOK_SECRET }
     const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
     expect(secrets).toEqual({

@@ -184,7 +184,7 @@ describe('GET /sessions/{id}/events as a stream', () => {
         'Access-Control-Request-Headers': 'authorization,last-event-id',
       },
     })
-    expect(preflight.headers.get('Access-Control-Allow-Headers')).toContain('Last-Event-ID')
+    expect(preflight.headers.get('Access-Control-Allow-Headers')).toContain('last-event-id')
   })
 
   test('is not started by HEAD', async () => {
