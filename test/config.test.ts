@@ -171,7 +171,7 @@ describe('production settings', () => {
   })
 })
 
-describe('secrets', () => {
+describe('secret settings', () => {
   test('never appear in the loggable settings (A46)', () => {
     const webhook = { LIVEKIT_WEBHOOK_API_KEY: 'APIhook', LIVEKIT_WEBHOOK_API_SECRET: WEBHOOK_SECRET }
     const { config, secrets, warnings } = loadConfig({ ...PRODUCTION, ...webhook })
