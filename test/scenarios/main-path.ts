@@ -6,7 +6,7 @@ export function mainPath(useStack: UseStack): void {
 
   test('an agent calls back for a user who is in the room, and is refused when the user has left', async () => {
     const { api, join } = stack()
-    const agent = await api.agent('agent_bot')
+    const agent = await api.agent('agent_bot', ['progress:write', 'rooms:join', 'sessions:any'])
     const user = await api.register()
     const ticket = await api.mint(user)
     expect((await api.session(user, ticket.session_id)).status).toBe('pending')
