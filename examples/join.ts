@@ -1,3 +1,4 @@
+import '../src/npm-shell.ts'
 import { parseArgs } from 'node:util'
 import {
   AudioFrame,

@@ -1,4 +1,5 @@
 import '../../src/node-version.ts'
+import '../../src/npm-shell.ts'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'

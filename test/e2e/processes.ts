@@ -45,7 +45,9 @@ export function run(
     async stop(signal = 'SIGTERM') {
       if (!isRunning()) return killGroup(child, 'SIGKILL')
       const gone = once(child, 'exit')
-      child.kill(signal)
+      // npm's shell passes no signal on: all of them get it, as from a terminal.
+      if (command === 'npm') killGroup(child, signal)
+      else child.kill(signal)
       const inTime = await Promise.race([gone.then(() => true), delay(patience, false, { ref: false })])
       killGroup(child, 'SIGKILL')
       if (!inTime) await gone
