@@ -165,6 +165,13 @@ describe('POST /auth/password', () => {
     await expectHungUp(next)
   })
 
+  test('keeps the call that it was made in, even when another sign-in ends later', async () => {
+    const { s, phone, login, logout, signedIn, expectUntouched } = await setUp()
+    const next = { ...phone, ...(await signedIn(post(s.app, '/auth/password', NEXT, phone.bearer))) }
+    await logout(await login(NEXT.new_password))
+    await expectUntouched(next)
+  })
+
   test('refuses a wrong password as often as a login does, and leaves everything as it was', async () => {
     const { s, phone, laptop, expectUntouched } = await setUp()
     const wrong = () => post(s.app, '/auth/password', { ...NEXT, current_password: 'wrong horse' }, phone.bearer)
