@@ -218,6 +218,16 @@ test('a guest’s upgrade ends the guest’s access at once, and keeps the call 
   await expectHungUp(upgraded)
 })
 
+test('reuse of a refresh token ends the call as well when the first attempt to end it failed', async () => {
+  const { s, phone, refresh, expectHungUp } = await setUp()
+  await refresh(phone)
+  s.clock.advance(11)
+  vi.spyOn(s.store.sessions, 'change').mockRejectedValueOnce(new Error('disk full'))
+  expect((await refresh(phone)).status).toBe(500)
+  expect((await refresh(phone)).status).toBe(401)
+  await expectHungUp(phone)
+})
+
 test('an open event stream ends with the sign-in that opened it', async () => {
   const { s, url, user, open } = await timedCall({ poll: 20 })
   const stream = await open()

@@ -157,7 +157,8 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       const child = childRefreshToken(await loadRefreshKey(), parent)
       const limits = { idleMs: REFRESH_IDLE_MS, graceMs: REFRESH_GRACE_MS }
       const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), clock.latest(), limits)
-      if (rotation.outcome === 'reused') await endSessionsOfEnded(rotation.userId)
+      // After `revoked` as well: the process may have stopped before it ended them.
+      if (rotation.outcome === 'reused' || rotation.outcome === 'revoked') await endSessionsOfEnded(rotation.userId)
       if (rotation.outcome !== 'rotated' && rotation.outcome !== 'repeated') throw invalidRefreshToken()
       const user = await users.findUser(rotation.userId)
       if (!user) throw invalidRefreshToken()
