@@ -115,6 +115,41 @@ describe('the agent dispatch of a session whose user joins', () => {
   })
 })
 
+describe('the dispatch of an agent that the user replaced', () => {
+  const named = (agent_name: string) => ({ room_config: { agents: [{ agent_name }] } })
+  const agentsIn = ({ sfu }: Scene, room: string) =>
+    [...(sfu.rooms.get(room)?.participants.values() ?? [])].filter(({ kind }) => kind === 'AGENT').length
+
+  /** A user in a room that someone else is in as well, with a token for another agent. */
+  async function replaced() {
+    const { s, user } = await setUp()
+    await s.accounts.create('coach', [])
+    s.sfu.workers.add('coach')
+    const { room, pair, joinToken } = await s.newSession(user, TUTOR)
+    s.sfu.join(joinToken)
+    s.sfu.enter(room, { identity: 'somebody' })
+    await reconcileAfter(s, 0)
+    expect([dispatchesIn(s, room).map(([agent]) => agent), agentsIn(s, room)]).toEqual([['tutor'], 1])
+    const renewed = await s.newSession(user, { session_id: pair.sessionId, ...named('coach') })
+    return { s, user, room, pair, joinToken: renewed.joinToken }
+  }
+
+  test.each(['joins with the new token', 'stays'])('is deleted when the user %s', async (how) => {
+    const { s, room, joinToken } = await replaced()
+    if (how !== 'stays') s.sfu.join(joinToken)
+    await reconcileAfter(s, 20)
+    expect([dispatchesIn(s, room).map(([agent]) => agent), agentsIn(s, room)]).toEqual([['coach'], 1])
+  })
+
+  test('is deleted when the session ends before the next agent comes', async () => {
+    const { s, user, room, pair } = await replaced()
+    await s.sessions.end(pair.sessionId, 'user')
+    await s.background.idle()
+    expect([dispatchesIn(s, room), agentsIn(s, room)]).toEqual([[], 0])
+    expect((await s.sessionOf(user, pair)).status).toBe('ended')
+  })
+})
+
 describe('a dispatch that no worker accepted', () => {
   /** A user in the room, dispatched for while there is no worker. */
   async function untaken() {

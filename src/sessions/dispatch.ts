@@ -37,8 +37,19 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
   const ensuring = createSingleFlight<void>()
   const renewing = createSingleFlight<boolean>()
 
-  const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && parsed(d.metadata).sessionId === id)
+  const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
+    (await livekit.listDispatches(room)).filter(({ metadata }) => parsed(metadata).sessionId === id)
+
+  /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
+  async function currentOf(session: Session): Promise<Dispatch[]> {
+    const all = await dispatchesOf(session)
+    const isCurrent = ({ agentName }: Dispatch) => agentName === session.agentName
+    await deleteAll(
+      session.room,
+      all.filter((dispatch) => !isCurrent(dispatch)),
+    )
+    return all.filter(isCurrent)
+  }
 
   async function deleteAll(room: string, dispatches: Dispatch[]): Promise<void> {
     for (const { id } of dispatches) await livekit.deleteDispatch(room, id)
@@ -59,7 +70,7 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
       ensuring(session.id, async () => {
         const dispatch = dispatchOf(session)
         if (!dispatch) return
-        const exists = (await dispatchesOf(session)).length > 0
+        const exists = (await currentOf(session)).length > 0
         if (!exists) await livekit.createDispatch(session.room, dispatch)
         await store.change({ session: session.id }, ([known]) => {
           const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
@@ -69,7 +80,7 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
     renew: (session, present) =>
       renewing(session.id, async () => {
         if (!isOverdue(session)) return false
-        const dispatches = await dispatchesOf(session)
+        const dispatches = await currentOf(session)
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
         if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
