@@ -31,11 +31,14 @@ describe('/health and one warning of the reconciler say why LiveKit cannot be as
     expect(warnings(t)).toMatchObject([{ livekit: kind, msg: expect.stringMatching(message) }])
   })
 
-  test('another program answers with JSON of its own, which proves no absence', async () => {
+  test.each([
+    ['with JSON of its own', { status: 200, body: { status: 'ok' } }],
+    ['like this service itself', { status: 404, body: { code: 'not_found', detail: 'There is nothing at /twirp.' } }],
+  ])('another program answers %s, which proves no absence', async (_, answer) => {
     const { s, user, pair, report } = await callingScene()
     expect((await report()).status).toBe(201)
     s.clock.advance(20)
-    s.sfu.alter = () => ({ status: 200, body: { status: 'ok' } })
+    s.sfu.alter = () => answer
     expect(await refusal(report())).toEqual(UNKNOWN)
     expect(await healthOf(s)).toMatchObject({ kind: 'not_livekit' })
     for (let i = 0; i < 6; i++) {
