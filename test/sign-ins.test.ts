@@ -172,6 +172,14 @@ describe('POST /auth/password', () => {
     await expectUntouched(next)
   })
 
+  test('can be repeated when the others’ calls could not be ended', async () => {
+    const { s, phone, laptop, expectHungUp } = await setUp()
+    vi.spyOn(s.store.sessions, 'change').mockRejectedValueOnce(new Error('disk full'))
+    expect((await post(s.app, '/auth/password', NEXT, phone.bearer)).status).toBe(500)
+    expect((await post(s.app, '/auth/password', NEXT, phone.bearer)).status).toBe(200)
+    await expectHungUp(laptop)
+  })
+
   test('refuses a wrong password as often as a login does, and leaves everything as it was', async () => {
     const { s, phone, laptop, expectUntouched } = await setUp()
     const wrong = () => post(s.app, '/auth/password', { ...NEXT, current_password: 'wrong horse' }, phone.bearer)

@@ -177,6 +177,8 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       const { matches } = await passwords.check(current, user.passwordHash)
       if (user.passwordHash === null || !matches) throw invalidCredentials()
       const passwordHash = await passwords.hash(next)
+      // Before the sign-ins, too: should the rest fail, the client can ask again with the old password.
+      await endSessions(user.id, [signInId])
       const change = { id: user.id, from: user.passwordHash, to: passwordHash, revoke: true }
       if (!(await users.updatePasswordHash(change, clock.latest()))) throw invalidCredentials()
       return signInAgain({ ...user, passwordHash }, signInId)
