@@ -105,6 +105,17 @@ describe('the agent dispatch of a session whose user joins', () => {
     expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
   })
 
+  test('is not created for an agent that was disabled after the token was minted', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    await s.accounts.disable('tutor')
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, 'lesson')).toEqual([])
+  })
+
   test('is not created without an agent', async () => {
     const { s, user } = await setUp()
     const { room, joinToken } = await s.newSession(user)
@@ -251,6 +262,17 @@ describe('a dispatch whose job was lost', () => {
     expect(s.sfu.asked('CreateDispatch')).toBe(1)
   })
 
+  test('is not recreated for an agent that is disabled, until it is enabled', async () => {
+    const { s, agents, lose } = await lost()
+    await s.accounts.disable('tutor')
+    lose()
+    for (let i = 0; i < 4; i++) await reconcileAfter(s, 20)
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([0, 0])
+    await s.accounts.enable('tutor')
+    await reconcileAfter(s, 20)
+    expect(agents()).toHaveLength(1)
+  })
+
   test('again and again is recreated ever more seldom, at last every ten minutes', async () => {
     const { s, lose } = await lost()
     s.sfu.failing.add('tutor')
@@ -276,7 +298,12 @@ describe('a dispatch whose job was lost', () => {
   })
 })
 
-const deps = ({ store, livekit }: Scene) => ({ store: store.sessions, livekit, clock: store.clock })
+const deps = ({ store, livekit }: Scene) => ({
+  store: store.sessions,
+  accounts: store.agents,
+  livekit,
+  clock: store.clock,
+})
 
 test('a webhook is answered before the dispatch is created', async () => {
   const { s, user } = await setUp()

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
+import type { AgentStore } from '../store/agents.ts'
 import type {
   Changed,
   EndReason,
@@ -38,6 +39,7 @@ import { createRemoval, type Removal } from './removal.ts'
 
 export interface SessionsDeps {
   store: SessionStore
+  accounts: Pick<AgentStore, 'findAgent'>
   livekit: LiveKit
   background: Background
   clock: Clock
@@ -89,8 +91,8 @@ export interface Sessions {
   removal: Removal
 }
 
-export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
-  const agents = createDispatcher({ store, livekit, clock })
+export function createSessions({ store, accounts, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
+  const agents = createDispatcher({ store, accounts, livekit, clock })
   const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
