@@ -56,7 +56,15 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     maxEvents: config.maxEventsPerSession,
     maxEventBytes: config.maxEventBytesPerSession,
   }
-  const sessions = createSessions({ store: store.sessions, livekit, background, clock, rules, limits: sessionLimits })
+  const sessions = createSessions({
+    store: store.sessions,
+    accounts: agents,
+    livekit,
+    background,
+    clock,
+    rules,
+    limits: sessionLimits,
+  })
   const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission

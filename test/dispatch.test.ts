@@ -105,6 +105,17 @@ describe('the agent dispatch of a session whose user joins', () => {
     expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
   })
 
+  test('is not created for an agent that was disabled after the token was minted', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    await s.accounts.disable('tutor')
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    await reconcileAfter(s, 20)
+    expect(dispatchesIn(s, 'lesson')).toEqual([])
+  })
+
   test('is not created without an agent', async () => {
     const { s, user } = await setUp()
     const { room, joinToken } = await s.newSession(user)
@@ -112,6 +123,41 @@ describe('the agent dispatch of a session whose user joins', () => {
     await reconcileAfter(s, 0)
     expect(dispatchesIn(s, room)).toEqual([])
     expect(s.sfu.asked('ListDispatch')).toBe(0)
+  })
+})
+
+describe('the dispatch of an agent that the user replaced', () => {
+  const named = (agent_name: string) => ({ room_config: { agents: [{ agent_name }] } })
+  const agentsIn = ({ sfu }: Scene, room: string) =>
+    [...(sfu.rooms.get(room)?.participants.values() ?? [])].filter(({ kind }) => kind === 'AGENT').length
+
+  /** A user in a room that someone else is in as well, with a token for another agent. */
+  async function replaced() {
+    const { s, user } = await setUp()
+    await s.accounts.create('coach', [])
+    s.sfu.workers.add('coach')
+    const { room, pair, joinToken } = await s.newSession(user, TUTOR)
+    s.sfu.join(joinToken)
+    s.sfu.enter(room, { identity: 'somebody' })
+    await reconcileAfter(s, 0)
+    expect([dispatchesIn(s, room).map(([agent]) => agent), agentsIn(s, room)]).toEqual([['tutor'], 1])
+    const renewed = await s.newSession(user, { session_id: pair.sessionId, ...named('coach') })
+    return { s, user, room, pair, joinToken: renewed.joinToken }
+  }
+
+  test.each(['joins with the new token', 'stays'])('is deleted when the user %s', async (how) => {
+    const { s, room, joinToken } = await replaced()
+    if (how !== 'stays') s.sfu.join(joinToken)
+    await reconcileAfter(s, 20)
+    expect([dispatchesIn(s, room).map(([agent]) => agent), agentsIn(s, room)]).toEqual([['coach'], 1])
+  })
+
+  test('is deleted when the session ends before the next agent comes', async () => {
+    const { s, user, room, pair } = await replaced()
+    await s.sessions.end(pair.sessionId, 'user')
+    await s.background.idle()
+    expect([dispatchesIn(s, room), agentsIn(s, room)]).toEqual([[], 0])
+    expect((await s.sessionOf(user, pair)).status).toBe('ended')
   })
 })
 
@@ -216,6 +262,17 @@ describe('a dispatch whose job was lost', () => {
     expect(s.sfu.asked('CreateDispatch')).toBe(1)
   })
 
+  test('is not recreated for an agent that is disabled, until it is enabled', async () => {
+    const { s, agents, lose } = await lost()
+    await s.accounts.disable('tutor')
+    lose()
+    for (let i = 0; i < 4; i++) await reconcileAfter(s, 20)
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([0, 0])
+    await s.accounts.enable('tutor')
+    await reconcileAfter(s, 20)
+    expect(agents()).toHaveLength(1)
+  })
+
   test('again and again is recreated ever more seldom, at last every ten minutes', async () => {
     const { s, lose } = await lost()
     s.sfu.failing.add('tutor')
@@ -241,7 +298,12 @@ describe('a dispatch whose job was lost', () => {
   })
 })
 
-const deps = ({ store, livekit }: Scene) => ({ store: store.sessions, livekit, clock: store.clock })
+const deps = ({ store, livekit }: Scene) => ({
+  store: store.sessions,
+  accounts: store.agents,
+  livekit,
+  clock: store.clock,
+})
 
 test('a webhook is answered before the dispatch is created', async () => {
   const { s, user } = await setUp()

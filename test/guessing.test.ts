@@ -91,6 +91,15 @@ describe('password guessing', () => {
     expect(await times(2, '192.0.2.1', WRONG)).toContain('rate_limited')
   })
 
+  test('from many addresses stays blocked, whatever is tried at once from where the owner signed in', async () => {
+    const { code, times } = limited()
+    expect(await code('192.0.2.1', RIGHT)).toBe('in')
+    for (let i = 0; i < 6; i++) await code(`198.51.100.${i}`, WRONG)
+    await times(3, '192.0.2.1', WRONG)
+    await Promise.all(Array.from({ length: 20 }, () => code('192.0.2.1', WRONG)))
+    for (let i = 0; i < 5; i++) expect(await code(`203.0.113.${i}`, WRONG)).toBe('rate_limited')
+  })
+
   test('is forgiven for the owner’s address after a success, not for other addresses', async () => {
     const { code, times } = limited()
     await times(2, '192.0.2.1', WRONG)

@@ -1,7 +1,7 @@
 import { decodeJwt } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { NOT_LIVE, refusal, scene } from './scene.ts'
+import { callingScene, NOT_LIVE, refusal, scene, UNKNOWN } from './scene.ts'
 import { postWebhook, type SfuMode, signedWebhook, startSfu, webhookEvent, webhookToken } from './sfu.ts'
 import { makeApp, post, type TestApp, testClock } from './support.ts'
 
@@ -29,6 +29,23 @@ describe('/health and one warning of the reconciler say why LiveKit cannot be as
     expect(await healthOf(t)).toEqual({ status: 'unavailable', ...told })
     expect(await t.reconcile()).toBe(false)
     expect(warnings(t)).toMatchObject([{ livekit: kind, msg: expect.stringMatching(message) }])
+  })
+
+  test.each([
+    ['with JSON of its own', { status: 200, body: { status: 'ok' } }],
+    ['like this service itself', { status: 404, body: { code: 'not_found', detail: 'There is nothing at /twirp.' } }],
+  ])('another program answers %s, which proves no absence', async (_, answer) => {
+    const { s, user, pair, report } = await callingScene()
+    expect((await report()).status).toBe(201)
+    s.clock.advance(20)
+    s.sfu.alter = () => answer
+    expect(await refusal(report())).toEqual(UNKNOWN)
+    expect(await healthOf(s)).toMatchObject({ kind: 'not_livekit' })
+    for (let i = 0; i < 6; i++) {
+      await s.reconcile()
+      s.clock.advance(20)
+    }
+    expect((await s.sessionOf(user, pair)).status).toBe('live')
   })
 
   test('nothing listens there', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { Problem } from '../src/http/problem.ts'
+import { strictObject } from '../src/http/router.ts'
 import { callingScene, scene } from './scene.ts'
 import { joinClaims, mint, refusedFields } from './token-client.ts'
 
@@ -88,6 +89,12 @@ describe('an unknown field', () => {
     expect(errors?.map(({ field }) => field).sort()).toEqual(['agentName', 'room', 'rooom'])
   })
 
+  test('costs the search for the nearest name twenty times at most', () => {
+    const names = Array.from({ length: 1000 }, (_, i) => [`name_${i}`, 0])
+    const { error } = strictObject({ name: z.string().optional() }).safeParse(Object.fromEntries(names))
+    expect(error?.issues[0]?.message.split('\n')).toHaveLength(20)
+  })
+
   test.each([
     ['/auth/register', { email: 'ada@example.com', password: 'correct horse', Name: 'Ada' }, 'Name', 'name'],
     ['/auth/login', { email: 'ada@example.com', password: 'correct horse', passwrd: 'x' }, 'passwrd', 'password'],
@@ -136,6 +143,14 @@ describe('a body that could not be stored as it was sent', () => {
       expect(problem).toMatchObject({ status: 400, code: 'malformed_json', detail: expect.stringContaining(reason) })
     }
     expect(await s.eventsOf(user, pair)).toEqual([])
+  })
+
+  test('is refused quickly: a number of tens of thousands of digits', async () => {
+    const s = await scene()
+    const startedAt = performance.now()
+    const answer = await send(s, '/auth/login', 'x', `{"email":1.${'0'.repeat(64_000)}1}`)
+    expect(performance.now() - startedAt).toBeLessThan(1000)
+    expect(await problemOf(answer)).toMatchObject({ status: 400, code: 'malformed_json' })
   })
 
   test('does not include data whose meaning survives: it comes back whole', async () => {

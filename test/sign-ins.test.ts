@@ -165,6 +165,21 @@ describe('POST /auth/password', () => {
     await expectHungUp(next)
   })
 
+  test('keeps the call that it was made in, even when another sign-in ends later', async () => {
+    const { s, phone, login, logout, signedIn, expectUntouched } = await setUp()
+    const next = { ...phone, ...(await signedIn(post(s.app, '/auth/password', NEXT, phone.bearer))) }
+    await logout(await login(NEXT.new_password))
+    await expectUntouched(next)
+  })
+
+  test('can be repeated when the others’ calls could not be ended', async () => {
+    const { s, phone, laptop, expectHungUp } = await setUp()
+    vi.spyOn(s.store.sessions, 'change').mockRejectedValueOnce(new Error('disk full'))
+    expect((await post(s.app, '/auth/password', NEXT, phone.bearer)).status).toBe(500)
+    expect((await post(s.app, '/auth/password', NEXT, phone.bearer)).status).toBe(200)
+    await expectHungUp(laptop)
+  })
+
   test('refuses a wrong password as often as a login does, and leaves everything as it was', async () => {
     const { s, phone, laptop, expectUntouched } = await setUp()
     const wrong = () => post(s.app, '/auth/password', { ...NEXT, current_password: 'wrong horse' }, phone.bearer)
@@ -209,6 +224,16 @@ test('a guest’s upgrade ends the guest’s access at once, and keeps the call 
   await expectUntouched(upgraded)
   await logout(upgraded)
   await expectHungUp(upgraded)
+})
+
+test('reuse of a refresh token ends the call as well when the first attempt to end it failed', async () => {
+  const { s, phone, refresh, expectHungUp } = await setUp()
+  await refresh(phone)
+  s.clock.advance(11)
+  vi.spyOn(s.store.sessions, 'change').mockRejectedValueOnce(new Error('disk full'))
+  expect((await refresh(phone)).status).toBe(500)
+  expect((await refresh(phone)).status).toBe(401)
+  await expectHungUp(phone)
 })
 
 test('an open event stream ends with the sign-in that opened it', async () => {

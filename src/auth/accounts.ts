@@ -67,8 +67,8 @@ interface AccountsDeps {
   keys: KeyStore
   tokens: AccessTokens
   clock: Clock
-  /** Ends the user's sessions, except those opened under the sign-ins that are `kept`. */
-  endSessions: (userId: string, kept: string[]) => Promise<void>
+  /** Ends the user's sessions, except those of the sign-ins that are `kept` and those that the sign-in `to` takes over. */
+  endSessions: (userId: string, kept: string[], next?: { from: string; to: string }) => Promise<void>
   passwords?: Passwords
 }
 
@@ -82,7 +82,7 @@ export function createAccounts(deps: AccountsDeps): Accounts {
   }
 
   /** @throws AppError `invalid_credentials` when the user's password has changed since `user` was read */
-  async function signIn(user: User): Promise<SignedIn> {
+  async function signIn(user: User): Promise<SignedIn & UserToken> {
     const at = clock.latest()
     const refreshToken = firstRefreshToken()
     const family = {
@@ -92,12 +92,20 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       first: { hash: refreshTokenHash(refreshToken), expiresAt: at + REFRESH_IDLE_MS },
     }
     if (!(await users.insertFamily(family, user.passwordHash, at))) throw invalidCredentials()
-    return { user, accessToken: await tokens.issueUserToken({ userId: user.id, signInId: family.id }), refreshToken }
+    const token = { userId: user.id, signInId: family.id }
+    return { user, ...token, accessToken: await tokens.issueUserToken(token), refreshToken }
   }
 
-  /** Ends the sessions of sign-ins that have ended; `kept` is one whose sessions continue. */
-  async function endSessionsOfEnded(userId: string, kept: string[] = []): Promise<void> {
-    await endSessions(userId, [...kept, ...(await users.listSignIns(userId, clock.latest()))])
+  /** Ends the sessions of sign-ins that have ended. */
+  async function endSessionsOfEnded(userId: string): Promise<void> {
+    await endSessions(userId, await users.listSignIns(userId, clock.latest()))
+  }
+
+  /** A new sign-in in place of all others. It takes over the sessions of one, and those of the others end. */
+  async function signInAgain(user: User, from: string): Promise<SignedIn> {
+    const signedIn = await signIn(user)
+    await endSessions(user.id, await users.listSignIns(user.id, clock.latest()), { from, to: signedIn.signInId })
+    return signedIn
   }
 
   async function me({ userId }: UserToken): Promise<User> {
@@ -130,11 +138,7 @@ export function createAccounts(deps: AccountsDeps): Accounts {
   return {
     me,
     async register(registration, guest) {
-      if (guest) {
-        const signedIn = await signIn(await upgrade(await me(guest), registration))
-        await endSessionsOfEnded(guest.userId, [guest.signInId])
-        return signedIn
-      }
+      if (guest) return signInAgain(await upgrade(await me(guest), registration), guest.signInId)
       const passwordHash = await passwords.hash(registration.password)
       return signIn(await create(registration.email, registration.name, passwordHash))
     },
@@ -153,7 +157,8 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       const child = childRefreshToken(await loadRefreshKey(), parent)
       const limits = { idleMs: REFRESH_IDLE_MS, graceMs: REFRESH_GRACE_MS }
       const rotation = await users.rotate(refreshTokenHash(parent), refreshTokenHash(child), clock.latest(), limits)
-      if (rotation.outcome === 'reused') await endSessionsOfEnded(rotation.userId)
+      // After `revoked` as well: the process may have stopped before it ended them.
+      if (rotation.outcome === 'reused' || rotation.outcome === 'revoked') await endSessionsOfEnded(rotation.userId)
       if (rotation.outcome !== 'rotated' && rotation.outcome !== 'repeated') throw invalidRefreshToken()
       const user = await users.findUser(rotation.userId)
       if (!user) throw invalidRefreshToken()
@@ -172,11 +177,11 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       const { matches } = await passwords.check(current, user.passwordHash)
       if (user.passwordHash === null || !matches) throw invalidCredentials()
       const passwordHash = await passwords.hash(next)
+      // Before the sign-ins, too: should the rest fail, the client can ask again with the old password.
+      await endSessions(user.id, [signInId])
       const change = { id: user.id, from: user.passwordHash, to: passwordHash, revoke: true }
       if (!(await users.updatePasswordHash(change, clock.latest()))) throw invalidCredentials()
-      const signedIn = await signIn({ ...user, passwordHash })
-      await endSessionsOfEnded(user.id, [signInId])
-      return signedIn
+      return signInAgain({ ...user, passwordHash }, signInId)
     },
     async prune(at) {
       const dead = { expiredBefore: at, revokedBefore: at - REVOKED_KEPT_MS }

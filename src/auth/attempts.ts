@@ -60,13 +60,14 @@ export function createAttemptLimit(
       const signedIn = await signIn()
       known.add(pairKey)
       await pair.reset(pairKey)
-      await accounts.giveBack(accountKey)
+      if (ofAccount.allowed) await accounts.giveBack(accountKey)
       return signedIn
     } catch (error) {
       const isFailure = error instanceof AppError && error.code === 'invalid_credentials'
       if (isFailure && !ofAccount.allowed) throw tooMany(ofAccount)
       if (!isFailure) {
-        await accounts.giveBack(accountKey)
+        // A count beyond the quota is not kept, so there is none to give back.
+        if (ofAccount.allowed) await accounts.giveBack(accountKey)
         if (ofPair.allowed) await pair.giveBack(pairKey)
       }
       throw error

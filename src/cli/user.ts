@@ -43,7 +43,7 @@ async function signOut(named: string, { users, sessions, clock }: Store): Promis
   const [signIns, calls] = await Promise.all([
     users.revokeFamilies(user.id, clock.latest()),
     sessions.change({ unfinishedOf: user.id }, (unfinished) => {
-      const changed = signedOut(unfinished, [], clock.steady(), clock.now())
+      const changed = signedOut(unfinished, [], { at: clock.steady(), now: clock.now() })
       return { changed, result: changed.length }
     }),
   ])

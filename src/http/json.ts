@@ -58,8 +58,9 @@ function isExact(literal: string): boolean {
   return digits.length <= 17 && significantDigits(number.toPrecision(Math.max(1, digits.length))) === digits
 }
 
+/** The lookbehind lets a match begin only at a run's first zero: otherwise a long run takes quadratic time. */
 const significantDigits = (literal: string) =>
   literal
     .replace(/e.*$/i, '')
     .replace(/\D/g, '')
-    .replace(/^0+|0+$/g, '')
+    .replace(/^0+|(?<!0)0+$/g, '')

@@ -32,7 +32,10 @@ export const strictObject = <S extends z.ZodRawShape>(shape: S, places: Readonly
     error: (issue) => {
       if (issue.code !== 'unrecognized_keys') return undefined
       const known = Object.keys((issue.inst as z.ZodObject).shape)
-      return issue.keys.map((name) => unknownName(name, known, places)).join('\n')
+      return issue.keys
+        .slice(0, MAX_FIELD_ERRORS)
+        .map((name) => unknownName(name, known, places))
+        .join('\n')
     },
   })
 

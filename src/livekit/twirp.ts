@@ -96,10 +96,10 @@ function parse(text: string): unknown {
   }
 }
 
-/** Twirp's error code, such as `unauthenticated`. */
+/** Twirp's error code, such as `unauthenticated`; `msg` tells its errors from those of other programs. */
 function errorCode(json: unknown): string | undefined {
-  const { code } = (json ?? {}) as { code?: unknown }
-  return typeof code === 'string' && /^[a-z_]{1,30}$/.test(code) ? code : undefined
+  const { code, msg } = (json ?? {}) as { code?: unknown; msg?: unknown }
+  return typeof msg === 'string' && typeof code === 'string' && /^[a-z_]{1,30}$/.test(code) ? code : undefined
 }
 
 export const unavailable = (cause: LiveKitError) =>

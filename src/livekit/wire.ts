@@ -75,9 +75,13 @@ const toDispatch = ({ id, agentName, metadata, state }: AgentDispatch): LiveKit.
   })),
 })
 
-/** The entries of a list in an answer; absent is empty. Servers write the name or the JSON name. */
+/**
+ * The entries of a list in an answer. Servers write the name or the JSON name, or nothing at all if it is empty; JSON
+ * with other fields alone, such as `{"status":"ok"}`, is another program's.
+ */
 function list(answer: unknown, name: string, jsonName = name): unknown[] {
-  const { [name]: named, [jsonName]: entries = named ?? [] } = object(answer)
+  const fields = object(answer)
+  const entries = fields[jsonName] ?? fields[name] ?? (Object.keys(fields).length === 0 ? [] : undefined)
   if (!Array.isArray(entries)) throw new TypeError(`${name} is not a list`)
   return entries
 }
@@ -90,7 +94,11 @@ function object(json: unknown): Record<string, unknown> {
 /** Each reads one answer of LiveKit. @throws Error for JSON of another shape */
 export const answers = {
   rooms: (json: unknown) => list(json, 'rooms').map((room) => toRoom(decode(Room, room))),
-  participant: (json: unknown) => toParticipant(decode(ParticipantInfo, json)),
+  participant: (json: unknown) => {
+    const participant = toParticipant(decode(ParticipantInfo, json))
+    if (participant.sid === '') throw new TypeError('a participant without a sid')
+    return participant
+  },
   participants: (json: unknown) => list(json, 'participants').map(answers.participant),
   dispatches: (json: unknown) =>
     list(json, 'agent_dispatches', 'agentDispatches').map((dispatch) => toDispatch(decode(AgentDispatch, dispatch))),

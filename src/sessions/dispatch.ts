@@ -1,15 +1,18 @@
 import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
+import type { AgentStore } from '../store/agents.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
 interface DispatcherDeps {
   store: SessionStore
+  accounts: Pick<AgentStore, 'findAgent'>
   livekit: LiveKit
   clock: Clock
 }
 
+/** None of these dispatches an agent whose account is disabled. */
 export interface Dispatcher {
   /**
    * Ensures that the room has a dispatch that names this session, for the presence `sid`.
@@ -33,16 +36,30 @@ const ACCEPTED_WITHIN_MS = 10_000
 const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
 
-export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dispatcher {
+export function createDispatcher({ store, accounts, livekit, clock }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
   const renewing = createSingleFlight<boolean>()
 
-  const dispatchesOf = async ({ id, room, agentName }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter((d) => d.agentName === agentName && parsed(d.metadata).sessionId === id)
+  const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
+    (await livekit.listDispatches(room)).filter(({ metadata }) => parsed(metadata).sessionId === id)
+
+  /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
+  async function currentOf(session: Session): Promise<Dispatch[]> {
+    const all = await dispatchesOf(session)
+    const isCurrent = ({ agentName }: Dispatch) => agentName === session.agentName
+    await deleteAll(
+      session.room,
+      all.filter((dispatch) => !isCurrent(dispatch)),
+    )
+    return all.filter(isCurrent)
+  }
 
   async function deleteAll(room: string, dispatches: Dispatch[]): Promise<void> {
     for (const { id } of dispatches) await livekit.deleteDispatch(room, id)
   }
+
+  const isEnabled = async ({ agentName }: Session) =>
+    agentName !== null && (await accounts.findAgent(agentName))?.disabledAt === null
 
   const isOverdue = ({ dispatchedAt }: Session, afterMs = ACCEPTED_WITHIN_MS) =>
     dispatchedAt !== null && clock.steady() - dispatchedAt > afterMs
@@ -59,8 +76,8 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
       ensuring(session.id, async () => {
         const dispatch = dispatchOf(session)
         if (!dispatch) return
-        const exists = (await dispatchesOf(session)).length > 0
-        if (!exists) await livekit.createDispatch(session.room, dispatch)
+        const exists = (await currentOf(session)).length > 0
+        if (!exists && (await isEnabled(session))) await livekit.createDispatch(session.room, dispatch)
         await store.change({ session: session.id }, ([known]) => {
           const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
           return { changed: known ? [change(known, dispatched)] : [], result: undefined }
@@ -68,8 +85,8 @@ export function createDispatcher({ store, livekit, clock }: DispatcherDeps): Dis
       }),
     renew: (session, present) =>
       renewing(session.id, async () => {
-        if (!isOverdue(session)) return false
-        const dispatches = await dispatchesOf(session)
+        if (!isOverdue(session) || !(await isEnabled(session))) return false
+        const dispatches = await currentOf(session)
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
         if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false

@@ -314,10 +314,25 @@ export function beyondLimit(unfinished: readonly Known[], joinedId: string, { ma
   return others.slice(0, Math.max(0, live.length - maxSessions))
 }
 
-/** A user's unfinished sessions without those opened under a sign-in that is `kept`, each ended. */
-export function signedOut(unfinished: readonly Known[], kept: readonly string[], at: number, now: number): Changed[] {
-  const ended = unfinished.filter(({ session }) => session.signInId === null || !kept.includes(session.signInId))
-  return ended.map((known) => observe(known, { kind: 'end', reason: 'signed_out', at }, { reconnectMs: 0 }, now))
+/** A new sign-in that takes over the sessions of an ended one. */
+export interface Succession {
+  from: string
+  to: string
+}
+
+/** A user's unfinished sessions, each ended unless its sign-in is `kept`, or passed on to the successor of its sign-in. */
+export function signedOut(
+  unfinished: readonly Known[],
+  kept: readonly string[],
+  { at, now }: { at: number; now: number },
+  next?: Succession,
+): Changed[] {
+  return unfinished.flatMap((known) => {
+    const { signInId } = known.session
+    if (next && signInId === next.from) return change(known, { signInId: next.to })
+    if (signInId !== null && kept.includes(signInId)) return []
+    return observe(known, { kind: 'end', reason: 'signed_out', at }, { reconnectMs: 0 }, now)
+  })
 }
 
 export interface Renewal {

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
+import type { AgentStore } from '../store/agents.ts'
 import type {
   Changed,
   EndReason,
@@ -31,12 +32,14 @@ import {
   replayOf,
   reported,
   type SessionLimits,
+  type Succession,
   signedOut,
 } from './lifecycle.ts'
 import { createRemoval, type Removal } from './removal.ts'
 
 export interface SessionsDeps {
   store: SessionStore
+  accounts: Pick<AgentStore, 'findAgent'>
   livekit: LiveKit
   background: Background
   clock: Clock
@@ -78,8 +81,8 @@ export interface Sessions {
   receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<void>
   /** Ends the session unless it has ended already; null for an unknown session. */
   end(id: string, reason: EndReason): Promise<Session | null>
-  /** Ends the user's unfinished sessions, except those opened under the sign-ins that are `kept`. */
-  signOut(userId: string, kept: readonly string[]): Promise<void>
+  /** Ends the user's unfinished sessions, except those of the sign-ins that are `kept` and those that `next` takes over. */
+  signOut(userId: string, kept: readonly string[], next?: Succession): Promise<void>
   /** Ends the session at its agent's request, if the callback is admitted. */
   endAsAgent(known: Known, note: EndNote, admission: Admission): Promise<Session | Refusal>
   /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
@@ -88,8 +91,8 @@ export interface Sessions {
   removal: Removal
 }
 
-export function createSessions({ store, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
-  const agents = createDispatcher({ store, livekit, clock })
+export function createSessions({ store, accounts, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
+  const agents = createDispatcher({ store, accounts, livekit, clock })
   const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
@@ -165,9 +168,9 @@ export function createSessions({ store, livekit, background, clock, rules, limit
       changed?.forEach(followUp)
     },
     end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
-    async signOut(userId, kept) {
+    async signOut(userId, kept, next) {
       const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
-        const changed = signedOut(unfinished, kept, clock.steady(), clock.now())
+        const changed = signedOut(unfinished, kept, { at: clock.steady(), now: clock.now() }, next)
         return { changed, result: changed }
       })
       changed.forEach(followUp)

@@ -25,8 +25,8 @@ interface NewFamily {
 /** The outcome for a presented refresh token. `repeated`: a retry after a lost answer may get the same child again. */
 export type Rotation =
   | { outcome: 'rotated' | 'repeated'; userId: string; familyId: string }
-  | { outcome: 'reused'; userId: string }
-  | { outcome: 'unknown' | 'expired' | 'revoked' }
+  | { outcome: 'reused' | 'revoked'; userId: string }
+  | { outcome: 'unknown' | 'expired' }
 
 /** Why a refresh family was revoked. */
 export type RevokedReason = 'logout' | 'reuse' | 'upgraded' | 'password_changed' | 'signed_out'

@@ -62,9 +62,9 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
   function rotate(parentHash: string, childHash: string, now: number, idleMs: number, graceMs: number): Rotation {
     const parent = families.findToken.get({ hash: parentHash })
     if (!parent) return { outcome: 'unknown' }
-    if (parent.revokedAt !== null) return { outcome: 'revoked' }
-    if (parent.familyExpiresAt <= now) return { outcome: 'expired' }
     const { familyId, userId } = parent
+    if (parent.revokedAt !== null) return { outcome: 'revoked', userId }
+    if (parent.familyExpiresAt <= now) return { outcome: 'expired' }
     if (parent.usedAt !== null) {
       const child = now - parent.usedAt <= graceMs ? families.findToken.get({ hash: childHash }) : undefined
       if (child?.usedAt === null) return { outcome: 'repeated', userId, familyId }
