@@ -17,7 +17,7 @@ import { openStore, type Store } from './store/store.ts'
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
 const HOW_TO_GET_LIVEKIT =
-  'Until LiveKit answers, nobody can join. `livekit-server --config livekit.yaml` starts one, `npm run demo` everything.'
+  'Until LiveKit answers, no one can join. Start it: livekit-server --config livekit.yaml. Or start everything: npm run demo.'
 
 export type { Service } from './app.ts'
 
@@ -77,7 +77,11 @@ async function makeFirstAgent(store: Store): Promise<void> {
   const first = await createAgentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
   if (!first) return
   const { id, secret } = first
-  banner('A first agent account, shown this once:', `BEHALF_AGENT_ID=${id}`, `BEHALF_AGENT_SECRET=${secret}`)
+  banner(
+    'The first agent account. Its secret is shown only now:',
+    `BEHALF_AGENT_ID=${id}`,
+    `BEHALF_AGENT_SECRET=${secret}`,
+  )
 }
 
 function greet({ host, port, publicUrl, demo, production }: Config, log: Logger): void {

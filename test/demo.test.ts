@@ -38,6 +38,7 @@ test.each([
   const answer = await bare(new Request('http://localhost/'))
   expect(answer.status).toBe(302)
   expect(new URL(answer.headers.get('Location') ?? '', 'http://localhost/').pathname).toBe(path)
+  expect(await answer.text(), 'for a terminal').toMatch(new RegExp(`^See http://.*${path}\n$`))
 })
 
 test('the demo serves no other file of its folder', async () => {

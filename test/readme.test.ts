@@ -10,15 +10,28 @@ const PAGES = [
   'README.md',
   'SECURITY.md',
   'docs/agent.md',
-  'docs/frontend.md',
   'docs/code-tour.md',
+  'docs/frontend.md',
+  'docs/operations.md',
+  'docs/walk-through.md',
   'examples/agent-python/README.md',
 ]
 
-test('the README quotes its examples as they are in their files', async () => {
-  const quotes = [...(await read('README.md')).matchAll(/<!-- file: (\S+) -->\n```\w+\n([\s\S]*?)```/g)]
-  expect(quotes.map(([, path]) => path)).toHaveLength(4)
+test.each([
+  ['README.md', 3],
+  ['docs/agent.md', 1],
+])('%s quotes its examples (%i) as they are in their files', async (page, count) => {
+  const quotes = [...(await read(page)).matchAll(/<!-- file: (\S+) -->\n```\w+\n([\s\S]*?)```/g)]
+  expect(quotes.map(([, path]) => path)).toHaveLength(count)
   for (const [, path = '', quote] of quotes) expect(await read(path), path).toContain(quote)
+})
+
+test('docs/operations.md gives the defaults of .env.example', async () => {
+  const example = await read('.env.example')
+  const rows = [...(await read('docs/operations.md')).matchAll(/^\| `([A-Z_]+)` \| `?([^`|]+?)`? \|/gm)]
+  const plain = rows.filter(([, , value = '']) => /^(\d+|file:.*|http:.*)$/.test(value))
+  expect(plain.length).toBeGreaterThan(5)
+  for (const [, name, value] of plain) expect(example).toContain(`# ${name}=${value}\n`)
 })
 
 test.each(PAGES)('the relative links of %s lead to files and headings that exist', async (page) => {

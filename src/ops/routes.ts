@@ -19,7 +19,9 @@ export function opsRoutes({ health, version, config, router }: OpsRoutesDeps) {
   const describe = (): ApiDocument => describeApi(router(), { publicUrl: config.publicUrl, version })
   const own = createRouter()
   // A middleware, as the pages are: not a part of the API that the document describes.
-  own.use('/', async (c, next) => (c.req.method === 'GET' ? c.redirect(config.demo ? 'demo' : 'docs') : next()))
+  const start = config.demo ? 'demo' : 'docs'
+  const seeStart = `See ${config.publicUrl}/${start}\n` // curl does not follow redirects
+  own.use('/', async (c, next) => (c.req.method === 'GET' ? c.text(seeStart, 302, { Location: start }) : next()))
   if (config.demo) own.use('/demo/*', demoPage(config.livekitPublicUrl))
   return own.route('/', healthRoutes({ health, version })).route('/', docRoutes(describe))
 }
