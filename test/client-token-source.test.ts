@@ -106,7 +106,7 @@ describe('tokenSource', () => {
   test('sends the same request as TokenSource.endpoint', async () => {
     const { s, source, network, userId, client } = await caller()
     await s.newAgent('tutor')
-    vi.stubGlobal('fetch', network.fetch)
+    stubFetch(network)
     const headers = { Authorization: `Bearer ${await client.accessToken()}` }
     const options: TokenSourceFetchOptions = {
       roomName: 'lesson',
@@ -127,7 +127,7 @@ describe('tokenSource', () => {
 describe('TokenSource.endpoint', () => {
   test('needs fetch(options, true) to start a new call; otherwise it returns the ended session', async () => {
     const { client, dial, network } = await caller()
-    vi.stubGlobal('fetch', network.fetch)
+    stubFetch(network)
     const headers = { Authorization: `Bearer ${await client.accessToken()}` }
     const source = TokenSource.endpoint(`${url}/token`, { headers })
     const first = await source.fetch({})
@@ -141,6 +141,14 @@ describe('TokenSource.endpoint', () => {
     expect(await client.sessions.get(bound(redial).sessionId)).toMatchObject({ status: 'pending' })
   })
 })
+
+/** For the SDK, which has only the global fetch; the service asks LiveKit with the real one. */
+function stubFetch(network: ReturnType<typeof faultyFetch>): void {
+  const real = globalThis.fetch
+  vi.stubGlobal('fetch', (...[input, init]: Parameters<typeof fetch>) =>
+    String(input).startsWith(url) ? network.fetch(input, init) : real(input, init),
+  )
+}
 
 afterEach(() => {
   vi.unstubAllGlobals()
