@@ -17,8 +17,8 @@ const REDACTED = new Set([
   'params',
 ])
 const MAX_DEPTH = 3
-/** A JWT, whole or cut: base64url of `{` followed by a quotation mark or white space, and a second part. */
-const TOKEN = /\be[wy][\w-]{8,}\.[\w-]{8,}(\.[\w-]*)*/g
+/** A JWT, whole or cut; the header's bound keeps the search linear. Base64url of `{` followed by a quotation mark or white space, and a second part. */
+const TOKEN = /\be[wy][\w-]{8,512}\.[\w-]{8,}(\.[\w-]*)*/g
 
 /** The service's log: one JSON object per line, with the time in UTC. */
 export const createLog = (level: Config['logLevel'], destination?: DestinationStream): Logger =>
