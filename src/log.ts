@@ -17,7 +17,10 @@ const REDACTED = new Set([
   'params',
 ])
 const MAX_DEPTH = 3
-/** A JWT, whole or cut; the header's bound keeps the search linear. Base64url of `{` followed by a quotation mark or white space, and a second part. */
+/**
+ * A JWT, whole or cut: base64url of `{` followed by a quotation mark or white space, and a second part. The bound on the
+ * first keeps the search linear.
+ */
 const TOKEN = /\be[wy][\w-]{8,512}\.[\w-]{8,}(\.[\w-]*)*/g
 
 /** The service's log: one JSON object per line, with the time in UTC. */
