@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, gt, sql } from 'drizzle-orm'
 import type { EventStore, SessionEvent } from '../sessions.ts'
 import type { AppendHints } from './append-hints.ts'
 import { createPacedReads, runRead } from './run-read.ts'
@@ -9,13 +9,8 @@ interface EventRow extends Omit<SessionEvent, 'data'> {
   data: string
 }
 
-export const eventColumns = {
-  seq: events.seq,
-  type: events.type,
-  data: events.data,
-  agentId: events.agentId,
-  createdAt: events.createdAt,
-}
+const { sessionId: _, ...columns } = getTableColumns(events)
+export const eventColumns = columns
 
 /** An event may be 64 KiB, so the number of events alone does not bound a page. */
 const MAX_PAGE_BYTES = 256 * 1024
