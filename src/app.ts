@@ -46,7 +46,6 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
 
   const { router, address } = createServiceRouter({ config, log })
   const limits = createRateLimits(config)
-  const { counters } = limits
   const limitReads = createUserReadLimit(limits)
 
   const background = createBackground(log)
@@ -94,7 +93,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const livekitKeys = secrets.livekit
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
-    .route('/', authRoutes({ accounts, tokens, limits, limitReads, counters, address, keys, config }))
+    .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
     .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
@@ -102,7 +101,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
       '/',
       webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
     )
-    .route('/', agentRoutes({ agentRoute, counters, users, sessions, events, agents, tokens, limits, address, clock }))
+    .route('/', agentRoutes({ agentRoute, users, sessions, events, agents, tokens, limits, address, clock }))
 
   return {
     app,

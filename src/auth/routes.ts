@@ -6,7 +6,6 @@ import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
-import type { Counters } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits, tellStanding } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
@@ -147,7 +146,6 @@ interface AuthRoutesDeps {
   tokens: AccessTokens
   limits: RateLimits
   limitReads: MiddlewareHandler<UserEnv>
-  counters: Counters
   address: ClientAddress
   keys: SigningKeys
   config: Pick<Config, 'guests' | 'publicUrl' | 'agentScopes'>
@@ -155,8 +153,8 @@ interface AuthRoutesDeps {
 
 /** Accounts over HTTP (sign-in, guests, refresh), and what others need in order to verify the service's tokens. */
 export function authRoutes(deps: AuthRoutesDeps) {
-  const { accounts, tokens, limits, limitReads, counters, address, keys, config } = deps
-  const attempt = createAttemptLimit(counters)
+  const { accounts, tokens, limits, limitReads, address, keys, config } = deps
+  const attempt = createAttemptLimit(limits.counters)
   const label = accountLabels()
   const router = createRouter()
   router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody)
