@@ -1,5 +1,5 @@
 import { databaseUrlOf } from '../config.ts'
-import { entryJson } from '../sessions/audit-routes.ts'
+import { auditEntryResponse } from '../sessions/json.ts'
 import type { AuditEntry, AuditStore } from '../store/audit.ts'
 import { withStore } from '../store/sqlite/command-store.ts'
 import { createCommand, EXIT_CODES, UsageError } from './command-line.ts'
@@ -40,7 +40,11 @@ function lookUp([of, id, ...rest]: string[], limit: number): (audit: AuditStore)
 }
 
 function show(entries: AuditEntry[], json: boolean): string {
-  const shown = entries.map((entry) => ({ sessionId: entry.sessionId, userId: entry.userId, ...entryJson(entry) }))
+  const shown = entries.map((entry) => ({
+    sessionId: entry.sessionId,
+    userId: entry.userId,
+    ...auditEntryResponse(entry),
+  }))
   if (json) return JSON.stringify(shown)
   if (shown.length === 0) return 'No entries.'
   return shown

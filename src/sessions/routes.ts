@@ -6,16 +6,24 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
+import type { AuditStore } from '../store/audit.ts'
 import type { EventStore, Session, SessionStore } from '../store/sessions.ts'
-import type { EventStreams } from './event-streams.ts'
-import { EventResponse, eventResponse, SessionResponse, sessionResponse } from './json.ts'
+import type { EventStreams } from './event-stream.ts'
+import {
+  AuditEntryResponse,
+  auditEntryResponse,
+  EventResponse,
+  eventResponse,
+  SessionResponse,
+  sessionResponse,
+} from './json.ts'
 import type { Sessions } from './sessions.ts'
 
 interface SessionRoutesDeps {
   tokens: AccessTokens
   limitReads: MiddlewareHandler<UserEnv>
   sessions: Sessions
-  store: { sessions: SessionStore; events: EventStore }
+  store: { sessions: SessionStore; events: EventStore; audit: AuditStore }
   streams: EventStreams
 }
 
@@ -36,6 +44,10 @@ const EventPageResponse = z
     hasMore: z.boolean().describe('Whether there are more events now.'),
   })
   .openapi('EventPage')
+
+const AuditTrailResponse = z
+  .object({ entries: z.array(AuditEntryResponse).describe('Newest first.') })
+  .openapi('AuditTrail')
 
 const LastEventId = z
   .string()
@@ -71,7 +83,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
-  for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
+  for (const below of ['', '/:id', '/:id/events', '/:id/audit']) router.use(`/sessions${below}`, limitReads)
 
   /** Another user's session gets the same answer as one that does not exist. */
   async function own(id: string, userId: string): Promise<Session> {
@@ -184,6 +196,26 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         const cursor = shown.at(-1)?.seq ?? after
         const hasMore = shown.length > 0 && (await store.events.hasMore(id, cursor))
         return c.json({ events: shown.map(eventResponse), after: cursor, hasMore }, 200)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/sessions/{id}/audit',
+        operationId: 'getAuditTrail',
+        tags: ['Sessions'],
+        summary: 'Which agents acted in it on your behalf, and what was refused; newest first',
+        security,
+        request: { params: Params, query: z.object({ limit: page(100, 1000).describe('Entries at most.') }) },
+        responses: {
+          200: { description: 'The newest entries.', content: json(AuditTrailResponse) },
+          ...problems(...refusals, 'session_not_found'),
+        },
+      }),
+      async (c) => {
+        const { id } = await own(c.req.valid('param').id, c.var.user.userId)
+        const entries = await store.audit.ofSession(id, c.req.valid('query').limit)
+        return c.json({ entries: entries.map(auditEntryResponse) }, 200)
       },
     )
 }
