@@ -11,8 +11,7 @@ import type {
   SessionStore,
   Which,
 } from '../sessions.ts'
-import type { AppendHints } from './append-hints.ts'
-import { eventColumns, toEvent } from './events.ts'
+import { type AppendHints, eventColumns, toEvent } from './events.ts'
 import type { Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { runRead } from './run-read.ts'
