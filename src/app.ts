@@ -15,9 +15,8 @@ import type { LiveKit } from './livekit/livekit.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
-import { auditRoutes } from './sessions/audit-routes.ts'
 import { createBackground } from './sessions/background.ts'
-import { createEventStreams } from './sessions/event-streams.ts'
+import { createEventStreams } from './sessions/event-stream.ts'
 import { createLivenessCheck } from './sessions/liveness.ts'
 import { createReconciler } from './sessions/reconciler.ts'
 import { sessionRoutes } from './sessions/routes.ts'
@@ -41,7 +40,7 @@ const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, reportSkew, version, log }: AppDeps) {
-  const { clock, users, agents, rooms, events, audit } = store
+  const { clock, users, agents, events, audit } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const { router, address } = createServiceRouter({ config, log })
@@ -96,7 +95,6 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
     .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
-    .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
     .route(
       '/',
       webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
@@ -111,7 +109,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     health,
     background,
     streams,
-    prune: createPruner({ accounts, keys: store.keys, rooms, sessions: store.sessions, config, clock }),
+    prune: createPruner({ store, config, clock }),
   }
 }
 
