@@ -11,7 +11,7 @@ import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { Agent, AgentStore } from '../store/agents.ts'
 import type { AuditStore } from '../store/audit.ts'
-import type { Session, SessionStore } from '../store/sessions.ts'
+import type { Session, SessionAgent, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import type { JoinRequest } from './request.ts'
 import type { Rooms } from './rooms.ts'
@@ -46,14 +46,10 @@ export interface Minted extends JoinToken {
 /** With `ROOM_POLICY=open` a room may hold any number of sessions; LiveKit is asked about so many of them. */
 const MAX_ASKED = 8
 
-interface Dispatched {
-  name: string
-  data: string | null
-  deployment: string | null
-}
-
 /** As much of a session as its token is made of. */
-type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
+type Joined = Pick<Session, 'id' | 'room'> & SessionAgent
+
+const NO_AGENT: SessionAgent = { agentName: null, agentData: null, agentDeployment: null }
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
@@ -82,22 +78,13 @@ export function createJoinTokens(deps: MintDeps) {
         name,
         metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
         attributes: { ...request.attributes, sessionId: id, userId },
-        roomConfig: {
-          ...rooms.timeouts,
-          agent: dispatchOf({ ...joined, userId }),
-        },
+        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }) },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return minted
     }
     // A rehearsal before anything is stored: what encoding adds is only known of the token itself.
-    await mintFor({
-      id: newId('sess', clock.latest()),
-      room: request.room ?? newRoomName(),
-      agentName: agent?.name ?? null,
-      agentData: agent?.data ?? null,
-      agentDeployment: agent?.deployment ?? null,
-    })
+    await mintFor({ id: newId('sess', clock.latest()), room: request.room ?? newRoomName(), ...agent })
     const session =
       request.sessionId === undefined
         ? await openSession(caller, request, agent)
@@ -107,12 +94,12 @@ export function createJoinTokens(deps: MintDeps) {
   }
 
   /** The agent to dispatch. Users join without the default agent rather than not at all; the log says why. */
-  async function registeredAgent(requested: JoinRequest['agent']): Promise<Dispatched | null> {
+  async function registeredAgent(requested: JoinRequest['agent']): Promise<SessionAgent> {
     const { name = config.defaultAgent, data, deployment } = requested
-    if (name === undefined) return null
+    if (name === undefined) return NO_AGENT
     const found = await agents.findAgent(name)
     const agent = requested.name !== undefined && found?.summon === 'none' ? null : found
-    if (agent?.disabledAt === null) return { name, data, deployment }
+    if (agent?.disabledAt === null) return { agentName: name, agentData: data, agentDeployment: deployment }
     if (requested.name !== undefined) {
       const unknown = `There is no agent account named ${name} that a client may choose.`
       const message = agent ? `The agent ${name} is disabled.` : unknown
@@ -124,10 +111,10 @@ export function createJoinTokens(deps: MintDeps) {
       const remedy = `npm run agent -- ${agent ? 'enable' : 'create'} ${name}`
       log.warn(`DEFAULT_AGENT=${name} ${why}, so users join without an agent. To change that: ${remedy}`)
     }
-    return null
+    return NO_AGENT
   }
 
-  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: Dispatched | null) {
+  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: SessionAgent) {
     const room = request.room ?? newRoomName()
     if (request.room !== undefined) await rooms.enter(room, userId)
     if (request.autoCreateRoom) await rooms.create(room)
@@ -139,9 +126,7 @@ export function createJoinTokens(deps: MintDeps) {
       room,
       createdAt,
       tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
-      agentName: agent?.name ?? null,
-      agentData: agent?.data ?? null,
-      agentDeployment: agent?.deployment ?? null,
+      ...agent,
     }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
@@ -155,7 +140,7 @@ export function createJoinTokens(deps: MintDeps) {
     return session
   }
 
-  async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
+  async function renewSession(userId: string, id: string, request: JoinRequest, agent: SessionAgent) {
     const known = await store.find(id)
     if (!known || known.userId !== userId) {
       throw AppError.field('session_not_found', 'session_id', 'You have no such session.')
@@ -166,9 +151,9 @@ export function createJoinTokens(deps: MintDeps) {
     await sessions.observe(id, { kind: 'clock', at: clock.steady() })
     if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
-    const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
+    const keepsAgent = agent.agentName === null || (request.agent.name === undefined && known.agentName !== null)
     const tokenExpiresAt = clock.steady() + JOIN_TOKEN_SECONDS * 1000
-    const renewed = await sessions.renew(id, { tokenExpiresAt, agent: changed })
+    const renewed = await sessions.renew(id, { tokenExpiresAt, ...(keepsAgent ? {} : agent) })
     if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
     return renewed
   }

@@ -10,6 +10,7 @@ import type {
   Known,
   Presence,
   Session,
+  SessionAgent,
   SessionEvent,
   SessionFacts,
   Status,
@@ -335,18 +336,13 @@ export function signedOut(
   })
 }
 
-export interface Renewal {
-  /** `steady`. */
-  tokenExpiresAt: number
-  /** Null keeps the session's agent. */
-  agent: { name: string; data: string | null; deployment: string | null } | null
-}
+/** A new join token, with the session's agent if that changes. `tokenExpiresAt` is `steady`. */
+export type Renewal = Pick<Session, 'tokenExpiresAt'> & Partial<SessionAgent>
 
 /** The session with a new join token; the latest expiry decides how long it may be joined. */
-export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Changed {
+export function renewed(known: Known, { tokenExpiresAt, ...agent }: Renewal): Changed {
   const latest = Math.max(known.session.tokenExpiresAt, tokenExpiresAt)
-  const named = agent ? { agentName: agent.name, agentData: agent.data, agentDeployment: agent.deployment } : {}
-  return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
+  return change(known, { tokenExpiresAt: latest, ...agent }, { facts: { ...known.facts, tokenExpiresAt: latest } })
 }
 
 /** The calling agent: its account's id, and the scopes that its token and its account both have. */
