@@ -11,7 +11,7 @@ import { AppError } from '../errors.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
-import { strictObject } from '../http/router.ts'
+import { jsonContent, strictObject } from '../http/router.ts'
 import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
 import { type Liveness, type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
@@ -71,7 +71,7 @@ export interface AgentRoute<
   tags?: string[]
 }
 
-type JsonOf<T extends z.ZodType> = { 'application/json': { schema: T } }
+type JsonOf<T extends z.ZodType> = ReturnType<typeof jsonContent<T>>
 type RequestOf<M extends Method, I extends PairSchema> = M extends 'get'
   ? { query: I }
   : { body: { required: true; content: JsonOf<I> } }
@@ -165,11 +165,14 @@ export function createAgentRoute({
     } = definition
     if (!scopes.includes(scope)) throw new Error(`${path} requires the scope ${scope}: add it to AGENT_SCOPES.`)
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
-    const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
     const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
-    const request = method === 'get' ? { query: input } : { ...headers, body: { required: true, content: json(input) } }
+    const request =
+      method === 'get' ? { query: input } : { ...headers, body: { required: true, content: jsonContent(input) } }
     const refusals = [...REFUSALS, ...(method === 'get' ? [] : jsonBodyRefusals), ...(replay ? KEY_REFUSALS : [])]
-    const responses = { [status]: { description: answerDescription, content: json(answer) }, ...problems(...refusals) }
+    const responses = {
+      [status]: { description: answerDescription, content: jsonContent(answer) },
+      ...problems(...refusals),
+    }
     const route = createRoute({
       ...documented,
       method,

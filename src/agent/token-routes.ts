@@ -7,7 +7,7 @@ import { limitBody } from '../http/body.ts'
 import type { Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import type { AgentStore } from '../store/agents.ts'
 import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
@@ -74,12 +74,12 @@ const tokenRoute = createRoute({
     },
   },
   responses: {
-    200: { description: 'An access token', content: { 'application/json': { schema: TokenResponse } } },
-    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorResponse } } },
+    200: { description: 'An access token', content: jsonContent(TokenResponse) },
+    400: { description: 'RFC 6749 §5.2', content: jsonContent(TokenErrorResponse) },
     401: {
       description: 'invalid_client',
       headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
-      content: { 'application/json': { schema: TokenErrorResponse } },
+      content: jsonContent(TokenErrorResponse),
     },
     ...problems('body_too_large', 'rate_limited', 'store_unavailable'),
   },

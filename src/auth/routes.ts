@@ -8,7 +8,7 @@ import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits, tellStanding } from '../http/rate-limit.ts'
-import { type AppEnv, createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import { type Attempt, createAttemptLimit } from './attempts.ts'
@@ -26,9 +26,8 @@ import {
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
-const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
-const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
-const success = { description: 'Signed in', content: json(SignedInResponse) }
+const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: jsonContent(schema) } })
+const success = { description: 'Signed in', content: jsonContent(SignedInResponse) }
 
 const registerRoute = createRoute({
   method: 'post',
@@ -136,7 +135,7 @@ const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =
     summary: 'Who the access token belongs to',
     middleware: [userGuard(tokens), limitReads] as const,
     responses: {
-      200: { description: 'The user', content: json(MeResponse) },
+      200: { description: 'The user', content: jsonContent(MeResponse) },
       ...problems(...userGuardRefusals, 'rate_limited'),
     },
   })

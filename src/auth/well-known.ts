@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import { JWKS_MAX_AGE_SECONDS, type SigningKeys } from './keys.ts'
 import type { Scope } from './scopes.ts'
 
@@ -40,7 +40,7 @@ const jwksRoute = createRoute({
   security: [],
   summary: 'The public keys that verify access tokens (RFC 7517)',
   responses: {
-    200: { description: 'Public keys', content: { 'application/json': { schema: JwksResponse } } },
+    200: { description: 'Public keys', content: jsonContent(JwksResponse) },
     ...problems(),
   },
 })
@@ -53,7 +53,7 @@ const metadataRoute = createRoute({
   security: [],
   summary: 'Where agents get their tokens, and how (RFC 8414)',
   responses: {
-    200: { description: 'Metadata', content: { 'application/json': { schema: MetadataResponse } } },
+    200: { description: 'Metadata', content: jsonContent(MetadataResponse) },
     ...problems(),
   },
 })

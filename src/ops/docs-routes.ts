@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { builtFiles, pagePolicy } from '../http/built-files.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import type { ApiDocument } from './openapi.ts'
 
 const CACHE_CONTROL = 'public, max-age=300'
@@ -48,7 +48,7 @@ const documentRoute = createRoute({
   responses: {
     200: {
       description: 'The document',
-      content: { 'application/json': { schema: OpenApi } },
+      content: jsonContent(OpenApi),
     },
     ...problems(),
   },

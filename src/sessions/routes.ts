@@ -5,7 +5,7 @@ import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { EventStore, Session, SessionStore } from '../store/sessions.ts'
 import type { EventStreams } from './event-stream.ts'
@@ -74,7 +74,6 @@ const STREAM_HEADERS = {
   'X-Accel-Buffering': 'no',
 }
 
-const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const security = [{ userToken: [] }]
 const refusals = [...userGuardRefusals, 'validation_failed', 'rate_limited'] as const
 
@@ -107,7 +106,10 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
             before: z.string().max(128).optional().describe('Only sessions older than the one with this id.'),
           }),
         },
-        responses: { 200: { description: 'A page.', content: json(SessionPageResponse) }, ...problems(...refusals) },
+        responses: {
+          200: { description: 'A page.', content: jsonContent(SessionPageResponse) },
+          ...problems(...refusals),
+        },
       }),
       async (c) => {
         const { limit, before } = c.req.valid('query')
@@ -127,7 +129,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'The session.', content: json(SessionResponse) },
+          200: { description: 'The session.', content: jsonContent(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
@@ -143,7 +145,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'Ended, by this call or before.', content: json(SessionResponse) },
+          200: { description: 'Ended, by this call or before.', content: jsonContent(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
@@ -173,7 +175,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         responses: {
           200: {
             description: 'A page; or a stream of past and new events when Accept prefers text/event-stream.',
-            content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
+            content: { ...jsonContent(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
         },
@@ -208,7 +210,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params, query: z.object({ limit: page(100, 1000).describe('Entries at most.') }) },
         responses: {
-          200: { description: 'The newest entries.', content: json(AuditTrailResponse) },
+          200: { description: 'The newest entries.', content: jsonContent(AuditTrailResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
