@@ -1,7 +1,6 @@
 import { desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { AuditEntry, AuditStore } from '../audit.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 

@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, getTableColumns, gt, sql } from 'drizzle-orm'
 import type { EventStore, SessionEvent } from '../sessions.ts'
-import { createPacedReads, runRead } from './run-read.ts'
+import { createPacedReads, runRead } from './group-commit.ts'
 import { events } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 

@@ -1,7 +1,6 @@
 import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { KeyStore, StoredKey } from '../keys.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 

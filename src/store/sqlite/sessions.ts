@@ -12,9 +12,8 @@ import type {
   Which,
 } from '../sessions.ts'
 import { type AppendHints, eventColumns, toEvent } from './events.ts'
-import type { Write } from './group-commit.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
-import { runRead } from './run-read.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 

@@ -1,8 +1,7 @@
 import { and, eq, getTableColumns, gt, isNull, sql } from 'drizzle-orm'
 import type { RevokedReason, Rotation, UserStore } from '../users.ts'
-import type { Write } from './group-commit.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
-import { runRead } from './run-read.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 
