@@ -40,7 +40,7 @@ const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, reportSkew, version, log }: AppDeps) {
-  const { clock, users, agents, events, audit } = store
+  const { clock, users, agents, events } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const { router, address } = createServiceRouter({ config, log })
@@ -72,17 +72,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
 
   const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
-  const agentRoute = createAgentRoute({
-    limits,
-    tokens,
-    agents,
-    sessions: store.sessions,
-    audit,
-    liveness,
-    admission,
-    scopes: config.agentScopes,
-    clock,
-  })
+  const scopes = config.agentScopes
+  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
@@ -93,7 +84,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
-    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log }))
+    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route(
       '/',

@@ -6,7 +6,6 @@ import { routePath } from 'hono/route'
 import { type AgentEnv, agentGuard, agentGuardRefusals } from '../auth/guards.ts'
 import type { Scope } from '../auth/scopes.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
@@ -15,9 +14,9 @@ import { jsonContent, strictObject } from '../http/router.ts'
 import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
 import { type Liveness, type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
-import type { Agent, AgentStore } from '../store/agents.ts'
-import type { AuditStore } from '../store/audit.ts'
-import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
+import type { Agent } from '../store/agents.ts'
+import type { IdempotencyKey, Known, Session, SessionEvent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 
 /** The user and session that every callback names. */
 export const Pair = strictObject({
@@ -98,14 +97,11 @@ export interface AgentCall<I> {
 interface AgentRouteDeps {
   limits: Pick<RateLimits, 'agentRequests'>
   tokens: AccessTokens
-  agents: AgentStore
-  sessions: SessionStore
-  audit: AuditStore
+  store: Pick<Store, 'clock' | 'agents' | 'sessions' | 'audit'>
   liveness: LivenessCheck
   admission: AdmissionRules
   /** All scopes that exist. */
   scopes: readonly Scope[]
-  clock: Clock
 }
 
 const REFUSALS = [
@@ -125,17 +121,9 @@ const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as co
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
  * the cheapest checks first and fails closed; the README gives the order.
  */
-export function createAgentRoute({
-  limits,
-  tokens,
-  agents,
-  sessions,
-  audit,
-  liveness,
-  admission,
-  scopes,
-  clock,
-}: AgentRouteDeps) {
+export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes }: AgentRouteDeps) {
+  const { clock, agents, sessions, audit } = store
+
   function isWrapUp({ facts }: Known, outcome: Liveness, { wrapUpMs }: AdmissionRules): boolean {
     const since = wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(facts) : null
     return since !== null && clock.steady() - since < wrapUpMs
@@ -151,18 +139,8 @@ export function createAgentRoute({
     definition: AgentRoute<M, P, I, A, S>,
     handler: (call: AgentCall<z.output<I>>) => z.input<A> | Response | Promise<z.input<A> | Response>,
   ) {
-    const {
-      method,
-      path,
-      scope,
-      input,
-      answer,
-      answerDescription = 'Done.',
-      status,
-      mayWrapUp = false,
-      replay,
-      ...documented
-    } = definition
+    const { scope, input, answer, answerDescription = 'Done.', status, mayWrapUp, replay, ...documented } = definition
+    const { method, path } = definition
     if (!scopes.includes(scope)) throw new Error(`${path} requires the scope ${scope}: add it to AGENT_SCOPES.`)
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
     const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
@@ -175,8 +153,6 @@ export function createAgentRoute({
     }
     const route = createRoute({
       ...documented,
-      method,
-      path,
       security: [{ agentToken: [scope] }],
       middleware: [
         agentGuard(tokens, agents, scope),

@@ -209,7 +209,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
       const user = await accounts.me(c.var.user)
       return c.json({ ...userAnswer(user), guest: user.email === null }, 200)
     })
-    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
+    .route('/', wellKnownRoutes(keys, config))
 }
 
 const GUEST_HAS_NO_PASSWORD = 'A guest has no password: send it to POST /auth/register with this access token.'

@@ -1,8 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Config } from '../config.ts'
 import { problems } from '../http/problem.ts'
 import { createRouter, jsonContent } from '../http/router.ts'
 import { JWKS_MAX_AGE_SECONDS, type SigningKeys } from './keys.ts'
-import type { Scope } from './scopes.ts'
 
 const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
@@ -58,14 +58,11 @@ const metadataRoute = createRoute({
   },
 })
 
-interface WellKnownDeps {
-  keys: SigningKeys
-  publicUrl: string
-  scopes: readonly Scope[]
-}
-
 /** What other services need to verify access tokens. */
-export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
+export function wellKnownRoutes(
+  keys: SigningKeys,
+  { publicUrl, agentScopes }: Pick<Config, 'publicUrl' | 'agentScopes'>,
+) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {
       await keys.refresh()
@@ -79,7 +76,7 @@ export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
           issuer: publicUrl,
           token_endpoint: `${publicUrl}/agent/token`,
           jwks_uri: `${publicUrl}/.well-known/jwks.json`,
-          scopes_supported: [...scopes],
+          scopes_supported: [...agentScopes],
           // RFC 8414 §2 requires the member; there is no authorization endpoint.
           response_types_supported: [],
           grant_types_supported: ['client_credentials'],

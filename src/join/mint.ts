@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { UserToken } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newAgentIdentity, newId, newRoomName } from '../ids.ts'
@@ -9,24 +8,19 @@ import { dispatchOf } from '../sessions/dispatch.ts'
 import { isAgentOf } from '../sessions/lifecycle.ts'
 import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { Agent, AgentStore } from '../store/agents.ts'
-import type { AuditStore } from '../store/audit.ts'
-import type { Session, SessionAgent, SessionStore } from '../store/sessions.ts'
-import type { UserStore } from '../store/users.ts'
+import type { Agent } from '../store/agents.ts'
+import type { Session, SessionAgent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 import type { JoinRequest } from './request.ts'
 import type { Rooms } from './rooms.ts'
 
 interface MintDeps {
-  users: UserStore
-  agents: AgentStore
+  store: Pick<Store, 'clock' | 'users' | 'agents' | 'sessions' | 'audit'>
   sessions: Sessions
-  store: SessionStore
   rooms: Rooms
   mintJoinToken: MintJoinToken
   liveness: LivenessCheck
-  audit: AuditStore
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
-  clock: Clock
   log: Pick<Logger, 'warn'>
 }
 
@@ -53,7 +47,8 @@ const NO_AGENT: SessionAgent = { agentName: null, agentData: null, agentDeployme
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
-  const { users, agents, sessions, store, rooms, mintJoinToken, liveness, audit, config, clock, log } = deps
+  const { store, sessions, rooms, mintJoinToken, liveness, config, log } = deps
+  const { clock, users, agents, audit } = store
   let warnedAt = Number.NEGATIVE_INFINITY
 
   /**
@@ -141,7 +136,7 @@ export function createJoinTokens(deps: MintDeps) {
   }
 
   async function renewSession(userId: string, id: string, request: JoinRequest, agent: SessionAgent) {
-    const known = await store.find(id)
+    const known = await store.sessions.find(id)
     if (!known || known.userId !== userId) {
       throw AppError.field('session_not_found', 'session_id', 'You have no such session.')
     }
@@ -180,14 +175,14 @@ export function createJoinTokens(deps: MintDeps) {
   async function admit(agent: Agent, room: string): Promise<void> {
     const decided = (outcome: string, sessionId: string | null) =>
       audit.record({ sessionId, agentId: agent.id, route: 'POST /token', outcome, at: clock.now() })
-    const own = (await store.listUnfinished(room)).filter((session) => isAgentOf(session, agent)).reverse()
+    const own = (await store.sessions.listUnfinished(room)).filter((session) => isAgentOf(session, agent)).reverse()
     const likelyFirst = own.sort((a, b) => Number(b.status === 'live') - Number(a.status === 'live'))
     // An agent learns no more of a room it does not belong in than of one that does not exist.
     const message = `No session of this agent’s is under way in the room ${room}.`
     let error = AppError.field('room_not_found', 'room', message)
     let refusedFor: string | null = null
     for (const { id } of likelyFirst.slice(0, MAX_ASKED)) {
-      const known = await store.load(id)
+      const known = await store.sessions.load(id)
       const looked = known ? (await liveness(known)).liveness : 'ended'
       if (looked === 'live') return decided('allowed', id)
       if (looked === 'ended') continue
