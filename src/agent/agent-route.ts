@@ -12,7 +12,7 @@ import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { jsonContent, strictObject } from '../http/router.ts'
 import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
-import { type Liveness, type LivenessCheck, notLive } from '../sessions/liveness.ts'
+import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
 import type { Agent } from '../store/agents.ts'
 import type { IdempotencyKey, Known, Session, SessionEvent } from '../store/sessions.ts'
@@ -38,16 +38,12 @@ const IdempotencyKeyHeader = z.string().openapi({
 })
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
-type PairSchema = z.ZodObject & z.ZodType<z.infer<typeof Pair>>
+type Ok = 200 | 201
+/** A schema that extends `Pair`. */
+type Input = z.ZodObject & z.ZodType<z.infer<typeof Pair>>
 
 /** A route that an agent calls on behalf of the user who is in the room. */
-export interface AgentRoute<
-  M extends Method,
-  P extends string,
-  I extends PairSchema,
-  A extends z.ZodType,
-  S extends 200 | 201,
-> {
+export interface AgentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok> {
   method: M
   path: P
   /** The scope that the agent's token must have. */
@@ -71,10 +67,10 @@ export interface AgentRoute<
 }
 
 type JsonOf<T extends z.ZodType> = ReturnType<typeof jsonContent<T>>
-type RequestOf<M extends Method, I extends PairSchema> = M extends 'get'
+type RequestOf<M extends Method, I extends Input> = M extends 'get'
   ? { query: I }
   : { body: { required: true; content: JsonOf<I> } }
-type ResponsesOf<S extends 200 | 201, A extends z.ZodType> = {
+type ResponsesOf<S extends Ok, A extends z.ZodType> = {
   [K in S]: { description: string; content: JsonOf<A> }
 } & ReturnType<typeof problems<(typeof REFUSALS)[number]>>
 
@@ -124,18 +120,7 @@ const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as co
 export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes }: AgentRouteDeps) {
   const { clock, agents, sessions, audit } = store
 
-  function isWrapUp({ facts }: Known, outcome: Liveness, { wrapUpMs }: AdmissionRules): boolean {
-    const since = wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(facts) : null
-    return since !== null && clock.steady() - since < wrapUpMs
-  }
-
-  return function agentRoute<
-    M extends Method,
-    P extends string,
-    I extends PairSchema,
-    A extends z.ZodType,
-    S extends 200 | 201,
-  >(
+  return function agentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok>(
     definition: AgentRoute<M, P, I, A, S>,
     handler: (call: AgentCall<z.output<I>>) => z.input<A> | Response | Promise<z.input<A> | Response>,
   ) {
@@ -181,9 +166,11 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
       const { session } = known
 
       async function confirm(loaded: Known): Promise<Known> {
-        const looked = await liveness(loaded)
-        if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) return looked.known
-        throw notLive(looked.liveness)
+        const { liveness: outcome, known } = await liveness(loaded)
+        const left = rules.wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(known.facts) : null
+        const isWrapUp = left !== null && clock.steady() - left < rules.wrapUpMs
+        if (outcome === 'live' || isWrapUp) return known
+        throw notLive(outcome)
       }
 
       async function write<T>(attempt: (known: Known, admission: Admission) => Promise<T | Refusal>): Promise<T> {

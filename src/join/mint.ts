@@ -156,8 +156,7 @@ export function createJoinTokens(deps: MintDeps) {
   /**
    * A join token for an agent with scope `rooms:join`: its own identity, no session of its own, and only for a room where
    * a user is now in a session that the agent was dispatched to, or in any one with `sessions:any`.
-   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`, `session_not_live`,
-   * `liveness_unknown`
+   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`, or as `notLive`
    */
   async function forAgent(agent: Agent, request: JoinRequest): Promise<Minted> {
     const { room, identity = newAgentIdentity(agent.id), name = agent.id } = request

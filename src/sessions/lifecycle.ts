@@ -71,11 +71,8 @@ export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFac
 
 /** Drops old closed presences. The first to join and the last to leave stay: status and limits depend on them. */
 function forgetOld(facts: SessionFacts): SessionFacts {
-  const closed = facts.presences
-    .map((presence) => ({ presence, at: closedAt(presence, facts) }))
-    .filter((known): known is { presence: Presence; at: number } => known.at !== null)
-    .sort((a, b) => a.at - b.at)
-    .map(({ presence }) => presence)
+  const at = (presence: Presence) => closedAt(presence, facts) ?? Number.POSITIVE_INFINITY
+  const closed = facts.presences.filter((presence) => closedAt(presence, facts) !== null).sort((a, b) => at(a) - at(b))
   if (closed.length <= MAX_CLOSED) return forgetOldRooms(facts)
   const joined = closed.filter(({ joinedAt }) => joinedAt !== null)
   const first = joined.toSorted((a, b) => (a.joinedAt ?? 0) - (b.joinedAt ?? 0))[0]
