@@ -15,9 +15,8 @@ import type { LiveKit } from './livekit/livekit.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
-import { auditRoutes } from './sessions/audit-routes.ts'
 import { createBackground } from './sessions/background.ts'
-import { createEventStreams } from './sessions/event-streams.ts'
+import { createEventStreams } from './sessions/event-stream.ts'
 import { createLivenessCheck } from './sessions/liveness.ts'
 import { createReconciler } from './sessions/reconciler.ts'
 import { sessionRoutes } from './sessions/routes.ts'
@@ -41,12 +40,11 @@ const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
 export function createApp({ config, secrets, store, keys, livekit, reportSkew, version, log }: AppDeps) {
-  const { clock, users, agents, rooms, events, audit } = store
+  const { clock, users, agents, events } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const { router, address } = createServiceRouter({ config, log })
   const limits = createRateLimits(config)
-  const { counters } = limits
   const limitReads = createUserReadLimit(limits)
 
   const background = createBackground(log)
@@ -74,17 +72,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
 
   const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
-  const agentRoute = createAgentRoute({
-    limits,
-    tokens,
-    agents,
-    sessions: store.sessions,
-    audit,
-    liveness,
-    admission,
-    scopes: config.agentScopes,
-    clock,
-  })
+  const scopes = config.agentScopes
+  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
@@ -94,15 +83,14 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const livekitKeys = secrets.livekit
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
-    .route('/', authRoutes({ accounts, tokens, limits, limitReads, counters, address, keys, config }))
-    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log }))
+    .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
+    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
-    .route('/', auditRoutes({ tokens, limitReads, sessions: store.sessions, audit }))
     .route(
       '/',
       webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
     )
-    .route('/', agentRoutes({ agentRoute, counters, users, sessions, events, agents, tokens, limits, address, clock }))
+    .route('/', agentRoutes({ agentRoute, users, sessions, events, agents, tokens, limits, address, clock }))
 
   return {
     app,
@@ -112,7 +100,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     health,
     background,
     streams,
-    prune: createPruner({ accounts, keys: store.keys, rooms, sessions: store.sessions, config, clock }),
+    prune: createPruner({ store, config, clock }),
   }
 }
 

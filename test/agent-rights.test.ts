@@ -114,7 +114,9 @@ describe('an account that no client may summon', () => {
     const { s, user } = await unsummoned()
     await s.accounts.set('tutor', { summon: 'any' })
     expect((await mint(s, user.bearer, named('tutor'))).session_id).toBeDefined()
-    await expect(s.accounts.set('nobody', { summon: 'any' })).rejects.toMatchObject({ code: 'agent_not_found' })
+    await expect(s.accounts.set('nobody', { summon: 'any' })).rejects.toMatchObject({
+      message: 'There is no agent named nobody.',
+    })
   })
 })
 

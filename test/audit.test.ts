@@ -8,6 +8,7 @@ import { Pair } from '../src/agent/agent-route.ts'
 import { run } from '../src/cli/audit.ts'
 import { createRouter } from '../src/http/router.ts'
 import { directSessions } from './direct-sessions.ts'
+import { outcomeOf } from './outcome.ts'
 import { callingScene, type Scene } from './scene.ts'
 
 async function trailOf(s: Scene, bearer: string, sessionId: string) {
@@ -122,8 +123,6 @@ test('a user and a session that do not match leave no audit entry', async () => 
 })
 
 test('the audit command exits with 2 for invalid arguments', async () => {
-  const lines: string[] = []
-  const print = (line: string) => lines.push(line)
   for (const argv of [
     [],
     ['session'],
@@ -132,7 +131,7 @@ test('the audit command exits with 2 for invalid arguments', async () => {
     ['agent', 'x', '--limit', '0'],
     ['--nope'],
   ]) {
-    expect(await run(argv, {}, print, print), argv.join(' ')).toBe(2)
+    expect((await outcomeOf(run, argv)).code, argv.join(' ')).toBe(2)
   }
 })
 
@@ -141,10 +140,9 @@ test('the audit command prints the trail of an agent and of a session', async ()
   const { report, pair } = await callingScene({ databaseUrl })
   await report()
   const read = async (...argv: string[]) => {
-    let printed = ''
-    const code = await run(argv, { DATABASE_URL: databaseUrl }, (line) => (printed += line), console.error)
+    const { code, out } = await outcomeOf(run, argv, { DATABASE_URL: databaseUrl })
     expect(code).toBe(0)
-    return printed
+    return out.join('\n')
   }
   const entry = { agentId: 'tutor', route: 'POST /agent/progress', outcome: 'allowed', count: 1, ...pair }
   expect(JSON.parse(await read('agent', 'tutor', '--json'))).toEqual([expect.objectContaining(entry)])

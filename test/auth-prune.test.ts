@@ -1,22 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { createAccounts } from '../src/auth/accounts.ts'
 import { SignedInResponse } from '../src/auth/schemas.ts'
-import { createAccessTokens } from '../src/auth/tokens.ts'
-import { makeApp, post, type TestApp } from './support.ts'
+import { makeApp, post } from './support.ts'
 
 const ADA = { email: 'ada@example.com', password: 'correct horse', name: 'Ada' }
 const DAY_SECONDS = 24 * 60 * 60
 
 const signedIn = async (answer: Response | Promise<Response>) => SignedInResponse.parse(await (await answer).json())
-const verbs = ({ store, keys, config }: TestApp) =>
-  createAccounts({
-    users: store.users,
-    keys: store.keys,
-    tokens: createAccessTokens({ keys, users: store.users, publicUrl: config.publicUrl, clock: store.clock }),
-    clock: store.clock,
-    endSessions: async () => {},
-  })
-
 describe('pruning', () => {
   test('deletes guests that were idle for 30 days, and no other user', async () => {
     const t = await makeApp()
@@ -26,10 +15,10 @@ describe('pruning', () => {
     const active = await signedIn(post(t.app, '/auth/guest', {}))
     t.clock.advance(20 * DAY_SECONDS)
     expect((await post(t.app, '/auth/refresh', { refresh_token: active.refresh_token })).status).toBe(200)
-    await verbs(t).prune(t.clock.now())
+    await t.prune()
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).not.toBeNull()
     t.clock.advance(10 * DAY_SECONDS + 1)
-    await verbs(t).prune(t.clock.now())
+    await t.prune()
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).toBeNull()
     expect(await t.store.users.findUser(active.user.id)).not.toBeNull()
     expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
@@ -41,7 +30,7 @@ describe('pruning', () => {
       const t = await makeApp()
       await post(t.app, '/auth/register', ADA)
       t.clock.advance(seconds)
-      await verbs(t).prune(t.clock.now())
+      await t.prune()
       const left = await t.store.users.pruneFamilies({ expiredBefore: Number.MAX_SAFE_INTEGER, revokedBefore: 0 }, 10)
       expect((await post(t.app, '/auth/login', { email: ADA.email, password: ADA.password })).status).toBe(200)
       return left

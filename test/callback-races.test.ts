@@ -97,8 +97,8 @@ describe('when LiveKit’s answer changed nothing for the guard', () => {
   })
 
   test('a join token minted before the write is not undone by it', async () => {
-    const agent = { name: 'tutor', data: '"new"', deployment: null }
-    const renewal = { tokenExpiresAt: Number.MAX_SAFE_INTEGER, agent }
+    const agent = { agentName: 'tutor', agentData: '"new"', agentDeployment: null }
+    const renewal = { tokenExpiresAt: Number.MAX_SAFE_INTEGER, ...agent }
     const { c, answer } = await afterOldAnswer(({ s, pair }) => s.sessions.renew(pair.sessionId, renewal))
     expect(answer.status).toBe(201)
     const stored = await c.s.store.sessions.find(c.pair.sessionId)

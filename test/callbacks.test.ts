@@ -17,7 +17,15 @@ describe('POST /agent/progress', () => {
     const createdAt = clock.now()
     const user = { id: 'user_123', email: null, name: null, passwordHash: null, createdAt }
     await store.users.insertUser(user)
-    const session = { id: 'sess_456', userId: user.id, room: 'lesson', createdAt, agentName: null, agentData: null }
+    const session = {
+      id: 'sess_456',
+      userId: user.id,
+      room: 'lesson',
+      createdAt,
+      agentName: null,
+      agentData: null,
+      agentDeployment: null,
+    }
     await sessions.open({ ...session, signInId: null, tokenExpiresAt: createdAt + 60_000 })
     sfu.enter('lesson', { identity: 'user_123', attributes: { sessionId: 'sess_456' } })
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run as runAgent } from '../src/cli/agent.ts'
 import { run as runAudit } from '../src/cli/audit.ts'
-import { type Environment, type Print, runCommand } from '../src/cli/command-line.ts'
+import { createCommand, type Environment, type Print } from '../src/cli/command-line.ts'
 import { run as runKeys } from '../src/cli/keys.ts'
 import { run as runStore } from '../src/cli/store.ts'
 import { run as runToken } from '../src/cli/token.ts'
@@ -33,13 +33,13 @@ async function outcome(run: Run, argv: string[], env: Environment = {}) {
   return { code, out: out.join('\n'), err }
 }
 
-test('runCommand escapes terminal control characters in results and errors', async () => {
+test('a command escapes terminal control characters in results and errors', async () => {
   const hostile = 'a\u001b[2J\u007f\u009b\u202e\u2028\u200b'
   const execute = async (_: string, __: Environment, out: Print) => {
     out(`one\n${hostile}`)
     throw new Error(hostile)
   }
-  const tool: Run = (argv, env, out, err) => runCommand({ help: '', parse: () => 'go', execute }, argv, env, out, err)
+  const tool = createCommand({ help: '', options: {}, parse: () => 'go', execute })
   const shown = 'a\\u001b[2J\\u007f\\u009b\\u202e\\u2028\\u200b'
   expect(await outcome(tool, [])).toEqual({ code: 1, out: `one\n${shown}`, err: [shown.replace('\\u2028', ' ')] })
 })

@@ -12,6 +12,7 @@ import { run as runKeys } from '../src/cli/keys.ts'
 import { run as runUser } from '../src/cli/user.ts'
 import { lockStore } from '../src/store/sqlite/lock.ts'
 import { openStore } from '../src/store/store.ts'
+import { outcomeOf } from './outcome.ts'
 
 const MIGRATIONS = fileURLToPath(new URL('../drizzle', import.meta.url))
 const TOOLS = { agent: runAgent, audit: runAudit, keys: runKeys, user: runUser }
@@ -41,19 +42,9 @@ test('a command run with a fast clock does not affect the service’s next start
 /** A command in this process, on the folder's store. */
 async function command(line: string, env: Record<string, string> = {}) {
   const [tool = '', ...argv] = line.split(' ')
-  let out = ''
-  let err = ''
-  const code = await TOOLS[tool as keyof typeof TOOLS](
-    argv,
-    { DATABASE_URL: `file:${path}`, ...env },
-    (text) => {
-      out += text
-    },
-    (text) => {
-      err += text
-    },
-  )
-  return { code, out, err }
+  const run = TOOLS[tool as keyof typeof TOOLS]
+  const { code, out, err } = await outcomeOf(run, argv, { DATABASE_URL: `file:${path}`, ...env })
+  return { code, out: out.join(''), err: err.join('') }
 }
 
 const refused = (err: RegExp) => ({ code: 1, out: '', err: expect.stringMatching(err) })

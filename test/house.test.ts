@@ -60,6 +60,16 @@ describe('the folders of src', () => {
     expect(arrows.length).toBeGreaterThan(300)
   })
 
+  test.each(['POST /agent/progress', 'POST /token'])('can be read along %s in few files and lines', (request) => {
+    const tour = readFileSync(join(SRC, '../docs/code-tour.md'), 'utf8')
+    const [, way = ''] = tour.split(`- \`${request}\`: `)
+    const read = [...(way.split(/\n(?:-|\n)/)[0] ?? '').matchAll(/`([\w/-]+\.ts)`/g)].map(([, file = '']) => file)
+    const lines = read.flatMap((file) => readFileSync(join(SRC, file), 'utf8').trimEnd().split('\n'))
+    expect(read.length).toBeGreaterThan(5)
+    expect(read.length).toBeLessThan(10)
+    expect(lines.length).toBeLessThan(1250)
+  })
+
   test('keep SQL in store/sqlite', () => {
     const sql = arrows.filter(({ to }) => /^(drizzle-orm|better-sqlite3)/.test(to))
     expect(sql.length).toBeGreaterThan(10)

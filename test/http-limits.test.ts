@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { createRouter } from '../src/http/router.ts'
-import { securityHeaders } from '../src/http/security-headers.ts'
+import { securityHeaders } from '../src/http/service-router.ts'
 import { demoPage } from '../src/ops/demo.ts'
 import { describeApi, operationsOf } from '../src/ops/openapi.ts'
 import { basic, requestToken } from './agent-client.ts'

@@ -28,7 +28,13 @@ async function setUp(env: Record<string, string> = {}) {
     const id = `sess_${String(++count).padStart(4, '0')}`
     const session = { id, userId: user.id, room: `room-${count}`, createdAt: at(), tokenExpiresAt: at() + 900_000 }
     const limits = { ...NO_LIMITS, maxPending }
-    await directSessions(t.store, { limits }).open({ ...session, signInId: null, agentName: null, agentData: null })
+    await directSessions(t.store, { limits }).open({
+      ...session,
+      signInId: null,
+      agentName: null,
+      agentData: null,
+      agentDeployment: null,
+    })
     return id
   }
   async function live(): Promise<string> {

@@ -26,6 +26,7 @@ async function setUp() {
       signInId: null,
       agentName: null,
       agentData: null,
+      agentDeployment: null,
     })
     return { id, room: session.room, opening }
   }
@@ -123,7 +124,8 @@ describe('webhook facts in SQLite', () => {
     await Promise.all([first.opening, second.opening])
     const room = { room: 'shared', userId: USER, createdAt: 1, tokenExpiresAt: EXPIRES_AT }
     const shared = ['sess_a', 'sess_b']
-    for (const id of shared) await sessions.open({ ...room, id, signInId: null, agentName: null, agentData: null })
+    for (const id of shared)
+      await sessions.open({ ...room, id, signInId: null, agentName: null, agentData: null, agentDeployment: null })
     for (const id of [...shared, first.id]) {
       const roomSid = shared.includes(id) ? 'RM_S' : 'RM_1'
       await sessions.observe(id, { kind: 'joined', sid: `PA_${id}`, roomSid, at: 10 })
@@ -222,6 +224,7 @@ describe('simultaneous session writes', () => {
       tokenExpiresAt: 1,
       agentName: null,
       agentData: null,
+      agentDeployment: null,
     }
     const next = newSession()
     const outcomes = await Promise.allSettled([

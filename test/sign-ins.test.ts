@@ -95,7 +95,14 @@ describe('logout', () => {
   test('ends a call that an earlier version of the service opened', async () => {
     const { s, phone, logout } = await setUp()
     const times = { createdAt: s.clock.now(), tokenExpiresAt: s.clock.now() + 900_000 }
-    const opened = { userId: phone.id, signInId: null, room: 'lesson', agentName: null, agentData: null }
+    const opened = {
+      userId: phone.id,
+      signInId: null,
+      room: 'lesson',
+      agentName: null,
+      agentData: null,
+      agentDeployment: null,
+    }
     await s.sessions.open({ ...opened, id: 'sess_earlier', ...times })
     await logout(phone)
     expect((await s.store.sessions.find('sess_earlier'))?.endReason).toBe('signed_out')

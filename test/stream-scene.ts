@@ -6,8 +6,7 @@ import { createAccessTokens } from '../src/auth/tokens.ts'
 import { renderProblem } from '../src/http/problem.ts'
 import { createReadLimit } from '../src/http/reads.ts'
 import { createRouter } from '../src/http/router.ts'
-import { STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
-import { createEventStreams } from '../src/sessions/event-streams.ts'
+import { createEventStreams, STREAM_TIMING, type StreamTiming } from '../src/sessions/event-stream.ts'
 import { sessionRoutes } from '../src/sessions/routes.ts'
 import type { EventStore } from '../src/store/sessions.ts'
 import { reportDirectly } from './direct-sessions.ts'
@@ -56,7 +55,7 @@ export async function timedCall(
   const limitReads = createReadLimit<UserEnv>(undefined, (context) => context.var.user.userId)
   const routes = router.route(
     '/',
-    sessionRoutes({ tokens, limitReads, sessions: s.sessions, store: { sessions, events: counted }, streams }),
+    sessionRoutes({ tokens, limitReads, sessions: s.sessions, store: { ...s.store, events: counted }, streams }),
   )
   const server = await listening(routes.fetch)
   const url = `${server}/sessions/${pair.sessionId}/events`

@@ -1,18 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { DEFAULT_SCOPES, type Scope } from '../auth/scopes.ts'
 import type { Clock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 import { newSecret } from '../ids.ts'
 import type { Agent, AgentRights, AgentStore } from '../store/agents.ts'
-
-/** An operation that agent accounts do not allow. The message is for the operator. */
-export class AgentError extends Error {
-  readonly code: 'agent_name_invalid' | 'agent_exists' | 'agent_not_found'
-  constructor(code: AgentError['code'], message: string) {
-    super(message)
-    this.name = 'AgentError'
-    this.code = code
-  }
-}
 
 const NAME = /^[a-z][a-z0-9_-]{1,62}$/
 
@@ -22,8 +13,7 @@ const NAME = /^[a-z][a-z0-9_-]{1,62}$/
  */
 function checkAgentName(name: string): string {
   if (!NAME.test(name) || name.startsWith('user_') || name.startsWith('agent-')) {
-    throw new AgentError(
-      'agent_name_invalid',
+    throw new OperatorError(
       'A name has 2 to 63 characters (a-z, 0-9, _, -), begins with a letter, and does not begin with user_ or agent-.',
     )
   }
@@ -51,21 +41,21 @@ export interface NewSecret extends AgentCredentials {
 }
 
 export interface AgentAccounts {
-  /** @throws AgentError `agent_name_invalid`, or `agent_exists`: names are never reused, even after disabling. */
+  /** @throws OperatorError for an invalid or taken name: names are never reused, even after disabling */
   create(name: string, scopes: readonly Scope[], summon?: Agent['summon']): Promise<AgentCredentials>
-  /** For development: grants the default scopes. Null when an agent already exists. @throws AgentError `agent_name_invalid` */
+  /** For development: grants the default scopes. Null when an agent already exists. */
   createFirst(name: string): Promise<AgentCredentials | null>
   /** Oldest first. */
   list(): Promise<AgentSummary[]>
-  /** Replaces what is given, from the next request on. @throws AgentError `agent_not_found` */
+  /** Replaces what is given, from the next request on. @throws OperatorError for an unknown agent */
   set(id: string, rights: Partial<AgentRights>): Promise<void>
-  /** The next request with its secret or an access token is refused. @throws AgentError `agent_not_found` */
+  /** The next request with its secret or an access token is refused. @throws OperatorError for an unknown agent */
   disable(id: string): Promise<void>
-  /** Undoes `disable`, but access tokens issued before it stay refused. @throws AgentError `agent_not_found` */
+  /** Undoes `disable`, but access tokens issued before it stay refused. @throws OperatorError for an unknown agent */
   enable(id: string): Promise<void>
   /**
    * Issues a new secret. Without an overlap, all older secrets and access tokens are refused at once. With one, the
-   * previous secret stays valid that long and access tokens until they expire. @throws AgentError `agent_not_found`
+   * previous secret stays valid that long and access tokens until they expire. @throws OperatorError for an unknown agent
    */
   rekey(id: string, overlapMs?: number): Promise<NewSecret>
   /** Returns null for an unknown agent, a wrong secret and a disabled agent alike. */
@@ -113,7 +103,7 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
     async create(name, scopes, summon = 'any') {
       const { agent, credentials } = newAgent(name, scopes, summon)
       if (!(await agents.insertAgent(agent))) {
-        throw new AgentError('agent_exists', `An agent named ${name} already exists; names are never reused.`)
+        throw new OperatorError(`An agent named ${name} already exists; names are never reused.`)
       }
       return credentials
     },
@@ -161,6 +151,6 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
 }
 
 function found(id: string, agent: Agent | null): Agent {
-  if (!agent) throw new AgentError('agent_not_found', `There is no agent named ${id}.`)
+  if (!agent) throw new OperatorError(`There is no agent named ${id}.`)
   return agent
 }

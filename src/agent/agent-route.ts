@@ -6,18 +6,17 @@ import { routePath } from 'hono/route'
 import { type AgentEnv, agentGuard, agentGuardRefusals } from '../auth/guards.ts'
 import type { Scope } from '../auth/scopes.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
-import { strictObject } from '../http/router.ts'
+import { jsonContent, strictObject } from '../http/router.ts'
 import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
-import { type Liveness, type LivenessCheck, notLive } from '../sessions/liveness.ts'
+import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
-import type { Agent, AgentStore } from '../store/agents.ts'
-import type { AuditStore } from '../store/audit.ts'
-import type { IdempotencyKey, Known, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
+import type { Agent } from '../store/agents.ts'
+import type { IdempotencyKey, Known, Session, SessionEvent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 
 /** The user and session that every callback names. */
 export const Pair = strictObject({
@@ -39,16 +38,12 @@ const IdempotencyKeyHeader = z.string().openapi({
 })
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
-type PairSchema = z.ZodObject & z.ZodType<z.infer<typeof Pair>>
+type Ok = 200 | 201
+/** A schema that extends `Pair`. */
+type Input = z.ZodObject & z.ZodType<z.infer<typeof Pair>>
 
 /** A route that an agent calls on behalf of the user who is in the room. */
-export interface AgentRoute<
-  M extends Method,
-  P extends string,
-  I extends PairSchema,
-  A extends z.ZodType,
-  S extends 200 | 201,
-> {
+export interface AgentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok> {
   method: M
   path: P
   /** The scope that the agent's token must have. */
@@ -71,11 +66,11 @@ export interface AgentRoute<
   tags?: string[]
 }
 
-type JsonOf<T extends z.ZodType> = { 'application/json': { schema: T } }
-type RequestOf<M extends Method, I extends PairSchema> = M extends 'get'
+type JsonOf<T extends z.ZodType> = ReturnType<typeof jsonContent<T>>
+type RequestOf<M extends Method, I extends Input> = M extends 'get'
   ? { query: I }
   : { body: { required: true; content: JsonOf<I> } }
-type ResponsesOf<S extends 200 | 201, A extends z.ZodType> = {
+type ResponsesOf<S extends Ok, A extends z.ZodType> = {
   [K in S]: { description: string; content: JsonOf<A> }
 } & ReturnType<typeof problems<(typeof REFUSALS)[number]>>
 
@@ -98,14 +93,11 @@ export interface AgentCall<I> {
 interface AgentRouteDeps {
   limits: Pick<RateLimits, 'agentRequests'>
   tokens: AccessTokens
-  agents: AgentStore
-  sessions: SessionStore
-  audit: AuditStore
+  store: Pick<Store, 'clock' | 'agents' | 'sessions' | 'audit'>
   liveness: LivenessCheck
   admission: AdmissionRules
   /** All scopes that exist. */
   scopes: readonly Scope[]
-  clock: Clock
 }
 
 const REFUSALS = [
@@ -125,55 +117,27 @@ const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as co
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
  * the cheapest checks first and fails closed; the README gives the order.
  */
-export function createAgentRoute({
-  limits,
-  tokens,
-  agents,
-  sessions,
-  audit,
-  liveness,
-  admission,
-  scopes,
-  clock,
-}: AgentRouteDeps) {
-  function isWrapUp({ facts }: Known, outcome: Liveness, { wrapUpMs }: AdmissionRules): boolean {
-    const since = wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(facts) : null
-    return since !== null && clock.steady() - since < wrapUpMs
-  }
+export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes }: AgentRouteDeps) {
+  const { clock, agents, sessions, audit } = store
 
-  return function agentRoute<
-    M extends Method,
-    P extends string,
-    I extends PairSchema,
-    A extends z.ZodType,
-    S extends 200 | 201,
-  >(
+  return function agentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok>(
     definition: AgentRoute<M, P, I, A, S>,
     handler: (call: AgentCall<z.output<I>>) => z.input<A> | Response | Promise<z.input<A> | Response>,
   ) {
-    const {
-      method,
-      path,
-      scope,
-      input,
-      answer,
-      answerDescription = 'Done.',
-      status,
-      mayWrapUp = false,
-      replay,
-      ...documented
-    } = definition
+    const { scope, input, answer, answerDescription = 'Done.', status, mayWrapUp, replay, ...documented } = definition
+    const { method, path } = definition
     if (!scopes.includes(scope)) throw new Error(`${path} requires the scope ${scope}: add it to AGENT_SCOPES.`)
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
-    const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
     const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
-    const request = method === 'get' ? { query: input } : { ...headers, body: { required: true, content: json(input) } }
+    const request =
+      method === 'get' ? { query: input } : { ...headers, body: { required: true, content: jsonContent(input) } }
     const refusals = [...REFUSALS, ...(method === 'get' ? [] : jsonBodyRefusals), ...(replay ? KEY_REFUSALS : [])]
-    const responses = { [status]: { description: answerDescription, content: json(answer) }, ...problems(...refusals) }
+    const responses = {
+      [status]: { description: answerDescription, content: jsonContent(answer) },
+      ...problems(...refusals),
+    }
     const route = createRoute({
       ...documented,
-      method,
-      path,
       security: [{ agentToken: [scope] }],
       middleware: [
         agentGuard(tokens, agents, scope),
@@ -202,9 +166,11 @@ export function createAgentRoute({
       const { session } = known
 
       async function confirm(loaded: Known): Promise<Known> {
-        const looked = await liveness(loaded)
-        if (looked.liveness === 'live' || isWrapUp(looked.known, looked.liveness, rules)) return looked.known
-        throw notLive(looked.liveness)
+        const { liveness: outcome, known } = await liveness(loaded)
+        const left = rules.wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(known.facts) : null
+        const isWrapUp = left !== null && clock.steady() - left < rules.wrapUpMs
+        if (outcome === 'live' || isWrapUp) return known
+        throw notLive(outcome)
       }
 
       async function write<T>(attempt: (known: Known, admission: Admission) => Promise<T | Refusal>): Promise<T> {

@@ -1,4 +1,3 @@
-import type { Counters } from '../http/counters.ts'
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
@@ -6,18 +5,17 @@ import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
 import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
-import { type AgentTokenRoutesDeps, agentTokenRoutes, FAILED_AGENT_SIGN_INS } from './token-routes.ts'
+import { type AgentTokenRoutesDeps, agentTokenRoutes } from './token-routes.ts'
 
-interface AgentRoutesDeps extends Omit<AgentTokenRoutesDeps, 'failures'> {
+interface AgentRoutesDeps extends AgentTokenRoutesDeps {
   agentRoute: MakeAgentRoute
-  counters: Counters
   users: UserStore
   sessions: Sessions
   events: EventStore
 }
 
 /** The agent's routes: get a token, and act on behalf of the user who is in the room. */
-export function agentRoutes({ agentRoute, counters, users, sessions, events, ...deps }: AgentRoutesDeps) {
+export function agentRoutes({ agentRoute, users, sessions, events, ...deps }: AgentRoutesDeps) {
   const progress = agentRoute(
     {
       method: 'post',
@@ -87,7 +85,7 @@ export function agentRoutes({ agentRoute, counters, users, sessions, events, ...
   )
 
   return createRouter()
-    .route('/', agentTokenRoutes({ ...deps, failures: counters(FAILED_AGENT_SIGN_INS) }))
+    .route('/', agentTokenRoutes(deps))
     .openapi(...progress)
     .openapi(...context)
     .openapi(...end)

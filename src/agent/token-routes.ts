@@ -4,10 +4,10 @@ import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { limitBody } from '../http/body.ts'
-import type { Counter, Quota } from '../http/counters.ts'
+import type { Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import type { AgentStore } from '../store/agents.ts'
 import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
@@ -16,7 +16,7 @@ import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError 
  * Limits wrong secrets for one account from one address, as the configured limit does for all accounts. A right secret
  * is accepted even so: it cannot be guessed, and one worker with an old secret must not lock out the others.
  */
-export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
+const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
 
 const MAX_FORM_BYTES = 8 * 1024
 /** RFC 6749 §5.1 requires both. */
@@ -74,12 +74,12 @@ const tokenRoute = createRoute({
     },
   },
   responses: {
-    200: { description: 'An access token', content: { 'application/json': { schema: TokenResponse } } },
-    400: { description: 'RFC 6749 §5.2', content: { 'application/json': { schema: TokenErrorResponse } } },
+    200: { description: 'An access token', content: jsonContent(TokenResponse) },
+    400: { description: 'RFC 6749 §5.2', content: jsonContent(TokenErrorResponse) },
     401: {
       description: 'invalid_client',
       headers: { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } },
-      content: { 'application/json': { schema: TokenErrorResponse } },
+      content: jsonContent(TokenErrorResponse),
     },
     ...problems('body_too_large', 'rate_limited', 'store_unavailable'),
   },
@@ -88,16 +88,15 @@ const tokenRoute = createRoute({
 export interface AgentTokenRoutesDeps {
   agents: AgentStore
   tokens: AccessTokens
-  limits: Pick<RateLimits, 'agentSignIns'>
-  /** Counts wrong secrets per account and address. */
-  failures: Counter
+  limits: Pick<RateLimits, 'agentSignIns' | 'counters'>
   address: ClientAddress
   clock: Clock
 }
 
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own format, not as problem+json. */
-export function agentTokenRoutes({ agents, tokens, limits, failures, address, clock }: AgentTokenRoutesDeps) {
+export function agentTokenRoutes({ agents, tokens, limits, address, clock }: AgentTokenRoutesDeps) {
   const accounts = createAgentAccounts({ agents, clock })
+  const failures = limits.counters(FAILED_AGENT_SIGN_INS)
 
   return createRouter().openapi(tokenRoute, async (c) => {
     try {

@@ -14,13 +14,6 @@ import {
 } from './refresh.ts'
 import type { AccessTokens, UserToken } from './tokens.ts'
 
-/** After this long without a sign-in or refresh, none of a guest's tokens is still valid. */
-const GUEST_IDLE_MS = REFRESH_IDLE_MS
-/** A revoked family is kept this long, so that operators can see why it was revoked. */
-const REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
-/** Rows per write, so that no write delays the others for long. */
-const PRUNE_BATCH = 500
-
 export interface SignedIn {
   user: User
   accessToken: string
@@ -58,8 +51,6 @@ export interface Accounts {
   changePassword(user: User, token: UserToken, current: string, next: string): Promise<SignedIn>
   /** @throws AppError `invalid_token` when the user no longer exists */
   me(token: UserToken): Promise<User>
-  /** Deletes guests idle and refresh families dead at that time, in small batches. */
-  prune(at: number): Promise<void>
 }
 
 interface AccountsDeps {
@@ -183,16 +174,7 @@ export function createAccounts(deps: AccountsDeps): Accounts {
       if (!(await users.updatePasswordHash(change, clock.latest()))) throw invalidCredentials()
       return signInAgain({ ...user, passwordHash }, signInId)
     },
-    async prune(at) {
-      const dead = { expiredBefore: at, revokedBefore: at - REVOKED_KEPT_MS }
-      await inBatches((limit) => users.pruneGuests(at - GUEST_IDLE_MS, limit))
-      await inBatches((limit) => users.pruneFamilies(dead, limit))
-    },
   }
-}
-
-async function inBatches(deleteSome: (limit: number) => Promise<number>): Promise<void> {
-  while ((await deleteSome(PRUNE_BATCH)) >= PRUNE_BATCH);
 }
 
 const emailTaken = () => new AppError('email_taken', 'An account with this e-mail already exists.')

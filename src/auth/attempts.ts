@@ -25,10 +25,9 @@ interface AttemptLimits {
 }
 
 /**
- * Limits password guessing. A failure counts for the pair of account and address, and for the account over all
- * addresses, which stops distributed guessing. An attacker who uses up the second count cannot lock the owner out:
- * addresses that signed in to the account before are refused by the first alone, and the second ends within the hour.
- * A failure is answered alike from both kinds of address: it must not tell which accounts exist.
+ * Limits password guessing: a failure counts for the pair of account and address, and for the account over all addresses.
+ * Using up the second cannot lock the owner out: it ends within the hour, and does not refuse addresses that signed in to
+ * the account before. A failure from either kind of address gets the same answer: it must not tell which accounts exist.
  */
 export function createAttemptLimit(
   counters: Counters,

@@ -1,16 +1,7 @@
+import { OperatorError } from '../errors.ts'
 import type { StoredKey } from '../store/keys.ts'
 import { JWKS_MAX_AGE_SECONDS } from './keys.ts'
 import { ACCESS_TOKEN_SECONDS } from './tokens.ts'
-
-/** A rotation that the signing keys do not allow. The message is for the operator. */
-class KeyError extends Error {
-  readonly code: 'rotation_under_way' | 'key_not_found' | 'key_in_use'
-  constructor(code: KeyError['code'], message: string) {
-    super(message)
-    this.name = 'KeyError'
-    this.code = code
-  }
-}
 
 /** The service sees a new key within a second; with some margin, by then every cached copy has it. */
 const LEAD_MS = (JWKS_MAX_AGE_SECONDS + 10) * 1000
@@ -19,14 +10,14 @@ const OUTLIVE_MS = (ACCESS_TOKEN_SECONDS + 60) * 1000
 
 /**
  * Adds `next`, which signs once every cache of the published keys has it; the others expire with their last token.
- * @throws KeyError `rotation_under_way` while an earlier one has not begun to sign
+ * @throws OperatorError while an earlier one has not begun to sign
  */
 export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredKey[] {
   if (keys.length === 0) return [next]
   const waiting = keys.find(({ signsFrom }) => signsFrom > now)
   if (waiting) {
     const from = new Date(waiting.signsFrom).toISOString()
-    throw new KeyError('rotation_under_way', `A rotation is under way: the key ${waiting.kid} signs from ${from}.`)
+    throw new OperatorError(`A rotation is under way: the key ${waiting.kid} signs from ${from}.`)
   }
   const signsFrom = now + LEAD_MS
   const retired = keys.map((key) => ({ ...key, expiresAt: key.expiresAt ?? signsFrom + OUTLIVE_MS }))
@@ -35,13 +26,13 @@ export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredK
 
 /**
  * Removes that key, so that its tokens are refused. If it has not signed yet, the previous one stays.
- * @throws KeyError `key_not_found`, or `key_in_use` for the key that signs
+ * @throws OperatorError for an unknown key, and for the one that signs
  */
 export function remove(keys: StoredKey[], kid: string, now: number): StoredKey[] {
   const key = keys.find((known) => known.kid === kid)
-  if (!key) throw new KeyError('key_not_found', `There is no signing key ${kid}.`)
+  if (!key) throw new OperatorError(`There is no signing key ${kid}.`)
   if (key === signing(keys, now)) {
-    throw new KeyError('key_in_use', `The key ${kid} is the one that signs. If it leaked, use rotate --now.`)
+    throw new OperatorError(`The key ${kid} is the one that signs. If it leaked, use rotate --now.`)
   }
   const rest = keys.filter((other) => other !== key)
   if (key.signsFrom <= now) return rest

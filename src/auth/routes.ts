@@ -6,10 +6,9 @@ import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
-import type { Counters } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits, tellStanding } from '../http/rate-limit.ts'
-import { type AppEnv, createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import { type Attempt, createAttemptLimit } from './attempts.ts'
@@ -27,9 +26,8 @@ import {
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 import { wellKnownRoutes } from './well-known.ts'
 
-const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
-const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: json(schema) } })
-const success = { description: 'Signed in', content: json(SignedInResponse) }
+const requestBody = <S extends z.ZodType>(schema: S) => ({ body: { required: true, content: jsonContent(schema) } })
+const success = { description: 'Signed in', content: jsonContent(SignedInResponse) }
 
 const registerRoute = createRoute({
   method: 'post',
@@ -137,7 +135,7 @@ const meRoute = (tokens: AccessTokens, limitReads: MiddlewareHandler<UserEnv>) =
     summary: 'Who the access token belongs to',
     middleware: [userGuard(tokens), limitReads] as const,
     responses: {
-      200: { description: 'The user', content: json(MeResponse) },
+      200: { description: 'The user', content: jsonContent(MeResponse) },
       ...problems(...userGuardRefusals, 'rate_limited'),
     },
   })
@@ -147,7 +145,6 @@ interface AuthRoutesDeps {
   tokens: AccessTokens
   limits: RateLimits
   limitReads: MiddlewareHandler<UserEnv>
-  counters: Counters
   address: ClientAddress
   keys: SigningKeys
   config: Pick<Config, 'guests' | 'publicUrl' | 'agentScopes'>
@@ -155,8 +152,8 @@ interface AuthRoutesDeps {
 
 /** Accounts over HTTP (sign-in, guests, refresh), and what others need in order to verify the service's tokens. */
 export function authRoutes(deps: AuthRoutesDeps) {
-  const { accounts, tokens, limits, limitReads, counters, address, keys, config } = deps
-  const attempt = createAttemptLimit(counters)
+  const { accounts, tokens, limits, limitReads, address, keys, config } = deps
+  const attempt = createAttemptLimit(limits.counters)
   const label = accountLabels()
   const router = createRouter()
   router.use('/auth/*', limitBody(MAX_BODY_BYTES), jsonBody)
@@ -212,7 +209,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
       const user = await accounts.me(c.var.user)
       return c.json({ ...userAnswer(user), guest: user.email === null }, 200)
     })
-    .route('/', wellKnownRoutes({ keys, publicUrl: config.publicUrl, scopes: config.agentScopes }))
+    .route('/', wellKnownRoutes(keys, config))
 }
 
 const GUEST_HAS_NO_PASSWORD = 'A guest has no password: send it to POST /auth/register with this access token.'

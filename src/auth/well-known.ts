@@ -1,8 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Config } from '../config.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import { JWKS_MAX_AGE_SECONDS, type SigningKeys } from './keys.ts'
-import type { Scope } from './scopes.ts'
 
 const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_SECONDS}`
 
@@ -40,7 +40,7 @@ const jwksRoute = createRoute({
   security: [],
   summary: 'The public keys that verify access tokens (RFC 7517)',
   responses: {
-    200: { description: 'Public keys', content: { 'application/json': { schema: JwksResponse } } },
+    200: { description: 'Public keys', content: jsonContent(JwksResponse) },
     ...problems(),
   },
 })
@@ -53,19 +53,16 @@ const metadataRoute = createRoute({
   security: [],
   summary: 'Where agents get their tokens, and how (RFC 8414)',
   responses: {
-    200: { description: 'Metadata', content: { 'application/json': { schema: MetadataResponse } } },
+    200: { description: 'Metadata', content: jsonContent(MetadataResponse) },
     ...problems(),
   },
 })
 
-interface WellKnownDeps {
-  keys: SigningKeys
-  publicUrl: string
-  scopes: readonly Scope[]
-}
-
 /** What other services need to verify access tokens. */
-export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
+export function wellKnownRoutes(
+  keys: SigningKeys,
+  { publicUrl, agentScopes }: Pick<Config, 'publicUrl' | 'agentScopes'>,
+) {
   return createRouter()
     .openapi(jwksRoute, async (c) => {
       await keys.refresh()
@@ -79,7 +76,7 @@ export function wellKnownRoutes({ keys, publicUrl, scopes }: WellKnownDeps) {
           issuer: publicUrl,
           token_endpoint: `${publicUrl}/agent/token`,
           jwks_uri: `${publicUrl}/.well-known/jwks.json`,
-          scopes_supported: [...scopes],
+          scopes_supported: [...agentScopes],
           // RFC 8414 §2 requires the member; there is no authorization endpoint.
           response_types_supported: [],
           grant_types_supported: ['client_credentials'],

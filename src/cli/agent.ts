@@ -8,8 +8,8 @@ import {
 import { DEFAULT_SCOPES, SCOPES, type Scope } from '../auth/scopes.ts'
 import { agentScopesOf, databaseUrlOf, isProduction } from '../config.ts'
 import { type Agent, SUMMONERS } from '../store/agents.ts'
-import { openForCommand } from '../store/sqlite/command-store.ts'
-import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+import { withStore } from '../store/sqlite/command-store.ts'
+import { createCommand, type Environment, EXIT_CODES, isoOrNull, type Print, UsageError } from './command-line.ts'
 
 const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while the service runs; changes take effect at once.
 
@@ -54,37 +54,31 @@ interface Command {
 
 const MAX_OVERLAP_MINUTES = 7 * 24 * 60
 
-/** The command `npm run agent`. @returns the exit code */
-export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
-  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
-
-function parse(argv: string[]): Command | 'help' {
-  const { values, positionals } = readArguments({
-    args: argv,
-    allowPositionals: true,
-    options: {
-      scope: { type: 'string', multiple: true },
-      summon: { type: 'string' },
-      overlap: { type: 'string' },
-      json: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  })
-  if (values.help) return 'help'
-  const [command, name = '', ...rest] = positionals
-  if (command === undefined) throw new UsageError('Name a command; see --help.')
-  if (!isCommand(command)) throw new UsageError(`Unknown command ${command}; see --help.`)
-  const takes = TAKES[command]
-  if (takes.name !== (name !== '') || rest.length > 0) {
-    throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; see --help.`)
-  }
-  const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
-  if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
-  const rights = { scopes: values.scope, summon: summonOf(values.summon) }
-  if (command === 'set' && !rights.scopes && !rights.summon)
-    throw new UsageError('set takes --scope, --summon or both.')
-  return { command, name, ...rights, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
-}
+/** The command `npm run agent`. */
+export const run = createCommand({
+  help: HELP,
+  options: {
+    scope: { type: 'string', multiple: true },
+    summon: { type: 'string' },
+    overlap: { type: 'string' },
+    json: { type: 'boolean' },
+  },
+  parse([command, name = '', ...rest], values): Command {
+    if (command === undefined) throw new UsageError('Name a command; see --help.')
+    if (!isCommand(command)) throw new UsageError(`Unknown command ${command}; see --help.`)
+    const takes = TAKES[command]
+    if (takes.name !== (name !== '') || rest.length > 0) {
+      throw new UsageError(`${command} takes ${takes.name ? 'one name' : 'no name'}; see --help.`)
+    }
+    const wrong = Object.keys(values).find((option) => !takes.options.some((known) => known === option))
+    if (wrong) throw new UsageError(`${command} does not take --${wrong}.`)
+    const rights = { scopes: values.scope, summon: summonOf(values.summon) }
+    if (command === 'set' && !rights.scopes && !rights.summon)
+      throw new UsageError('set takes --scope, --summon or both.')
+    return { command, name, ...rights, overlapMs: overlapMs(values.overlap), json: values.json ?? false }
+  },
+  execute,
+})
 
 function summonOf(typed: string | undefined): Agent['summon'] | undefined {
   const known = SUMMONERS.find((one) => one === typed)
@@ -110,15 +104,16 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const typed = command.scopes ?? (command.command === 'create' ? all.filter(isDefault) : undefined)
   const scopes = typed && scopesAmong(all, typed)
   const mayCreate = command.command === 'create' && !isProduction(env)
-  const store = await openForCommand(databaseUrlOf(env), { mayCreate })
-  try {
-    out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents: store.agents, clock: store.clock })))
-    if (command.command === 'disable' && command.name === env.DEFAULT_AGENT) {
-      out('It is DEFAULT_AGENT: users who name no agent now join without one.')
-    }
-  } finally {
-    await store.close()
-  }
+  await withStore(
+    databaseUrlOf(env),
+    async ({ agents, clock }) => {
+      out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents, clock })))
+      if (command.command === 'disable' && command.name === env.DEFAULT_AGENT) {
+        out('It is DEFAULT_AGENT: users who name no agent now join without one.')
+      }
+    },
+    { mayCreate },
+  )
   return 0
 }
 
@@ -157,7 +152,7 @@ async function carryOut(
 
 function showCredentials(credentials: AgentCredentials & Partial<NewSecret>, json: boolean): string {
   const { id, secret, scopes } = credentials
-  const oldSecretUntil = iso(credentials.oldSecretUntil ?? null)
+  const oldSecretUntil = isoOrNull(credentials.oldSecretUntil ?? null)
   if (json) return JSON.stringify({ id, secret, scopes, ...(oldSecretUntil === null ? {} : { oldSecretUntil }) })
   return `BEHALF_AGENT_ID=${id}
 BEHALF_AGENT_SECRET=${secret}
@@ -165,16 +160,14 @@ Scopes: ${scopes.join(' ')}
 The secret is not shown again.${oldSecretUntil === null ? '' : ` The old one is valid until ${oldSecretUntil}.`}`
 }
 
-const iso = (at: number | null) => (at === null ? null : new Date(at).toISOString())
-
 function showAgents(agents: AgentSummary[], json: boolean): string {
   const shown = agents.map(({ id, scopes, summon, createdAt, disabledAt, oldSecretUntil }) => ({
     id,
     scopes,
     summon,
-    createdAt: iso(createdAt),
-    disabledAt: iso(disabledAt),
-    oldSecretUntil: iso(oldSecretUntil),
+    createdAt: isoOrNull(createdAt),
+    disabledAt: isoOrNull(disabledAt),
+    oldSecretUntil: isoOrNull(oldSecretUntil),
   }))
   if (json) return JSON.stringify(shown)
   if (shown.length === 0) return 'There are no agents yet.'

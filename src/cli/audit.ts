@@ -1,8 +1,8 @@
 import { databaseUrlOf } from '../config.ts'
-import { entryJson } from '../sessions/audit-routes.ts'
+import { auditEntryResponse } from '../sessions/json.ts'
 import type { AuditEntry, AuditStore } from '../store/audit.ts'
-import { openForCommand } from '../store/sqlite/command-store.ts'
-import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+import { withStore } from '../store/sqlite/command-store.ts'
+import { createCommand, EXIT_CODES, UsageError } from './command-line.ts'
 
 const HELP = `Shows what agents did or tried on behalf of users, newest first, from the store at DATABASE_URL.
 
@@ -15,59 +15,36 @@ ${EXIT_CODES}`
 
 const DEFAULT_LIMIT = 100
 
-interface Command {
-  find: (audit: AuditStore) => Promise<AuditEntry[]>
-  json: boolean
-}
-
-/** The command `npm run audit`. @returns the exit code */
-export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
-  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
-
-function parse(args: string[]): Command | 'help' {
-  const { values, positionals } = readArguments({
-    args,
-    allowPositionals: true,
-    options: {
-      limit: { type: 'string' },
-      json: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  })
-  if (values.help) return 'help'
-  return { find: lookUp(positionals, readLimit(values.limit)), json: values.json ?? false }
-}
-
-async function execute({ find, json }: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openForCommand(databaseUrlOf(env))
-  try {
-    out(show(await find(store.audit), json))
-  } finally {
-    await store.close()
-  }
-  return 0
-}
+/** The command `npm run audit`. */
+export const run = createCommand({
+  help: HELP,
+  options: { limit: { type: 'string' }, json: { type: 'boolean' } },
+  parse: (positionals, { limit, json = false }) => ({ find: lookUp(positionals, readLimit(limit)), json }),
+  async execute({ find, json }, env, out) {
+    await withStore(databaseUrlOf(env), async ({ audit }) => out(show(await find(audit), json)))
+    return 0
+  },
+})
 
 function readLimit(limit = String(DEFAULT_LIMIT)): number {
   if (!/^[1-9]\d{0,5}$/.test(limit)) throw new UsageError('--limit takes a whole number from 1 to 999999.')
   return Number(limit)
 }
 
-function lookUp([of, id, ...rest]: string[], limit: number): Command['find'] {
-  if (id === undefined || rest.length > 0)
-    throw new UsageError('Name a session or an agent: session <id>, or agent <name>.')
-  switch (of) {
-    case 'session':
-      return (audit) => audit.ofSession(id, limit)
-    case 'agent':
-      return (audit) => audit.ofAgent(id, limit)
-    default:
-      throw new UsageError('Name a session or an agent: session <id>, or agent <name>.')
+function lookUp([of, id, ...rest]: string[], limit: number): (audit: AuditStore) => Promise<AuditEntry[]> {
+  if (id !== undefined && rest.length === 0) {
+    if (of === 'session') return (audit) => audit.ofSession(id, limit)
+    if (of === 'agent') return (audit) => audit.ofAgent(id, limit)
   }
+  throw new UsageError('Name a session or an agent: session <id>, or agent <name>.')
 }
 
 function show(entries: AuditEntry[], json: boolean): string {
-  const shown = entries.map((entry) => ({ sessionId: entry.sessionId, userId: entry.userId, ...entryJson(entry) }))
+  const shown = entries.map((entry) => ({
+    sessionId: entry.sessionId,
+    userId: entry.userId,
+    ...auditEntryResponse(entry),
+  }))
   if (json) return JSON.stringify(shown)
   if (shown.length === 0) return 'No entries.'
   return shown

@@ -2,8 +2,8 @@ import { newSigningKey } from '../auth/keys.ts'
 import { remove, rotate, stateOf } from '../auth/rotation.ts'
 import { databaseUrlOf } from '../config.ts'
 import type { KeyStore, StoredKey } from '../store/keys.ts'
-import { openForCommand } from '../store/sqlite/command-store.ts'
-import { type Environment, EXIT_CODES, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+import { withStore } from '../store/sqlite/command-store.ts'
+import { createCommand, EXIT_CODES, isoOrNull, UsageError } from './command-line.ts'
 
 const HELP = `Manages the keys that sign access tokens, in the store at DATABASE_URL. Safe while the service runs: it notices changes
 within two seconds.
@@ -19,43 +19,36 @@ ${EXIT_CODES}`
 
 type Command = { verb: 'list' | 'rotate'; now: boolean; json: boolean } | { verb: 'remove'; kid: string }
 
-/** The command `npm run keys`. @returns the exit code */
-export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
-  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
-
 /** SHA-256 in base64url. One in 64 begins with a hyphen, which `parseArgs` would take for options. */
 const KID = /^[\w-]{43}$/
 
-function parse(args: string[]): Command | 'help' {
-  const { values, positionals } = readArguments({
-    args: args.flatMap((arg) => (KID.test(arg) ? ['--', arg] : [arg])),
-    allowPositionals: true,
-    options: { now: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-  })
-  if (values.help) return 'help'
-  const [verb, kid, ...rest] = positionals
-  const { now = false, json = false } = values
-  if (verb === 'remove') {
-    if (kid === undefined || rest.length > 0) throw new UsageError('remove takes one kid; see --help.')
-    if (now || json) throw new UsageError('remove takes no options.')
-    return { verb, kid }
-  }
-  if (verb !== 'list' && verb !== 'rotate')
-    throw new UsageError('The commands are list, rotate and remove; see --help.')
-  if (kid !== undefined) throw new UsageError(`${verb} takes no kid; see --help.`)
-  if (now && verb === 'list') throw new UsageError('list does not take --now.')
-  return { verb, now, json }
-}
+const command = createCommand({
+  help: HELP,
+  options: { now: { type: 'boolean' }, json: { type: 'boolean' } },
+  parse([verb, kid, ...rest], { now = false, json = false }): Command {
+    if (verb === 'remove') {
+      if (kid === undefined || rest.length > 0) throw new UsageError('remove takes one kid; see --help.')
+      if (now || json) throw new UsageError('remove takes no options.')
+      return { verb, kid }
+    }
+    if (verb !== 'list' && verb !== 'rotate')
+      throw new UsageError('The commands are list, rotate and remove; see --help.')
+    if (kid !== undefined) throw new UsageError(`${verb} takes no kid; see --help.`)
+    if (now && verb === 'list') throw new UsageError('list does not take --now.')
+    return { verb, now, json }
+  },
+  async execute(command, env, out) {
+    await withStore(databaseUrlOf(env), async ({ keys, clock }) => out(await carryOut(command, keys, clock.latest())))
+    return 0
+  },
+})
 
-async function execute(command: Command, env: Environment, out: Print): Promise<number> {
-  const store = await openForCommand(databaseUrlOf(env))
-  try {
-    out(await carryOut(command, store.keys, store.clock.latest()))
-  } finally {
-    await store.close()
-  }
-  return 0
-}
+/** The command `npm run keys`. */
+export const run: typeof command = (argv, ...rest) =>
+  command(
+    argv.flatMap((arg) => (KID.test(arg) ? ['--', arg] : [arg])),
+    ...rest,
+  )
 
 /** @returns the text to print. */
 async function carryOut(command: Command, store: KeyStore, now: number): Promise<string> {
@@ -71,13 +64,12 @@ async function carryOut(command: Command, store: KeyStore, now: number): Promise
 }
 
 function show(keys: StoredKey[], now: number, json: boolean): string {
-  const time = (at: number | null) => (at === null ? null : new Date(at).toISOString())
   const shown = keys.map((key) => ({
     kid: key.kid,
     state: stateOf(key, keys, now),
-    createdAt: time(key.createdAt),
-    signsFrom: time(key.signsFrom),
-    publishedUntil: time(key.expiresAt),
+    createdAt: isoOrNull(key.createdAt),
+    signsFrom: isoOrNull(key.signsFrom),
+    publishedUntil: isoOrNull(key.expiresAt),
   }))
   if (json) return JSON.stringify(shown)
   if (shown.length === 0) return 'There are no keys yet: the service generates the first one when it starts.'

@@ -1,6 +1,6 @@
 import { databaseUrlOf } from '../config.ts'
 import { backup, check, restore } from '../store/sqlite/maintenance.ts'
-import { type Environment, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+import { createCommand, type Environment, type Print, UsageError } from './command-line.ts'
 
 const HELP = `Checks, backs up and restores the SQLite file at DATABASE_URL.
 
@@ -15,19 +15,10 @@ Exit codes: 0 success; 1 damaged store or other failure; 2 invalid command or se
 
 type Command = { verb: 'check'; json: boolean } | { verb: 'backup' | 'restore'; file: string; json: boolean }
 
-/** The command `npm run store`. @returns the exit code */
-export const run = (argv: string[], env: Environment, out: Print, err: Print) =>
-  runCommand({ help: HELP, parse, execute }, argv, env, out, err)
+/** The command `npm run store`. */
+export const run = createCommand({ help: HELP, options: { json: { type: 'boolean' } }, parse, execute })
 
-function parse(args: string[]): Command | 'help' {
-  const { values, positionals } = readArguments({
-    args,
-    allowPositionals: true,
-    options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-  })
-  if (values.help) return 'help'
-  const [verb, file, ...rest] = positionals
-  const { json = false } = values
+function parse([verb, file, ...rest]: string[], { json = false }: { json?: boolean }): Command {
   if (verb === 'check') {
     if (file !== undefined) throw new UsageError('check takes no file: it reads the store at DATABASE_URL.')
     return { verb, json }

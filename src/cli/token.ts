@@ -2,7 +2,7 @@ import { readSigningKeys } from '../auth/keys.ts'
 import { createClock, SYSTEM_TIME } from '../clock.ts'
 import { loadConfig } from '../config.ts'
 import { openReadOnly } from '../store/sqlite/read-only.ts'
-import { type Environment, oneLine, type Print, readArguments, runCommand, UsageError } from './command-line.ts'
+import { createCommand, oneLine, UsageError } from './command-line.ts'
 import { inspectToken } from './token-inspect.ts'
 import { reportText } from './token-report.ts'
 
@@ -18,13 +18,17 @@ Exit codes: 0 valid; 1 not valid here; 2 invalid command or settings.`
 /** Far longer than any token that a request could carry. */
 const MAX_TOKEN_LENGTH = 64 * 1024
 
-/** The command `npm run token`; neither the report nor an error ever holds the token. @returns the exit code */
-export function run(argv: string[], env: Environment, out: Print, err: Print, readStdin: () => Promise<string>) {
-  async function execute(
-    { given, json }: { given: string; json: boolean },
-    _: Environment,
-    show: Print,
-  ): Promise<number> {
+/** The command `npm run token`; neither the report nor an error ever holds the token. */
+export const run = createCommand({
+  help: HELP,
+  options: { json: { type: 'boolean' } },
+  takesToken: true,
+  parse([command, given, ...rest], { json = false }) {
+    if (command !== 'inspect') throw new UsageError('The only command is inspect; see --help.')
+    if (given === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
+    return { given, json }
+  },
+  async execute({ given, json }, env, out, readStdin) {
     const token = (given === '-' ? await readStdin() : given).trim().replace(/^Bearer\s+/i, '')
     if (token === '' || token.length > MAX_TOKEN_LENGTH)
       throw new UsageError(`The token is empty or longer than ${MAX_TOKEN_LENGTH} characters.`)
@@ -32,36 +36,13 @@ export function run(argv: string[], env: Environment, out: Print, err: Print, re
     const { store, clock, close } = await openOwn(config.databaseUrl)
     try {
       const report = await inspectToken(token, { store, clock, secrets, publicUrl: config.publicUrl })
-      show(json ? JSON.stringify(report) : reportText(report, clock.now()))
+      out(json ? JSON.stringify(report) : reportText(report, clock.now()))
       return report.valid ? 0 : 1
     } finally {
       await close()
     }
-  }
-  return runCommand({ help: HELP, parse, execute }, argv, env, out, err)
-}
-
-function parse(args: string[]) {
-  const { values, positionals } = readOptions(args)
-  if (values.help) return 'help'
-  const [command, given, ...rest] = positionals
-  if (command !== 'inspect') throw new UsageError('The only command is inspect; see --help.')
-  if (given === undefined || rest.length > 0) throw new UsageError('inspect takes one token, or - for stdin.')
-  return { given, json: values.json ?? false }
-}
-
-function readOptions(args: string[]) {
-  try {
-    return readArguments({
-      args,
-      allowPositionals: true,
-      options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-    })
-  } catch {
-    // Does not repeat the argument, which may be a token.
-    throw new UsageError('Unknown option; see --help.')
-  }
-}
+  },
+})
 
 /** The service's keys and agents, or why there are none. */
 async function openOwn(databaseUrl: string) {

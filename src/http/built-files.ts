@@ -10,6 +10,19 @@ interface BuiltFiles {
   headers: Readonly<Record<string, string>>
 }
 
+/** Only the page's own files, and besides these what the page needs. */
+export const pagePolicy = ({ images, connect }: { images: string; connect: string }): string =>
+  [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    `img-src ${images}`,
+    `connect-src ${connect}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ')
+
 /** Serves a page's files. They are not part of the API, so the OpenAPI document omits them. */
 export function builtFiles({ folder, files, headers }: BuiltFiles): MiddlewareHandler {
   return async function builtFile(c, next) {

@@ -1,8 +1,9 @@
+import { STATUS_CODES } from 'node:http'
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
 import type { Logger } from 'pino'
 import { AppError } from '../errors.ts'
-import { answerToHttpException, unreadableBody } from './http-exception.ts'
 import { ERROR_CODES, type ErrorCode, type ProblemStatus, problemKind } from './problem-codes.ts'
 import type { AppEnv } from './router.ts'
 
@@ -100,7 +101,7 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
 function asKnown(error: unknown): AppError | undefined {
   if (error instanceof AppError) return error
   if (isUnreadable(error)) return new AppError('malformed_json', 'The body cannot be read.')
-  return unreadableBody(error)
+  return error instanceof HTTPException ? UNREADABLE_BODY[`${error.status} ${error.message}`]?.() : undefined
 }
 
 const internalError = (cause: unknown) =>
@@ -115,3 +116,46 @@ const isUnreadable = (error: unknown): boolean =>
   error instanceof Error &&
   (('code' in error && error.code === 'ECONNRESET' && error.message === 'aborted') ||
     error.message.startsWith('Request cannot be constructed from a URL that includes credentials'))
+
+/** What Hono and zod-openapi throw for an unreadable body. Only status and message identify it. */
+const UNREADABLE_BODY: Readonly<Record<string, () => AppError>> = {
+  '400 Malformed JSON in request body': () => new AppError('malformed_json', 'The body is not valid JSON.'),
+  '415 Unsupported Media Type': () => new AppError('unsupported_media_type', 'This content type is not supported.'),
+}
+
+/**
+ * The answer to an HTTPException, by which a team's own routes refuse: its response if it has one, otherwise a problem.
+ * Returns undefined for 5xx: those are not refusals.
+ */
+function answerToHttpException(error: unknown, c: Context<AppEnv>): Response | undefined {
+  if (!(error instanceof HTTPException) || error.status >= 500) return undefined
+  if (error.res) return responseOf(error, c)
+  return error.status >= 400 ? problemOf(error, c) : undefined
+}
+
+function responseOf(error: HTTPException, c: Context<AppEnv>): Response | undefined {
+  try {
+    const response = error.getResponse()
+    return c.newResponse(response.body, response)
+  } catch {
+    // For example, its body was already sent.
+    return undefined
+  }
+}
+
+/** RFC 9457 §4.2.1: `about:blank` adds nothing to the status. No `code`, because the codes are the service's. */
+function problemOf({ status, message }: HTTPException, c: Context<AppEnv>): Response {
+  const problem = {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? String(status),
+    status,
+    ...(message === '' ? {} : { detail: message }),
+    instance: c.req.path,
+    requestId: c.var.requestId,
+  }
+  return c.body(JSON.stringify(problem), status, {
+    'Content-Type': 'application/problem+json',
+    // RFC 9110 §15.5.2: no 401 without a challenge.
+    ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+  })
+}

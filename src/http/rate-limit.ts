@@ -2,54 +2,34 @@ import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { type Counter, type Counters, createCounters, type Quota, type Standing } from './counters.ts'
+import { type Counter, createCounters, type Quota, type Standing } from './counters.ts'
 import type { AppEnv } from './router.ts'
 
-/** The configurable limits; a limit that is off is undefined. */
-export interface RateLimits {
-  /** For limits that are not a setting. */
-  counters: Counters
-  guests: Counter
-  /** Per address: registering and signing in. */
-  signIns: Counter | undefined
-  /** Per address: agents that fail to sign in. */
-  agentSignIns: Counter | undefined
-  /** Per address. */
-  refreshes: Counter | undefined
-  /** Per user: join tokens and rooms. */
-  userRequests: Counter | undefined
-  /** Per user: own sessions and profile. */
-  userReads: Counter | undefined
-  /** Per agent: everything that agents do with their tokens. */
-  agentRequests: Counter | undefined
-}
-
-type RateSettings = Pick<
-  Config,
-  | 'guestsPerAddressPerHour'
-  | 'signInsPerAddressPerMinute'
-  | 'refreshesPerAddressPerMinute'
-  | 'requestsPerUserPerMinute'
-  | 'readsPerUserPerMinute'
-  | 'requestsPerAgentPerMinute'
->
-
-/** Creates the limits from the settings. */
-export function createRateLimits(config: RateSettings): RateLimits {
+/** The limits as configured; one that is off is undefined. */
+export function createRateLimits(config: Config) {
   const counters = createCounters()
   const perMinute = (name: string, count: number) =>
     count === 0 ? undefined : counters({ name, count, windowSeconds: 60 })
   return {
+    /** For limits that are not a setting. */
     counters,
     guests: counters({ name: 'guests', count: config.guestsPerAddressPerHour, windowSeconds: 60 * 60 }),
+    /** Per address: registering and signing in. */
     signIns: perMinute('sign-ins', config.signInsPerAddressPerMinute),
+    /** Per address: agents that fail to sign in. */
     agentSignIns: perMinute('agent-sign-ins', config.signInsPerAddressPerMinute),
+    /** Per address. */
     refreshes: perMinute('refreshes', config.refreshesPerAddressPerMinute),
+    /** Per user: join tokens and rooms. */
     userRequests: perMinute('user', config.requestsPerUserPerMinute),
+    /** Per user: own sessions and profile. */
     userReads: perMinute('reads', config.readsPerUserPerMinute),
+    /** Per agent: everything that agents do with their tokens. */
     agentRequests: perMinute('agent', config.requestsPerAgentPerMinute),
   }
 }
+
+export type RateLimits = ReturnType<typeof createRateLimits>
 
 /** Counts every request under its key, if there is a limit, and refuses those beyond it as `rate_limited`. */
 export const limitRate = <E extends AppEnv>(limit: Counter | undefined, keyOf: (c: Context<E>) => string) =>

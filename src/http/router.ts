@@ -23,6 +23,9 @@ export function createRouter<E extends AppEnv = AppEnv>(): OpenAPIHono<E> {
   })
 }
 
+/** The content of a JSON body or answer, for a route's declaration. */
+export const jsonContent = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
+
 /**
  * An object that refuses members it does not name: a misspelt one would otherwise count as left out. The refusal says
  * which name was probably meant, or for those in `places` where the value belongs. `extend` keeps it strict.

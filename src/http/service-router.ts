@@ -1,15 +1,14 @@
 import { createMiddleware } from 'hono/factory'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
+import { secureHeaders } from 'hono/secure-headers'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { createClientAddress } from './address.ts'
+import { type ClientAddress, createClientAddress } from './address.ts'
 import { allowOrigins } from './cors.ts'
 import { renderProblem } from './problem.ts'
-import { requestLog } from './request-log.ts'
 import { type AppEnv, createRouter } from './router.ts'
-import { securityHeaders } from './security-headers.ts'
 
 /** Answers are about users, or as of now: none may be cached unless its route says so. */
 const notStored = createMiddleware<AppEnv>(async function notStored(c, next) {
@@ -17,13 +16,54 @@ const notStored = createMiddleware<AppEnv>(async function notStored(c, next) {
   if (!c.res.headers.has('Cache-Control')) c.res.headers.set('Cache-Control', 'no-store')
 })
 
-interface ServiceRouterDeps {
-  config: Config
-  log: Logger
-}
+/** Characters. No route has a longer path. */
+const MAX_PATH = 256
+/** Characters of a client's own `X-Request-Id`. */
+const MAX_CLIENT_ID = 128
+
+/**
+ * One line per request: who asked from where, for what, how it ended and why. Never a query, a body or a header other
+ * than `X-Request-Id`: those may contain tokens.
+ */
+const requestLog = (log: Logger, address: ClientAddress) =>
+  createMiddleware<AppEnv>(async function requestLog(c, next) {
+    const startedAt = performance.now()
+    await next()
+    const { requestId, problemCode, who } = c.var
+    const clientRequestId = c.req.header('X-Request-Id')?.slice(0, MAX_CLIENT_ID)
+    const milliseconds = Math.round((performance.now() - startedAt) * 10) / 10
+    log.info({
+      requestId,
+      ...(clientRequestId ? { clientRequestId } : {}),
+      method: c.req.method,
+      path: c.req.path.slice(0, MAX_PATH),
+      status: c.res.status,
+      milliseconds,
+      client: address(c),
+      ...who,
+      ...(problemCode === undefined ? {} : { code: problemCode }),
+    })
+  })
+
+/** Security headers for every response. Pages that need other values set these headers themselves. */
+export const securityHeaders = ({ production }: { production: boolean }) =>
+  secureHeaders({
+    overwrite: false,
+    contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+    // One year, and only with https; the service does not decide for subdomains.
+    strictTransportSecurity: production ? 'max-age=31536000' : false,
+    xFrameOptions: 'DENY',
+    // For obsolete browsers, or meaningless for an API.
+    originAgentCluster: false,
+    removePoweredBy: false,
+    xDnsPrefetchControl: false,
+    xDownloadOptions: false,
+    xPermittedCrossDomainPolicies: false,
+    xXssProtection: false,
+  })
 
 /** What every route shares: a request id, a log line, headers, origins, and one way to render errors. */
-export function createServiceRouter({ config, log }: ServiceRouterDeps) {
+export function createServiceRouter({ config, log }: { config: Config; log: Logger }) {
   const address = createClientAddress(config.trustedProxies, () => {
     const consequence = 'if that is your proxy, all its clients share one address and its limits'
     if (config.production) log.warn(`X-Forwarded-For from a peer that is not in TRUSTED_PROXIES: ${consequence}`)

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { UserToken } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newAgentIdentity, newId, newRoomName } from '../ids.ts'
@@ -9,24 +8,19 @@ import { dispatchOf } from '../sessions/dispatch.ts'
 import { isAgentOf } from '../sessions/lifecycle.ts'
 import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { Agent, AgentStore } from '../store/agents.ts'
-import type { AuditStore } from '../store/audit.ts'
-import type { Session, SessionStore } from '../store/sessions.ts'
-import type { UserStore } from '../store/users.ts'
+import type { Agent } from '../store/agents.ts'
+import type { Session, SessionAgent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 import type { JoinRequest } from './request.ts'
 import type { Rooms } from './rooms.ts'
 
 interface MintDeps {
-  users: UserStore
-  agents: AgentStore
+  store: Pick<Store, 'clock' | 'users' | 'agents' | 'sessions' | 'audit'>
   sessions: Sessions
-  store: SessionStore
   rooms: Rooms
   mintJoinToken: MintJoinToken
   liveness: LivenessCheck
-  audit: AuditStore
   config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
-  clock: Clock
   log: Pick<Logger, 'warn'>
 }
 
@@ -46,18 +40,15 @@ export interface Minted extends JoinToken {
 /** With `ROOM_POLICY=open` a room may hold any number of sessions; LiveKit is asked about so many of them. */
 const MAX_ASKED = 8
 
-interface Dispatched {
-  name: string
-  data: string | null
-  deployment: string | null
-}
-
 /** As much of a session as its token is made of. */
-type Joined = Pick<Session, 'id' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
+type Joined = Pick<Session, 'id' | 'room'> & SessionAgent
+
+const NO_AGENT: SessionAgent = { agentName: null, agentData: null, agentDeployment: null }
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
-  const { users, agents, sessions, store, rooms, mintJoinToken, liveness, audit, config, clock, log } = deps
+  const { store, sessions, rooms, mintJoinToken, liveness, config, log } = deps
+  const { clock, users, agents, audit } = store
   let warnedAt = Number.NEGATIVE_INFINITY
 
   /**
@@ -82,22 +73,13 @@ export function createJoinTokens(deps: MintDeps) {
         name,
         metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
         attributes: { ...request.attributes, sessionId: id, userId },
-        roomConfig: {
-          ...rooms.timeouts,
-          agent: dispatchOf({ ...joined, userId }),
-        },
+        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }) },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return minted
     }
     // A rehearsal before anything is stored: what encoding adds is only known of the token itself.
-    await mintFor({
-      id: newId('sess', clock.latest()),
-      room: request.room ?? newRoomName(),
-      agentName: agent?.name ?? null,
-      agentData: agent?.data ?? null,
-      agentDeployment: agent?.deployment ?? null,
-    })
+    await mintFor({ id: newId('sess', clock.latest()), room: request.room ?? newRoomName(), ...agent })
     const session =
       request.sessionId === undefined
         ? await openSession(caller, request, agent)
@@ -107,12 +89,12 @@ export function createJoinTokens(deps: MintDeps) {
   }
 
   /** The agent to dispatch. Users join without the default agent rather than not at all; the log says why. */
-  async function registeredAgent(requested: JoinRequest['agent']): Promise<Dispatched | null> {
+  async function registeredAgent(requested: JoinRequest['agent']): Promise<SessionAgent> {
     const { name = config.defaultAgent, data, deployment } = requested
-    if (name === undefined) return null
+    if (name === undefined) return NO_AGENT
     const found = await agents.findAgent(name)
     const agent = requested.name !== undefined && found?.summon === 'none' ? null : found
-    if (agent?.disabledAt === null) return { name, data, deployment }
+    if (agent?.disabledAt === null) return { agentName: name, agentData: data, agentDeployment: deployment }
     if (requested.name !== undefined) {
       const unknown = `There is no agent account named ${name} that a client may choose.`
       const message = agent ? `The agent ${name} is disabled.` : unknown
@@ -124,10 +106,10 @@ export function createJoinTokens(deps: MintDeps) {
       const remedy = `npm run agent -- ${agent ? 'enable' : 'create'} ${name}`
       log.warn(`DEFAULT_AGENT=${name} ${why}, so users join without an agent. To change that: ${remedy}`)
     }
-    return null
+    return NO_AGENT
   }
 
-  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: Dispatched | null) {
+  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: SessionAgent) {
     const room = request.room ?? newRoomName()
     if (request.room !== undefined) await rooms.enter(room, userId)
     if (request.autoCreateRoom) await rooms.create(room)
@@ -139,9 +121,7 @@ export function createJoinTokens(deps: MintDeps) {
       room,
       createdAt,
       tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
-      agentName: agent?.name ?? null,
-      agentData: agent?.data ?? null,
-      agentDeployment: agent?.deployment ?? null,
+      ...agent,
     }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
@@ -155,8 +135,8 @@ export function createJoinTokens(deps: MintDeps) {
     return session
   }
 
-  async function renewSession(userId: string, id: string, request: JoinRequest, agent: Dispatched | null) {
-    const known = await store.find(id)
+  async function renewSession(userId: string, id: string, request: JoinRequest, agent: SessionAgent) {
+    const known = await store.sessions.find(id)
     if (!known || known.userId !== userId) {
       throw AppError.field('session_not_found', 'session_id', 'You have no such session.')
     }
@@ -166,9 +146,9 @@ export function createJoinTokens(deps: MintDeps) {
     await sessions.observe(id, { kind: 'clock', at: clock.steady() })
     if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
-    const changed = request.agent.name === undefined && known.agentName !== null ? null : agent
+    const keepsAgent = agent.agentName === null || (request.agent.name === undefined && known.agentName !== null)
     const tokenExpiresAt = clock.steady() + JOIN_TOKEN_SECONDS * 1000
-    const renewed = await sessions.renew(id, { tokenExpiresAt, agent: changed })
+    const renewed = await sessions.renew(id, { tokenExpiresAt, ...(keepsAgent ? {} : agent) })
     if (!renewed) throw AppError.field('session_ended', 'session_id', 'That session has ended. Leave session_id out.')
     return renewed
   }
@@ -176,8 +156,7 @@ export function createJoinTokens(deps: MintDeps) {
   /**
    * A join token for an agent with scope `rooms:join`: its own identity, no session of its own, and only for a room where
    * a user is now in a session that the agent was dispatched to, or in any one with `sessions:any`.
-   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`, `session_not_live`,
-   * `liveness_unknown`
+   * @throws AppError `validation_failed`, `room_required`, `identity_forbidden`, `room_not_found`, or as `notLive`
    */
   async function forAgent(agent: Agent, request: JoinRequest): Promise<Minted> {
     const { room, identity = newAgentIdentity(agent.id), name = agent.id } = request
@@ -195,14 +174,14 @@ export function createJoinTokens(deps: MintDeps) {
   async function admit(agent: Agent, room: string): Promise<void> {
     const decided = (outcome: string, sessionId: string | null) =>
       audit.record({ sessionId, agentId: agent.id, route: 'POST /token', outcome, at: clock.now() })
-    const own = (await store.listUnfinished(room)).filter((session) => isAgentOf(session, agent)).reverse()
+    const own = (await store.sessions.listUnfinished(room)).filter((session) => isAgentOf(session, agent)).reverse()
     const likelyFirst = own.sort((a, b) => Number(b.status === 'live') - Number(a.status === 'live'))
     // An agent learns no more of a room it does not belong in than of one that does not exist.
     const message = `No session of this agent’s is under way in the room ${room}.`
     let error = AppError.field('room_not_found', 'room', message)
     let refusedFor: string | null = null
     for (const { id } of likelyFirst.slice(0, MAX_ASKED)) {
-      const known = await store.load(id)
+      const known = await store.sessions.load(id)
       const looked = known ? (await liveness(known)).liveness : 'ended'
       if (looked === 'live') return decided('allowed', id)
       if (looked === 'ended') continue

@@ -4,7 +4,7 @@ import type { AccessTokens } from '../auth/tokens.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
-import { createRouter, strictObject } from '../http/router.ts'
+import { createRouter, jsonContent, strictObject } from '../http/router.ts'
 import { newRoomName } from '../ids.ts'
 import { same } from './request.ts'
 import type { Rooms } from './rooms.ts'
@@ -33,7 +33,7 @@ export function roomRoutes({ tokens, rooms, limits }: RoomRoutesDeps) {
   const router = createRouter<UserEnv>()
   const limit = limitRate<UserEnv>(limits.userRequests, (c) => c.var.user.userId)
   router.use('/rooms', userGuard(tokens), limit, limitBody(MAX_BODY_BYTES), jsonBody)
-  const created = { content: { 'application/json': { schema: RoomResponse } } }
+  const created = { content: jsonContent(RoomResponse) }
   return router.openapi(
     createRoute({
       method: 'post',
@@ -42,7 +42,7 @@ export function roomRoutes({ tokens, rooms, limits }: RoomRoutesDeps) {
       tags: ['Join tokens'],
       summary: 'Claim a room name and create the room in LiveKit',
       security: [{ userToken: [] }],
-      request: { body: { required: false, content: { 'application/json': { schema: CreateRoomRequest } } } },
+      request: { body: { required: false, content: jsonContent(CreateRoomRequest) } },
       responses: {
         200: {
           description: 'The name was claimed before and this user may use it; the room exists in LiveKit.',

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino'
 import type { AccessTokens } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import type { Config, KeyPair } from '../config.ts'
 import type { RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
@@ -23,27 +22,16 @@ interface JoinRoutesDeps {
   livekitKeys: KeyPair
   limits: RateLimits
   config: Config
-  clock: Clock
   log: Logger
 }
 
 /** `/token` and `/rooms`: what a client may ask for, and what is minted. */
 export function joinRoutes(deps: JoinRoutesDeps) {
-  const { tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, clock, log } = deps
-  const rooms = createRooms({ rooms: store.rooms, livekit, config, now: clock.now })
-  const joinTokens = createJoinTokens({
-    users: store.users,
-    agents: store.agents,
-    sessions,
-    store: store.sessions,
-    rooms,
-    liveness,
-    audit: store.audit,
-    mintJoinToken: createJoinTokenMinter(livekitKeys, clock.now),
-    config,
-    clock,
-    log,
-  })
+  const { tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log } = deps
+  const { now } = store.clock
+  const rooms = createRooms({ rooms: store.rooms, livekit, config, now })
+  const mintJoinToken = createJoinTokenMinter(livekitKeys, now)
+  const joinTokens = createJoinTokens({ store, sessions, rooms, mintJoinToken, liveness, config, log })
   return createRouter()
     .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitPublicUrl }))
     .route('/', roomRoutes({ tokens, rooms, limits }))

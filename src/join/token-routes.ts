@@ -6,7 +6,7 @@ import { bearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
-import { type AppEnv, createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { Agent, AgentStore } from '../store/agents.ts'
 import type { JoinTokens, Minted } from './mint.ts'
 import { joinRequest } from './request.ts'
@@ -71,9 +71,9 @@ export function tokenRoutes({ tokens, agents, joinTokens, limits, livekitUrl }: 
       tags: ['Join tokens'],
       summary: 'A LiveKit join token, and the session it belongs to',
       security: [{ userToken: [] }, { agentToken: ['rooms:join'] }],
-      request: { body: { required: false, content: { 'application/json': { schema: TokenRequest } } } },
+      request: { body: { required: false, content: jsonContent(TokenRequest) } },
       responses: {
-        201: { description: 'Minted.', content: { 'application/json': { schema: TokenResponse } } },
+        201: { description: 'Minted.', content: jsonContent(TokenResponse) },
         ...problems(
           ...agentGuardRefusals,
           ...jsonBodyRefusals,

@@ -1,5 +1,5 @@
 import { createMiddleware } from 'hono/factory'
-import { builtFiles } from '../http/built-files.ts'
+import { builtFiles, pagePolicy } from '../http/built-files.ts'
 
 /** What `npm run build` bundles; the same folder from `src` and from `dist`. */
 const BUILT = new URL('../../dist/demo/page/', import.meta.url)
@@ -16,8 +16,6 @@ export function demoPage(livekitUrl: string, folder = BUILT) {
   const headers = {
     'Content-Security-Policy': contentSecurityPolicy(livekitUrl),
     'Permissions-Policy': 'microphone=(self), camera=()',
-    'Referrer-Policy': 'no-referrer',
-    'X-Content-Type-Options': 'nosniff',
     'Cache-Control': 'no-cache',
   }
   const serveFile = builtFiles({ folder, files: FILES, headers })
@@ -33,14 +31,5 @@ export function contentSecurityPolicy(livekitUrl: string): string {
   // LiveKit Cloud redirects clients to a host in their region.
   const hosts = hostname.endsWith('.livekit.cloud') ? [host, '*.livekit.cloud'] : [host]
   const livekit = hosts.flatMap((name) => [`ws${tls}://${name}`, `http${tls}://${name}`])
-  return [
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self'",
-    "img-src 'self'",
-    `connect-src 'self' ${livekit.join(' ')}`,
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-  ].join('; ')
+  return pagePolicy({ images: "'self'", connect: `'self' ${livekit.join(' ')}` })
 }

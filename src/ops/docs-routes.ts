@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { builtFiles } from '../http/built-files.ts'
+import { builtFiles, pagePolicy } from '../http/built-files.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
 import type { ApiDocument } from './openapi.ts'
 
 const CACHE_CONTROL = 'public, max-age=300'
@@ -9,19 +9,8 @@ const CACHE_CONTROL = 'public, max-age=300'
 /** The viewer loads its own two files and may call only this service. */
 const PAGE_HEADERS = {
   'Cache-Control': CACHE_CONTROL,
-  'Content-Security-Policy': [
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self'",
-    // Icons within its style sheet.
-    'img-src data:',
-    "connect-src 'self'",
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-  ].join('; '),
-  'X-Content-Type-Options': 'nosniff',
-  'Referrer-Policy': 'no-referrer',
+  // Icons within its style sheet.
+  'Content-Security-Policy': pagePolicy({ images: 'data:', connect: "'self'" }),
 }
 
 const PAGE = `<!doctype html>
@@ -59,7 +48,7 @@ const documentRoute = createRoute({
   responses: {
     200: {
       description: 'The document',
-      content: { 'application/json': { schema: OpenApi } },
+      content: jsonContent(OpenApi),
     },
     ...problems(),
   },

@@ -1,6 +1,9 @@
+import { createRoute, z } from '@hono/zod-openapi'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import { type LiveKit, LiveKitError, type LiveKitFailure } from '../livekit/livekit.ts'
+import { problems } from '../http/problem.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
+import { LIVEKIT_FAILURES, type LiveKit, LiveKitError, type LiveKitFailure } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { SessionStore } from '../store/sessions.ts'
 
@@ -10,9 +13,10 @@ interface HealthDeps {
   clock: Clock
 }
 
-type Up = 'ok' | 'unavailable'
+const UP = ['ok', 'unavailable'] as const
+type Up = (typeof UP)[number]
 
-export interface LiveKitHealth {
+interface LiveKitHealth {
   status: Up
   /** Why it is unavailable, and what to do about it. */
   kind?: LiveKitFailure
@@ -58,4 +62,93 @@ function unavailable(error: unknown): LiveKitHealth {
     status: 'unavailable',
     ...(cause instanceof LiveKitError ? { kind: cause.kind, message: cause.message } : {}),
   }
+}
+
+const HealthResponse = z
+  .object({
+    status: z.enum(['ok', 'degraded']).describe('`ok` when store and LiveKit both work.'),
+    version: z.string().describe('The service’s version.'),
+    store: z.object({ status: z.enum(UP).describe('Whether it answers.') }).describe('The database.'),
+    livekit: z
+      .object({
+        status: z.enum(UP).describe('Whether it answered, at most two seconds ago.'),
+        kind: z.enum(LIVEKIT_FAILURES).optional().describe('Why not. Absent while it answers.'),
+        message: z.string().optional().describe('The same in a sentence that says what to do.'),
+      })
+      .describe('The LiveKit server, queried with the service’s key.'),
+    lastWebhookAt: z.iso
+      .datetime()
+      .nullable()
+      .describe('UTC. Null while LiveKit has sent none for a day; then only the reconciler keeps sessions up to date.'),
+  })
+  .openapi('Health')
+const LiveResponse = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })
+const ReadyResponse = z.object({
+  status: z
+    .enum(['ready', 'not_ready'])
+    .describe('`not_ready` until the first reconcile was attempted, while the store fails, and during shutdown.'),
+})
+
+/** For operators and orchestrators; no route here needs a token or reveals anything about a user. */
+export function healthRoutes({ health, version }: { health: Health; version: string }) {
+  return createRouter()
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health',
+        operationId: 'getHealth',
+        tags: ['Operation'],
+        security: [],
+        summary: 'Store and LiveKit, as they are now',
+        responses: {
+          200: { description: 'Everything works.', content: jsonContent(HealthResponse) },
+          503: { description: 'Something does not work.', content: jsonContent(HealthResponse) },
+          ...problems(),
+        },
+      }),
+      async (c) => {
+        const [store, livekit] = await Promise.all([health.store(), health.livekit()])
+        const ok = store.status === 'ok' && livekit.status === 'ok'
+        const { lastWebhookAt } = store
+        const report = {
+          status: ok ? ('ok' as const) : ('degraded' as const),
+          version,
+          store: { status: store.status },
+          livekit,
+          lastWebhookAt: lastWebhookAt === null ? null : new Date(lastWebhookAt).toISOString(),
+        }
+        return c.json(report, ok ? 200 : 503)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health/live',
+        operationId: 'isLive',
+        tags: ['Operation'],
+        security: [],
+        summary: 'The process answers',
+        responses: { 200: { description: 'The process answers.', content: jsonContent(LiveResponse) }, ...problems() },
+      }),
+      (c) => c.json({ status: 'ok' as const }, 200),
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/health/ready',
+        operationId: 'isReady',
+        tags: ['Operation'],
+        security: [],
+        summary: 'Send traffic here: store open, first reconcile attempted',
+        responses: {
+          200: { description: 'Ready.', content: jsonContent(ReadyResponse) },
+          503: { description: 'Not ready.', content: jsonContent(ReadyResponse) },
+          ...problems(),
+        },
+      }),
+      async (c) => {
+        const ready = health.ready && (await health.store()).status === 'ok'
+        return ready ? c.json({ status: 'ready' as const }, 200) : c.json({ status: 'not_ready' as const }, 503)
+      },
+    )
 }

@@ -1,15 +1,11 @@
-import type { Accounts } from '../auth/accounts.ts'
+import { REFRESH_IDLE_MS } from '../auth/refresh.ts'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
-import type { KeyStore, StoredKey } from '../store/keys.ts'
-import type { RoomStore } from '../store/rooms.ts'
-import type { SessionStore } from '../store/sessions.ts'
+import type { StoredKey } from '../store/keys.ts'
+import type { Store } from '../store/store.ts'
 
 interface PruneDeps {
-  accounts: Accounts
-  keys: KeyStore
-  rooms: RoomStore
-  sessions: SessionStore
+  store: Pick<Store, 'users' | 'keys' | 'rooms' | 'sessions'>
   config: Pick<Config, 'eventRetentionDays'>
   clock: Clock
 }
@@ -24,11 +20,15 @@ const UNUSED_SESSION_DAYS = 1
 const ROOM_CLAIM_DAYS = 30
 /** How long the command line can still recognise a token signed by an expired key. */
 const DEAD_KEY_DAYS = 1
+/** A revoked family is kept this long, so that operators can see why it was revoked. */
+const REVOKED_FAMILY_DAYS = 1
 /** Rows per write, so that no write delays the others for long. */
 const BATCH = 500
 
 /** Deletes rows past their retention, in small batches. */
-export function createPruner({ accounts, keys, rooms, sessions, config, clock }: PruneDeps): () => Promise<void> {
+export function createPruner({ store, config, clock }: PruneDeps): () => Promise<void> {
+  const { users, keys, rooms, sessions } = store
+
   async function untilDone(prune: () => Promise<number>): Promise<void> {
     while ((await prune()) >= BATCH);
   }
@@ -37,7 +37,10 @@ export function createPruner({ accounts, keys, rooms, sessions, config, clock }:
     // Both clocks must agree that it is old: a wall clock that jumps ahead deletes nothing.
     const at = Math.min(clock.now(), steady)
     const ago = (days: number) => at - days * DAY_MS
-    await accounts.prune(at)
+    // After this long without a sign-in or refresh, none of a guest's tokens is still valid.
+    await untilDone(() => users.pruneGuests(at - REFRESH_IDLE_MS, BATCH))
+    const dead = { expiredBefore: at, revokedBefore: ago(REVOKED_FAMILY_DAYS) }
+    await untilDone(() => users.pruneFamilies(dead, BATCH))
     const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
     await keys.changeSigningKeys((all) => all.filter(isKept))
     const old = {

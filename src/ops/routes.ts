@@ -2,8 +2,7 @@ import type { Config } from '../config.ts'
 import { createRouter } from '../http/router.ts'
 import { demoPage } from './demo.ts'
 import { docRoutes } from './docs-routes.ts'
-import type { Health } from './health.ts'
-import { healthRoutes } from './health-routes.ts'
+import { type Health, healthRoutes } from './health.ts'
 import { type ApiDocument, describeApi } from './openapi.ts'
 
 interface OpsRoutesDeps {

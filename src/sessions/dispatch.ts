@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { AgentStore } from '../store/agents.ts'
-import type { Session, SessionStore } from '../store/sessions.ts'
+import type { Session, SessionAgent, SessionStore } from '../store/sessions.ts'
 import { change } from './lifecycle.ts'
 
 interface DispatcherDeps {
@@ -105,7 +105,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
   }
 }
 
-type JobSubject = Pick<Session, 'id' | 'userId' | 'room' | 'agentName' | 'agentData' | 'agentDeployment'>
+type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
  * The session's dispatch, if it has an agent. Of the job's metadata, the service sets the pair; the client's string goes

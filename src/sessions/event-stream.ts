@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { VerifiedUserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
+import { AppError } from '../errors.ts'
 import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { eventResponse } from './json.ts'
@@ -22,7 +23,7 @@ export interface StreamTiming {
 
 export const STREAM_TIMING: StreamTiming = { heartbeat: 15_000, poll: 3_000, stall: 30_000, goodbye: 5_000 }
 
-export interface EventStreamDeps {
+interface EventStreamDeps {
   events: Pick<EventStore, 'page' | 'subscribe'>
   sessions: Pick<SessionStore, 'find'>
   users: Pick<UserStore, 'isSignedIn'>
@@ -32,7 +33,7 @@ export interface EventStreamDeps {
   clock: Clock
 }
 
-export interface EventStreamRequest {
+interface EventStreamRequest {
   sessionId: string
   /** The `seq` of the last event that the client has. */
   after: number
@@ -42,7 +43,7 @@ export interface EventStreamRequest {
   cut?: (() => void) | undefined
 }
 
-export interface EventStream {
+interface EventStream {
   /** Server-Sent Events, produced as they are read. */
   body: ReadableStream<Uint8Array>
   /** Finishes the pending chunk, then sends the `close` event. */
@@ -63,7 +64,7 @@ const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify
  * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps only a cursor and reads the store a page at a
  * time, when the reader wants more. The reader sets the pace; a hint from the store only ends the wait.
  */
-export function createEventStream(
+function createEventStream(
   { events, sessions, users, wrapUpMs, log, clock }: EventStreamDeps,
   { sessionId, after, token, cut }: EventStreamRequest,
   timing: StreamTiming,
@@ -190,4 +191,47 @@ export function createEventStream(
     { highWaterMark: 0 },
   )
   return { body, close, gone }
+}
+
+/** Allows for several tabs on several devices. */
+const MAX_PER_USER = 20
+
+/** All event streams that this process has open. */
+export interface EventStreams {
+  /** @throws AppError `too_many_streams`, or `busy` when the service is stopping */
+  open(request: EventStreamRequest): ReadableStream<Uint8Array>
+  /** Tells every reader that the service is stopping; resolves when every stream has closed. */
+  close(): Promise<void>
+}
+
+/** `timing` is for tests. */
+export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): EventStreams {
+  const open = new Map<string, Set<EventStream>>()
+  let isStopping = false
+
+  return {
+    open(request) {
+      const { userId } = request.token
+      if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 1 })
+      const ofUser = open.get(userId) ?? new Set()
+      if (ofUser.size >= MAX_PER_USER) {
+        throw new AppError('too_many_streams', `You already have ${MAX_PER_USER} open streams: close one.`, {
+          retryAfterSeconds: 5,
+        })
+      }
+      const stream = createEventStream(deps, request, timing)
+      open.set(userId, ofUser.add(stream))
+      stream.gone.then(() => {
+        ofUser.delete(stream)
+        if (ofUser.size === 0 && open.get(userId) === ofUser) open.delete(userId)
+      })
+      return stream.body
+    },
+    async close() {
+      isStopping = true
+      const all = [...open.values()].flatMap((ofUser) => [...ofUser])
+      for (const stream of all) stream.close('shutting_down')
+      await Promise.all(all.map(({ gone }) => gone))
+    },
+  }
 }

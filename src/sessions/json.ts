@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import type { AuditEntry } from '../store/audit.ts'
 import { END_REASONS, type Session, type SessionEvent, STATUSES } from '../store/sessions.ts'
 
 const iso = (at: number) => new Date(at).toISOString()
@@ -56,3 +57,38 @@ export const EventResponse = z
 export function eventResponse({ seq, type, data, agentId, createdAt }: SessionEvent): z.infer<typeof EventResponse> {
   return { seq, type, data, ...(agentId === null ? {} : { agentId }), createdAt: iso(createdAt) }
 }
+
+/** What an agent did or tried, as the user sees it. */
+export const AuditEntryResponse = z
+  .object({
+    agentId: z.string().describe('Who called.'),
+    route: z.string().describe('Method and path, such as `POST /agent/progress`.'),
+    outcome: z
+      .string()
+      .describe(
+        [
+          '`allowed`: let through by the guard; `replayed`: answered from an Idempotency-Key; otherwise the code of the',
+          'refusal. When the route itself refuses what the guard let through, that is a second entry beside `allowed`.',
+        ].join(' '),
+      ),
+    count: z.number().int().describe('Calls within one minute with this outcome.'),
+    firstAt: z.iso.datetime().describe('UTC, the first of them.'),
+    lastAt: z.iso.datetime().describe('UTC, the last of them.'),
+  })
+  .openapi('AuditEntry')
+
+export const auditEntryResponse = ({
+  agentId,
+  route,
+  outcome,
+  count,
+  firstAt,
+  lastAt,
+}: AuditEntry): z.infer<typeof AuditEntryResponse> => ({
+  agentId,
+  route,
+  outcome,
+  count,
+  firstAt: iso(firstAt),
+  lastAt: iso(lastAt),
+})

@@ -10,6 +10,7 @@ import type {
   Known,
   Presence,
   Session,
+  SessionAgent,
   SessionEvent,
   SessionFacts,
   Status,
@@ -70,11 +71,8 @@ export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFac
 
 /** Drops old closed presences. The first to join and the last to leave stay: status and limits depend on them. */
 function forgetOld(facts: SessionFacts): SessionFacts {
-  const closed = facts.presences
-    .map((presence) => ({ presence, at: closedAt(presence, facts) }))
-    .filter((known): known is { presence: Presence; at: number } => known.at !== null)
-    .sort((a, b) => a.at - b.at)
-    .map(({ presence }) => presence)
+  const at = (presence: Presence) => closedAt(presence, facts) ?? Number.POSITIVE_INFINITY
+  const closed = facts.presences.filter((presence) => closedAt(presence, facts) !== null).sort((a, b) => at(a) - at(b))
   if (closed.length <= MAX_CLOSED) return forgetOldRooms(facts)
   const joined = closed.filter(({ joinedAt }) => joinedAt !== null)
   const first = joined.toSorted((a, b) => (a.joinedAt ?? 0) - (b.joinedAt ?? 0))[0]
@@ -335,18 +333,13 @@ export function signedOut(
   })
 }
 
-export interface Renewal {
-  /** `steady`. */
-  tokenExpiresAt: number
-  /** Null keeps the session's agent. */
-  agent: { name: string; data: string | null; deployment: string | null } | null
-}
+/** A new join token, with the session's agent if that changes. `tokenExpiresAt` is `steady`. */
+export type Renewal = Pick<Session, 'tokenExpiresAt'> & Partial<SessionAgent>
 
 /** The session with a new join token; the latest expiry decides how long it may be joined. */
-export function renewed(known: Known, { tokenExpiresAt, agent }: Renewal): Changed {
+export function renewed(known: Known, { tokenExpiresAt, ...agent }: Renewal): Changed {
   const latest = Math.max(known.session.tokenExpiresAt, tokenExpiresAt)
-  const named = agent ? { agentName: agent.name, agentData: agent.data, agentDeployment: agent.deployment } : {}
-  return change(known, { tokenExpiresAt: latest, ...named }, { facts: { ...known.facts, tokenExpiresAt: latest } })
+  return change(known, { tokenExpiresAt: latest, ...agent }, { facts: { ...known.facts, tokenExpiresAt: latest } })
 }
 
 /** The calling agent: its account's id, and the scopes that its token and its account both have. */

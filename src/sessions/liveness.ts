@@ -61,14 +61,8 @@ const QUESTION_BUDGET_MS = 2000
 /** Concurrent queries to LiveKit, over all sessions. */
 const MAX_QUESTIONS = 128
 
-export function createLivenessCheck({
-  sessions,
-  store,
-  livekit,
-  rules,
-  livenessMs,
-  clock,
-}: LivenessDeps): LivenessCheck {
+export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
+  const { sessions, store, livekit, rules, livenessMs, clock } = deps
   const oncePerSession = createSingleFlight<Asked>()
   const negatives = new Map<string, Asked>()
   let questions = 0

@@ -5,17 +5,25 @@ import { type UserEnv, userGuard, userGuardRefusals } from '../auth/guards.ts'
 import type { AccessTokens } from '../auth/tokens.ts'
 import { AppError } from '../errors.ts'
 import { problems } from '../http/problem.ts'
-import { createRouter } from '../http/router.ts'
+import { createRouter, jsonContent } from '../http/router.ts'
+import type { AuditStore } from '../store/audit.ts'
 import type { EventStore, Session, SessionStore } from '../store/sessions.ts'
-import type { EventStreams } from './event-streams.ts'
-import { EventResponse, eventResponse, SessionResponse, sessionResponse } from './json.ts'
+import type { EventStreams } from './event-stream.ts'
+import {
+  AuditEntryResponse,
+  auditEntryResponse,
+  EventResponse,
+  eventResponse,
+  SessionResponse,
+  sessionResponse,
+} from './json.ts'
 import type { Sessions } from './sessions.ts'
 
 interface SessionRoutesDeps {
   tokens: AccessTokens
   limitReads: MiddlewareHandler<UserEnv>
   sessions: Sessions
-  store: { sessions: SessionStore; events: EventStore }
+  store: { sessions: SessionStore; events: EventStore; audit: AuditStore }
   streams: EventStreams
 }
 
@@ -36,6 +44,10 @@ const EventPageResponse = z
     hasMore: z.boolean().describe('Whether there are more events now.'),
   })
   .openapi('EventPage')
+
+const AuditTrailResponse = z
+  .object({ entries: z.array(AuditEntryResponse).describe('Newest first.') })
+  .openapi('AuditTrail')
 
 const LastEventId = z
   .string()
@@ -62,7 +74,6 @@ const STREAM_HEADERS = {
   'X-Accel-Buffering': 'no',
 }
 
-const json = <T extends z.ZodType>(schema: T) => ({ 'application/json': { schema } })
 const security = [{ userToken: [] }]
 const refusals = [...userGuardRefusals, 'validation_failed', 'rate_limited'] as const
 
@@ -71,7 +82,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
   const router = createRouter<UserEnv>()
   router.use('/sessions', userGuard(tokens))
   router.use('/sessions/*', userGuard(tokens))
-  for (const path of ['/sessions', '/sessions/:id', '/sessions/:id/events']) router.use(path, limitReads)
+  for (const below of ['', '/:id', '/:id/events', '/:id/audit']) router.use(`/sessions${below}`, limitReads)
 
   /** Another user's session gets the same answer as one that does not exist. */
   async function own(id: string, userId: string): Promise<Session> {
@@ -95,7 +106,10 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
             before: z.string().max(128).optional().describe('Only sessions older than the one with this id.'),
           }),
         },
-        responses: { 200: { description: 'A page.', content: json(SessionPageResponse) }, ...problems(...refusals) },
+        responses: {
+          200: { description: 'A page.', content: jsonContent(SessionPageResponse) },
+          ...problems(...refusals),
+        },
       }),
       async (c) => {
         const { limit, before } = c.req.valid('query')
@@ -115,7 +129,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'The session.', content: json(SessionResponse) },
+          200: { description: 'The session.', content: jsonContent(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
@@ -131,7 +145,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         security,
         request: { params: Params },
         responses: {
-          200: { description: 'Ended, by this call or before.', content: json(SessionResponse) },
+          200: { description: 'Ended, by this call or before.', content: jsonContent(SessionResponse) },
           ...problems(...refusals, 'session_not_found'),
         },
       }),
@@ -161,7 +175,7 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         responses: {
           200: {
             description: 'A page; or a stream of past and new events when Accept prefers text/event-stream.',
-            content: { ...json(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
+            content: { ...jsonContent(EventPageResponse), 'text/event-stream': { schema: EventStreamText } },
           },
           ...problems(...refusals, 'session_not_found', 'too_many_streams', 'busy'),
         },
@@ -184,6 +198,26 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         const cursor = shown.at(-1)?.seq ?? after
         const hasMore = shown.length > 0 && (await store.events.hasMore(id, cursor))
         return c.json({ events: shown.map(eventResponse), after: cursor, hasMore }, 200)
+      },
+    )
+    .openapi(
+      createRoute({
+        method: 'get',
+        path: '/sessions/{id}/audit',
+        operationId: 'getAuditTrail',
+        tags: ['Sessions'],
+        summary: 'Which agents acted in it on your behalf, and what was refused; newest first',
+        security,
+        request: { params: Params, query: z.object({ limit: page(100, 1000).describe('Entries at most.') }) },
+        responses: {
+          200: { description: 'The newest entries.', content: jsonContent(AuditTrailResponse) },
+          ...problems(...refusals, 'session_not_found'),
+        },
+      }),
+      async (c) => {
+        const { id } = await own(c.req.valid('param').id, c.var.user.userId)
+        const entries = await store.audit.ofSession(id, c.req.valid('query').limit)
+        return c.json({ entries: entries.map(auditEntryResponse) }, 200)
       },
     )
 }

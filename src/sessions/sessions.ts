@@ -7,6 +7,7 @@ import type {
   IdempotencyKey,
   Known,
   Session,
+  SessionAgent,
   SessionEvent,
   SessionStore,
   Which,
@@ -48,11 +49,7 @@ export interface SessionsDeps {
 }
 
 /** A session as its first join token is minted. */
-type NewSession = Pick<
-  Session,
-  'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt' | 'agentName' | 'agentData'
-> &
-  Partial<Pick<Session, 'agentDeployment'>>
+type NewSession = Pick<Session, 'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt'> & SessionAgent
 
 /** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
@@ -208,7 +205,6 @@ export function createSessions({ store, accounts, livekit, background, clock, ru
 const fresh = ({ session }: Known, key: IdempotencyKey): Which => ({ session: session.id, key })
 
 const opening = (session: NewSession): Session => ({
-  agentDeployment: null,
   ...session,
   status: 'pending',
   endedAt: null,

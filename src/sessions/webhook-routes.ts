@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { KeyPair } from '../config.ts'
 import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
-import { type AppEnv, createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { ReportSkew } from '../livekit/clock-skew.ts'
 import { createWebhookReceiver } from '../livekit/webhook.ts'
 import type { Webhook } from '../livekit/wire.ts'
@@ -73,9 +73,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       responses: {
         200: {
           description: 'Stored.',
-          content: {
-            'application/json': { schema: z.object({ received: z.literal(true).describe('Stored, now or before.') }) },
-          },
+          content: jsonContent(z.object({ received: z.literal(true).describe('Stored, now or before.') })),
         },
         ...problems('invalid_token', 'malformed_json', 'body_too_large', 'store_unavailable'),
       },

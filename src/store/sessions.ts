@@ -42,6 +42,9 @@ export interface Session {
   version: number
 }
 
+/** The agent of a session, as the session stores it. */
+export type SessionAgent = Pick<Session, 'agentName' | 'agentData' | 'agentDeployment'>
+
 /** What is known of one LiveKit participant sid. LiveKit never reuses a sid. Times are `steady`. */
 export interface Presence {
   sid: string

@@ -1,9 +1,8 @@
-import { asc, eq, sql } from 'drizzle-orm'
+import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { Agent, AgentStore } from '../agents.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { agents } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+import { type Db, param, values } from './sqlite.ts'
 
 type AgentRow = typeof agents.$inferSelect
 
@@ -20,17 +19,7 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
   const any = db.select({ id: agents.id }).from(agents).limit(1).prepare()
   const insert = db
     .insert(agents)
-    .values({
-      id: param('id'),
-      secretHash: param('secretHash'),
-      oldSecretHash: param('oldSecretHash'),
-      oldSecretUntil: param('oldSecretUntil'),
-      scopes: param('scopes'),
-      generation: param('generation'),
-      createdAt: param('createdAt'),
-      disabledAt: param('disabledAt'),
-      summon: param('summon'),
-    })
+    .values(values(getTableColumns(agents)))
     .onConflictDoNothing()
     .returning({ id: agents.id })
     .prepare()

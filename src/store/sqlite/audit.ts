@@ -1,26 +1,18 @@
-import { desc, eq, sql } from 'drizzle-orm'
+import { desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { AuditEntry, AuditStore } from '../audit.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+import { type Db, param, values } from './sqlite.ts'
 
 const MINUTE_MS = 60_000
 
+const { minute: _, ...entryColumns } = getTableColumns(auditEntries)
+
 /** The audit trail in SQLite: one row per session or agent, minute and kind of decision, so refusals cannot fill the disk. */
 export function sqliteAudit(db: Db, write: Write): AuditStore {
-  const counted = {
-    agentId: param('agentId'),
-    minute: param('minute'),
-    route: param('route'),
-    outcome: param('outcome'),
-    count: 1,
-    firstAt: param('at'),
-    lastAt: param('at'),
-  }
   const record = db
     .insert(auditEntries)
-    .values({ sessionId: param('sessionId'), ...counted })
+    .values(values(getTableColumns(auditEntries)))
     .onConflictDoUpdate({
       target: [
         auditEntries.sessionId,
@@ -34,7 +26,7 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     .prepare()
   const recordRefusal = db
     .insert(agentRefusals)
-    .values(counted)
+    .values(values(getTableColumns(agentRefusals)))
     .onConflictDoUpdate({
       target: [agentRefusals.agentId, agentRefusals.minute, agentRefusals.route, agentRefusals.outcome],
       set: { count: sql`${agentRefusals.count} + 1`, lastAt: sql`excluded.last_at` },
@@ -49,16 +41,7 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     .prepare()
   const select = () =>
     db
-      .select({
-        sessionId: auditEntries.sessionId,
-        userId: sessions.userId,
-        agentId: auditEntries.agentId,
-        route: auditEntries.route,
-        outcome: auditEntries.outcome,
-        count: auditEntries.count,
-        firstAt: auditEntries.firstAt,
-        lastAt: auditEntries.lastAt,
-      })
+      .select({ ...entryColumns, userId: sessions.userId })
       .from(auditEntries)
       .innerJoin(sessions, eq(sessions.id, auditEntries.sessionId))
   const newestFirst = [desc(auditEntries.minute), desc(auditEntries.lastAt)]
@@ -76,7 +59,8 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     record: (decision) =>
       write(() => {
         const statement = decision.sessionId === null ? recordRefusal : record
-        statement.run({ ...decision, minute: Math.floor(decision.at / MINUTE_MS) })
+        const { at, ...kind } = decision
+        statement.run({ ...kind, minute: Math.floor(at / MINUTE_MS), count: 1, firstAt: at, lastAt: at })
       }),
     ofSession: (sessionId, limit) => runRead(() => ofSession.all({ sessionId, limit })),
     ofAgent: (agentId, limit) =>

@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
+import { OperatorError } from '../../errors.ts'
 import { openStore, type Store } from '../store.ts'
 import { lockStore, StoreInUse } from './lock.ts'
-import { existing, isStore, MaintenanceError } from './maintenance.ts'
+import { existing, isStore } from './maintenance.ts'
 import { filePath, latestMigration } from './sqlite.ts'
 
 interface CommandStoreOptions {
@@ -10,12 +11,25 @@ interface CommandStoreOptions {
   mayCreate?: boolean
 }
 
+/** Opens the store for a command, as long as `use` takes. @throws OperatorError when there is none to open now */
+export async function withStore<T>(
+  url: string,
+  use: (store: Store) => Promise<T>,
+  options: CommandStoreOptions = {},
+): Promise<T> {
+  const store = await openForCommand(url, options)
+  try {
+    return await use(store)
+  } finally {
+    await store.close()
+  }
+}
+
 /**
  * Opens the store for a command, while the service runs or before it has ever run. Never migrates the schema under a
  * running service.
- * @throws MaintenanceError when there is no store, or one that this version cannot open now
  */
-export async function openForCommand(url: string, { mayCreate = false }: CommandStoreOptions = {}): Promise<Store> {
+async function openForCommand(url: string, { mayCreate = false }: CommandStoreOptions): Promise<Store> {
   const named = filePath(url)
   if (mayCreate && named !== null && !existsSync(named)) {
     return openAlone(url, `A service is still creating ${named}: try again.`)
@@ -24,7 +38,7 @@ export async function openForCommand(url: string, { mayCreate = false }: Command
   const version = versionOf(path)
   const latest = latestMigration()
   if (version > latest) {
-    throw new MaintenanceError(`${path} belongs to a newer version of the service: run this command from that version.`)
+    throw new OperatorError(`${path} belongs to a newer version of the service: run this command from that version.`)
   }
   if (version === latest) return openStore(url, { keepsTime: false })
   return openAlone(
@@ -35,19 +49,11 @@ export async function openForCommand(url: string, { mayCreate = false }: Command
 
 /** Opening migrates, so no other process may use the store meanwhile. */
 async function openAlone(url: string, refusal: string): Promise<Store> {
-  const lock = lockFor(url, refusal)
   try {
-    return await openStore(url, { keepsTime: false })
-  } finally {
-    lock.release()
-  }
-}
-
-function lockFor(url: string, refusal: string) {
-  try {
-    return lockStore(url)
+    const lock = lockStore(url)
+    return await openStore(url, { keepsTime: false }).finally(() => lock.release())
   } catch (error) {
-    throw error instanceof StoreInUse ? new MaintenanceError(refusal) : error
+    throw error instanceof StoreInUse ? new OperatorError(refusal) : error
   }
 }
 
@@ -55,7 +61,7 @@ function lockFor(url: string, refusal: string) {
 function versionOf(path: string): number {
   const raw = new Database(path, { readonly: true, fileMustExist: true })
   try {
-    if (!isStore(raw)) throw new MaintenanceError(`${path} is not a store of this service.`)
+    if (!isStore(raw)) throw new OperatorError(`${path} is not a store of this service.`)
     return Number(raw.prepare('select max(created_at) from __drizzle_migrations').pluck().get())
   } finally {
     raw.close()

@@ -1,7 +1,6 @@
-import { and, asc, desc, eq, gt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, gt, sql } from 'drizzle-orm'
 import type { EventStore, SessionEvent } from '../sessions.ts'
-import type { AppendHints } from './append-hints.ts'
-import { createPacedReads, runRead } from './run-read.ts'
+import { createPacedReads, runRead } from './group-commit.ts'
 import { events } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
@@ -9,13 +8,8 @@ interface EventRow extends Omit<SessionEvent, 'data'> {
   data: string
 }
 
-export const eventColumns = {
-  seq: events.seq,
-  type: events.type,
-  data: events.data,
-  agentId: events.agentId,
-  createdAt: events.createdAt,
-}
+const { sessionId: _, ...columns } = getTableColumns(events)
+export const eventColumns = columns
 
 /** An event may be 64 KiB, so the number of events alone does not bound a page. */
 const MAX_PAGE_BYTES = 256 * 1024
@@ -79,4 +73,41 @@ function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: numb
     count++
   }
   return { count, cost: bytes + count * EVENT_OVERHEAD_BYTES }
+}
+
+/** Tells a session's listeners that it has new events. */
+export interface AppendHints {
+  /** Call this inside the write that inserts an event. */
+  appended(sessionId: string): void
+  /** Returns a function that unsubscribes. */
+  subscribe(sessionId: string, onAppended: () => void): () => void
+}
+
+/** Works within this process, the only one that writes events to its SQLite file. */
+export function appendHints(): AppendHints {
+  const listeners = new Map<string, Set<() => void>>()
+  let appended = new Set<string>()
+
+  function notify(): void {
+    const told = appended
+    appended = new Set()
+    for (const sessionId of told) for (const onAppended of listeners.get(sessionId) ?? []) onAppended()
+  }
+
+  return {
+    appended(sessionId) {
+      if (!listeners.has(sessionId)) return
+      // A transaction is synchronous, so a microtask runs after its commit. After a rollback the hint is harmless.
+      if (appended.size === 0) queueMicrotask(notify)
+      appended.add(sessionId)
+    },
+    subscribe(sessionId, onAppended) {
+      const ofSession = listeners.get(sessionId) ?? new Set()
+      listeners.set(sessionId, ofSession.add(onAppended))
+      return () => {
+        ofSession.delete(onAppended)
+        if (ofSession.size === 0 && listeners.get(sessionId) === ofSession) listeners.delete(sessionId)
+      }
+    },
+  }
 }

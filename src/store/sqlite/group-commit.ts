@@ -77,11 +77,41 @@ export function createGroupCommit(
 }
 
 /** SQLite's refusals (full, locked, I/O, corrupt) become a 503; a violated constraint is a bug and passes through. */
-export function asStoreError(error: unknown): unknown {
+function asStoreError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error
   return new AppError('store_unavailable', 'The database is unavailable right now.', {
     cause: error,
     retryAfterSeconds: 1,
   })
+}
+
+/** Runs a read; SQLite's refusals reject as AppError `store_unavailable`. */
+export async function runRead<T>(read: () => T): Promise<T> {
+  try {
+    return read()
+  } catch (error) {
+    throw asStoreError(error)
+  }
+}
+
+/** Spreads reads over turns of the event loop, about `costPerTurn` in each, so that other work can run in between. */
+export function createPacedReads(costPerTurn: number) {
+  let spent = 0
+  let nextTurn: Promise<void> | undefined
+  return async function inTurn<T>(read: () => { value: T; cost: number }): Promise<T> {
+    while (spent >= costPerTurn) await nextTurn
+    return runRead(() => {
+      const { value, cost } = read()
+      spent += cost
+      nextTurn ??= new Promise((resolve) => {
+        setImmediate(() => {
+          spent = 0
+          nextTurn = undefined
+          resolve()
+        })
+      })
+      return value
+    })
+  }
 }

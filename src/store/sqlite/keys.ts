@@ -1,23 +1,15 @@
-import { asc, eq, sql } from 'drizzle-orm'
+import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { KeyStore, StoredKey } from '../keys.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+import { type Db, param, values } from './sqlite.ts'
 
 /** The service's own keys in SQLite. */
 export function sqliteKeys(db: Db, write: Write): KeyStore {
   const all = db.select().from(signingKeys).orderBy(asc(signingKeys.createdAt)).prepare()
   const insertKey = db
     .insert(signingKeys)
-    .values({
-      kid: param('kid'),
-      alg: param('alg'),
-      privateJwk: param('privateJwk'),
-      createdAt: param('createdAt'),
-      signsFrom: param('signsFrom'),
-      expiresAt: param('expiresAt'),
-    })
+    .values(values(getTableColumns(signingKeys)))
     .prepare()
   const changeKey = db
     .update(signingKeys)

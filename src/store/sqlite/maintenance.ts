@@ -17,16 +17,13 @@ import { OperatorError } from '../../errors.ts'
 import { lockStore } from './lock.ts'
 import { filePath } from './sqlite.ts'
 
-/** Why a maintenance command fails. The message is for the operator. */
-export class MaintenanceError extends OperatorError {}
-
 const MAX_PROBLEMS = 20
 /** Tables that every store has had since the first version. */
 const STORE_TABLES = ['__drizzle_migrations', 'events', 'sessions', 'signing_keys', 'users']
 
 /**
  * Reads the whole store, even while the service runs; returns one line per problem.
- * @throws MaintenanceError when there is no file
+ * @throws OperatorError when there is no file
  */
 export function check(url: string): string[] {
   return problemsOf(existing(url))
@@ -35,11 +32,11 @@ export function check(url: string): string[] {
 /**
  * Copies the store while the service runs, and renames the copy to `target` once it has passed the checks. One file,
  * mode 0600: it holds the signing keys.
- * @throws MaintenanceError when there is no store, `target` exists, or the copy is damaged
+ * @throws OperatorError when there is no store, `target` exists, or the copy is damaged
  */
 export async function backup(url: string, target: string): Promise<void> {
   const path = existing(url)
-  if (existsSync(target)) throw new MaintenanceError(`${target} already exists: name a new file.`)
+  if (existsSync(target)) throw new OperatorError(`${target} already exists: name a new file.`)
   const partial = `${target}.partial-${process.pid}`
   try {
     closeSync(openSync(partial, 'w', 0o600))
@@ -56,15 +53,15 @@ export async function backup(url: string, target: string): Promise<void> {
 /**
  * Replaces the store with a checked copy of the backup.
  * @returns where the old file is kept; null when there was none
- * @throws StoreInUse while a service runs; MaintenanceError when the backup is damaged. Then nothing has changed.
+ * @throws StoreInUse while a service runs; OperatorError when the backup is damaged. Then nothing has changed.
  */
 export function restore(url: string, file: string, now: number): string | null {
   const named = filePath(url)
   if (named === null) throw inMemory()
   const path = existsSync(named) ? realpathSync(named) : named
-  if (!existsSync(file)) throw new MaintenanceError(`There is no file ${file}.`)
+  if (!existsSync(file)) throw new OperatorError(`There is no file ${file}.`)
   if (existsSync(`${file}-wal`) && statSync(`${file}-wal`).size > 0) {
-    throw new MaintenanceError(
+    throw new OperatorError(
       `${file} has unfinished writes in ${file}-wal, so it is not a backup: make one with "store -- backup".`,
     )
   }
@@ -86,17 +83,17 @@ export function restore(url: string, file: string, now: number): string | null {
   }
 }
 
-/** The path of an existing store. @throws MaintenanceError */
+/** The path of an existing store. @throws OperatorError */
 export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
   if (!existsSync(path)) {
-    throw new MaintenanceError(`There is no store at ${path}: check DATABASE_URL, or start the service once.`)
+    throw new OperatorError(`There is no store at ${path}: check DATABASE_URL, or start the service once.`)
   }
   return path
 }
 
-const inMemory = () => new MaintenanceError('An in-memory database has no file.')
+const inMemory = () => new OperatorError('An in-memory database has no file.')
 
 async function copyStore(path: string, target: string): Promise<void> {
   const source = new Database(path, { readonly: true, fileMustExist: true })
@@ -120,7 +117,7 @@ function inOneFile(path: string): void {
 
 function assertSound(path: string, name: string): void {
   const [problem] = problemsOf(path)
-  if (problem !== undefined) throw new MaintenanceError(`${name} is damaged: ${problem}. Nothing was changed.`)
+  if (problem !== undefined) throw new OperatorError(`${name} is damaged: ${problem}. Nothing was changed.`)
 }
 
 function problemsOf(path: string): string[] {
@@ -157,7 +154,7 @@ function keepAside(path: string, now: number): string {
   if (foldWal(path)) {
     rmSync(`${aside}-wal`, { force: true })
     if (existsSync(`${path}-wal`)) {
-      throw new MaintenanceError(`Another process has ${path} open: wait for it, or stop it. Nothing was changed.`)
+      throw new OperatorError(`Another process has ${path} open: wait for it, or stop it. Nothing was changed.`)
     }
   }
   for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true })

@@ -6,8 +6,7 @@ import type { Store } from '../store.ts'
 import { sqliteAgents } from './agents.ts'
 import { sqliteKeys } from './keys.ts'
 import * as schema from './schema.ts'
-import { filePath } from './sqlite.ts'
-import { storedClock } from './stored-clock.ts'
+import { filePath, storedClock } from './sqlite.ts'
 import { sqliteUsers } from './users.ts'
 
 type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>

@@ -1,7 +1,6 @@
 import { and, count, eq, inArray, sql } from 'drizzle-orm'
 import type { RoomStore } from '../rooms.ts'
-import type { Write } from './group-commit.ts'
-import { runRead } from './run-read.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { rooms } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 

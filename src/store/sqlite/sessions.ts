@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
 import type {
   Changed,
@@ -11,46 +11,13 @@ import type {
   SessionStore,
   Which,
 } from '../sessions.ts'
-import type { AppendHints } from './append-hints.ts'
-import { eventColumns, toEvent } from './events.ts'
-import type { Write } from './group-commit.ts'
+import { type AppendHints, eventColumns, toEvent } from './events.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
-import { runRead } from './run-read.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 
-const columns = {
-  id: sessions.id,
-  userId: sessions.userId,
-  signInId: sessions.signInId,
-  room: sessions.room,
-  status: sessions.status,
-  createdAt: sessions.createdAt,
-  tokenExpiresAt: sessions.tokenExpiresAt,
-  endedAt: sessions.endedAt,
-  endReason: sessions.endReason,
-  agentName: sessions.agentName,
-  agentData: sessions.agentData,
-  agentDeployment: sessions.agentDeployment,
-  dispatchedSid: sessions.dispatchedSid,
-  dispatchedAt: sessions.dispatchedAt,
-  removedAt: sessions.removedAt,
-  lastSeq: sessions.lastSeq,
-  eventBytes: sessions.eventBytes,
-  version: sessions.version,
-}
-
-const presenceColumns = {
-  sid: presences.sid,
-  roomSid: presences.roomSid,
-  joinedAt: presences.joinedAt,
-  seenAt: presences.seenAt,
-  confirmedAt: presences.confirmedAt,
-  leftAt: presences.leftAt,
-  leftReason: presences.leftReason,
-  misses: presences.misses,
-  missedAt: presences.missedAt,
-}
+const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
 
 /** Loads and saves sessions in SQLite; the rules are elsewhere (`lifecycle.ts`). */
 export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: Clock): SessionStore {
@@ -58,17 +25,17 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
   const unfinished = isNull(sessions.endedAt)
   const ofUser = eq(sessions.userId, param('userId'))
   const limited = param('limit')
-  const newest = db.select(columns).from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
+  const newest = db.select().from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
   const older = db
-    .select(columns)
+    .select()
     .from(sessions)
     .where(and(ofUser, lt(sessions.id, param('before'))))
     .orderBy(desc(sessions.id))
     .limit(limited)
     .prepare()
-  const allUnfinished = db.select(columns).from(sessions).where(unfinished).orderBy(asc(sessions.id)).prepare()
+  const allUnfinished = db.select().from(sessions).where(unfinished).orderBy(asc(sessions.id)).prepare()
   const toRemove = db
-    .select(columns)
+    .select()
     .from(sessions)
     .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
     .orderBy(asc(sessions.endedAt))
@@ -134,15 +101,15 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
 function statements(db: Db, hints: AppendHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
   const unfinished = isNull(sessions.endedAt)
-  const find = db.select(columns).from(sessions).where(byId).prepare()
+  const find = db.select().from(sessions).where(byId).prepare()
   const unfinishedOf = db
-    .select(columns)
+    .select()
     .from(sessions)
     .where(and(eq(sessions.userId, param('userId')), unfinished))
     .orderBy(asc(sessions.id))
     .prepare()
   const unfinishedIn = db
-    .select(columns)
+    .select()
     .from(sessions)
     .where(and(unfinished, eq(sessions.room, param('room'))))
     .orderBy(asc(sessions.id))
@@ -181,10 +148,13 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     })
     .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
     .prepare()
-  const insert = db.insert(sessions).values(values(columns)).prepare()
+  const insert = db
+    .insert(sessions)
+    .values(values(getTableColumns(sessions)))
+    .prepare()
   const update = db
     .update(sessions)
-    .set({ ...values(columns), version: sql`${sessions.version} + 1` })
+    .set({ ...values(getTableColumns(sessions)), version: sql`${sessions.version} + 1` })
     .where(and(byId, eq(sessions.version, param('loadedVersion'))))
     .prepare()
   const savePresence = db
@@ -214,14 +184,7 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     .prepare()
   const insertKey = db
     .insert(idempotencyKeys)
-    .values({
-      agentId: param('agentId'),
-      sessionId: param('sessionId'),
-      key: param('key'),
-      payloadHash: param('payloadHash'),
-      seq: param('seq'),
-      createdAt: param('createdAt'),
-    })
+    .values(values(getTableColumns(idempotencyKeys)))
     .prepare()
 
   function knownOf(session: Session, key?: IdempotencyKey | null): Known {

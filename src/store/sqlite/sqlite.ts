@@ -2,10 +2,11 @@ import { accessSync, chmodSync, closeSync, constants, existsSync, mkdirSync, ope
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
-import { type SQL, sql } from 'drizzle-orm'
+import { getTableColumns, type SQL, sql } from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { type Clock, createClock, type TimeSource } from '../../clock.ts'
 import { OperatorError } from '../../errors.ts'
 import * as schema from './schema.ts'
 
@@ -118,3 +119,19 @@ function makeFile(path: string): void {
 
 /** Windows reports modes that it does not have. */
 const isShared = (mode: number) => process.platform !== 'win32' && (mode & 0o077) !== 0
+
+/** The store's clock, which continues from the last write, and a function that saves it. */
+export function storedClock(db: Db, source: TimeSource): { clock: Clock; save: () => void } {
+  const stored = db.select().from(schema.clock).get()
+  const clock = createClock(source, stored)
+  const times = values(getTableColumns(schema.clock))
+  const save = db
+    .insert(schema.clock)
+    .values(times)
+    .onConflictDoUpdate({ target: schema.clock.id, set: times })
+    .prepare()
+  return {
+    clock,
+    save: () => void save.run({ id: 1, now: clock.now(), steady: clock.steady(), latest: clock.latest() }),
+  }
+}

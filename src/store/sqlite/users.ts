@@ -1,18 +1,11 @@
-import { and, eq, gt, isNull, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, gt, isNull, sql } from 'drizzle-orm'
 import type { RevokedReason, Rotation, UserStore } from '../users.ts'
-import type { Write } from './group-commit.ts'
+import { runRead, type Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
-import { runRead } from './run-read.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+import { type Db, param, values } from './sqlite.ts'
 
-const columns = {
-  id: users.id,
-  email: users.email,
-  name: users.name,
-  passwordHash: users.passwordHash,
-  createdAt: users.createdAt,
-}
+const { seenAt: _, ...columns } = getTableColumns(users)
 
 /** Accounts and refresh families in SQLite. */
 export function sqliteUsers(db: Db, write: Write): UserStore {
@@ -25,14 +18,7 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
     .prepare()
   const insert = db
     .insert(users)
-    .values({
-      id: param('id'),
-      email: param('email'),
-      name: param('name'),
-      passwordHash: param('passwordHash'),
-      createdAt: param('createdAt'),
-      seenAt: param('createdAt'),
-    })
+    .values({ ...values(columns), seenAt: param('createdAt') })
     .onConflictDoNothing({ target: users.email })
     .returning({ id: users.id })
     .prepare()
