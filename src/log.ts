@@ -32,12 +32,9 @@ export const createLog = (level: Config['logLevel'], destination?: DestinationSt
       // pino's own redaction takes 28 µs per line with as many paths, which is longer than most requests.
       formatters: { log: (line) => redact(line) },
       serializers: { err: serializeError },
-      // Last, on the whole line: a token can be part of any text, such as another system's error message, and JSON lets
-      // through much that steers a terminal. The line's own end is no part of the JSON.
-      hooks: {
-        streamWrite: (line) => `${printable(line.slice(0, -1).replace(TOKEN, '[token]'))}
-`,
-      },
+      // Last, on the whole line without its line feed: any text may hold a token, such as another system's error message,
+      // and valid JSON may hold characters that control a terminal.
+      hooks: { streamWrite: (line) => `${printable(line.slice(0, -1).replace(TOKEN, '[token]'))}\n` },
     },
     destination,
   )

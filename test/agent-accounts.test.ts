@@ -54,7 +54,7 @@ describe('agent accounts', () => {
   it('that do not exist are named to the operator only', async () => {
     const { accounts } = await appWithAgent()
     for (const verb of [accounts.disable, accounts.enable, accounts.rekey]) {
-      await expect(verb('nobody')).rejects.toMatchObject({ message: 'There is no agent named nobody.' })
+      await expect(verb('nobody')).rejects.toMatchObject({ message: 'No agent is named nobody.' })
     }
   })
 

@@ -185,7 +185,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it.each([
-    [1, ['rekey', 'nobody'], /^There is no agent named nobody\.\n$/],
+    [1, ['rekey', 'nobody'], /^No agent is named nobody\.\n$/],
     [2, ['delete', 'tutor'], /^Unknown command delete.*\n$/],
   ])('exits with %d and one line on stderr for %j', async (code, args, line) => {
     const { cli } = await sandboxWithApp()
@@ -194,8 +194,8 @@ describe('npm run agent', { timeout: 30_000 }, () => {
 
   it.each([
     [1, ['create', 'User'], /^A name has 2 to 63 .*$/],
-    [1, ['disable', 'nobody'], /^There is no agent named nobody\.$/],
-    [1, ['enable', 'nobody'], /^There is no agent named nobody\.$/],
+    [1, ['disable', 'nobody'], /^No agent is named nobody\.$/],
+    [1, ['enable', 'nobody'], /^No agent is named nobody\.$/],
     [2, [], /^Name a command.*$/],
     [2, ['create'], /^create takes one name.*$/],
     [2, ['create', 'a1', 'b2'], /^create takes one name.*$/],
@@ -204,7 +204,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
       ['create', 'tutor', '--scope', 'everything'],
       /^Unknown scope everything\. The scopes are progress:write, context:read, session:end, rooms:join, sessions:any\.$/,
     ],
-    [1, ['set', 'nobody', '--summon', 'any'], /^There is no agent named nobody\.$/],
+    [1, ['set', 'nobody', '--summon', 'any'], /^No agent is named nobody\.$/],
     [2, ['set', 'tutor'], /^set takes --scope, --summon or both\.$/],
     [2, ['set', 'tutor', '--summon', 'all'], /^--summon takes any or none\.$/],
     [2, ['list', '--summon', 'any'], /^list does not take --summon\.$/],

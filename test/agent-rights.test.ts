@@ -115,7 +115,7 @@ describe('an account that no client may summon', () => {
     await s.accounts.set('tutor', { summon: 'any' })
     expect((await mint(s, user.bearer, named('tutor'))).session_id).toBeDefined()
     await expect(s.accounts.set('nobody', { summon: 'any' })).rejects.toMatchObject({
-      message: 'There is no agent named nobody.',
+      message: 'No agent is named nobody.',
     })
   })
 })

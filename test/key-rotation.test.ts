@@ -120,7 +120,7 @@ describe('a removed signing key', () => {
     await expect(without(kid)).rejects.toMatchObject({ message: expect.stringContaining('is the one that signs') })
     await rotateIn(t)
     await expect(without(kid)).rejects.toMatchObject({ message: expect.stringContaining('is the one that signs') })
-    await expect(without('nobody')).rejects.toMatchObject({ message: 'There is no signing key nobody.' })
+    await expect(without('nobody')).rejects.toMatchObject({ message: 'No signing key has the id nobody.' })
     expect(await me(t, await signIn(t))).toBe(200)
   })
 })
@@ -199,7 +199,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
 
   test('accepts a kid that begins with a hyphen', async () => {
     const kid = '-'.padEnd(43, 'x')
-    expect(await command('remove', kid)).toMatchObject({ code: 1, err: `There is no signing key ${kid}.` })
+    expect(await command('remove', kid)).toMatchObject({ code: 1, err: `No signing key has the id ${kid}.` })
   })
 
   test('rotates, lists and removes keys without showing a private key', async () => {
@@ -224,7 +224,7 @@ describe('npm run keys', { timeout: 60_000 }, () => {
     [2, ['remove'], /^remove takes one kid/],
     [2, ['remove', 'x', '--json'], /^remove takes no options/],
     [2, ['rotate', '--later'], /^Unknown option '--later'/],
-    [1, ['remove', 'x'], /^There is no signing key x\.$/],
+    [1, ['remove', 'x'], /^No signing key has the id x\.$/],
   ])('exits with %d for %j', async (code, args, line) => {
     expect(await command(...args)).toEqual({ code, out: '', err: expect.stringMatching(line) })
   })

@@ -69,9 +69,9 @@ describe('an unknown field', () => {
     ['agentName', 'The agent is named in room_config'],
     ['agent_name', 'The agent is named in room_config'],
     ['agentMetadata', 'It belongs beside the agent'],
-    ['constructor', 'There is no such field.'],
-    ['something\nelse', 'There is no such field.'],
-    ['x'.repeat(10_000), 'There is no such field.'],
+    ['constructor', 'This field does not exist.'],
+    ['something\nelse', 'This field does not exist.'],
+    ['x'.repeat(10_000), 'This field does not exist.'],
   ])('of POST /token is refused by name, and opens no session: %s', async (name, message) => {
     const s = await scene()
     const { id, bearer } = await s.newUser()
@@ -113,7 +113,7 @@ describe('an unknown field', () => {
     const problem = await problemOf(await send(s, path, bearer, sent))
     expect(problem).toMatchObject({
       status: 422,
-      errors: [{ field, message: `There is no such field. Did you mean ${nearest}?` }],
+      errors: [{ field, message: `This field does not exist. Did you mean ${nearest}?` }],
     })
   })
 })

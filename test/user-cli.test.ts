@@ -52,7 +52,7 @@ test('finds a user by e-mail, however it is written, and says when there is noth
 })
 
 test.each([
-  [['sign-out', 'nobody@example.com'], 1, 'There is no user of that id or e-mail.'],
+  [['sign-out', 'nobody@example.com'], 1, 'No user has this id or e-mail.'],
   [['sign-out'], 2, 'sign-out takes one id or e-mail; --help shows how.'],
   [['sign-out', 'a', 'b'], 2, 'sign-out takes one id or e-mail; --help shows how.'],
   [['delete', 'a'], 2, 'The command is sign-out; --help shows how.'],

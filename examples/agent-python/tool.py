@@ -35,7 +35,7 @@ class Waiter(Agent):
 async def work(ctx: JobContext) -> None:
     job = json.loads(ctx.job.metadata)  # {userId, sessionId, room}, written by the service
     session = AgentSession(stt="deepgram/nova-3", llm="openai/gpt-4.1-mini", tts="cartesia/sonic-3")
-    # Listen to this user, whoever else is in the room.
+    # Listen only to this user, even if others are in the room.
     options = room_io.RoomOptions(participant_identity=job["userId"])
     await session.start(agent=Waiter(job), room=ctx.room, room_options=options)
 

@@ -36,7 +36,7 @@ export default defineAgent({
     await session.start({
       agent: new voice.Agent({ instructions: 'You take orders.', tools: [placeOrder] }),
       room: ctx.room,
-      inputOptions: { participantIdentity: job.userId }, // listen to this user, whoever else is in the room
+      inputOptions: { participantIdentity: job.userId }, // listen only to this user, even if others are in the room
     })
     await ctx.connect()
   },

@@ -151,6 +151,6 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
 }
 
 function found(id: string, agent: Agent | null): Agent {
-  if (!agent) throw new OperatorError(`There is no agent named ${id}.`)
+  if (!agent) throw new OperatorError(`No agent is named ${id}.`)
   return agent
 }

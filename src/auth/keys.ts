@@ -71,7 +71,7 @@ export async function readSigningKeys(store: Pick<KeyStore, 'signingKeys'>, cloc
       const newestFirst = published(at).sort((a, b) => b.signsFrom - a.signsFrom)
       // The process that generated the only key may have had a clock slightly ahead of this one.
       const key = newestFirst.find(({ signsFrom }) => signsFrom <= at) ?? newestFirst.at(-1)
-      if (!key) throw new Error('There is no signing key that may sign now')
+      if (!key) throw new Error('No signing key may sign now')
       return key
     },
     publicKey: (kid, at) => published(at).find((key) => key.kid === kid)?.publicKey,

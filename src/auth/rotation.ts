@@ -30,7 +30,7 @@ export function rotate(keys: StoredKey[], next: StoredKey, now: number): StoredK
  */
 export function remove(keys: StoredKey[], kid: string, now: number): StoredKey[] {
   const key = keys.find((known) => known.kid === kid)
-  if (!key) throw new OperatorError(`There is no signing key ${kid}.`)
+  if (!key) throw new OperatorError(`No signing key has the id ${kid}.`)
   if (key === signing(keys, now)) {
     throw new OperatorError(`The key ${kid} is the one that signs. If it leaked, use rotate --now.`)
   }

@@ -49,7 +49,7 @@ async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {
     const opened = openReadOnly(databaseUrl)
-    if (!opened) return nothing('There is no store at DATABASE_URL: access tokens cannot be checked.')
+    if (!opened) return nothing('Access tokens cannot be checked: DATABASE_URL names no store.')
     const { agents, users, clock, close } = opened
     return { store: { keys: await readSigningKeys(opened.keys, clock), agents, users }, clock, close }
   } catch (error) {

@@ -1,4 +1,5 @@
 import { databaseUrlOf } from '../config.ts'
+import { OperatorError } from '../errors.ts'
 import { signedOut } from '../sessions/lifecycle.ts'
 import { withStore } from '../store/sqlite/command-store.ts'
 import type { Store } from '../store/store.ts'
@@ -31,7 +32,7 @@ export const run = createCommand({
 /** @returns the text to print */
 async function signOut(named: string, { users, sessions, clock }: Store): Promise<string> {
   const user = (await users.findUser(named)) ?? (await users.findUserByEmail(named.trim().toLowerCase()))
-  if (!user) throw new Error('There is no user of that id or e-mail.')
+  if (!user) throw new OperatorError('No user has this id or e-mail.')
   const [signIns, calls] = await Promise.all([
     users.revokeFamilies(user.id, clock.latest()),
     sessions.change({ unfinishedOf: user.id }, (unfinished) => {

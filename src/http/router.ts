@@ -43,9 +43,9 @@ export const strictObject = <S extends z.ZodRawShape>(shape: S, places: Readonly
   })
 
 function unknownName(name: string, known: readonly string[], places: Readonly<Record<string, string>>): string {
-  if (Object.hasOwn(places, name)) return `There is no such field. ${places[name]}`
+  if (Object.hasOwn(places, name)) return `This field does not exist. ${places[name]}`
   const nearest = nearestName(name, known)
-  return `There is no such field.${nearest === undefined ? '' : ` Did you mean ${nearest}?`}`
+  return `This field does not exist.${nearest === undefined ? '' : ` Did you mean ${nearest}?`}`
 }
 
 /** A schema's complaints, field by field, without the offending values. */

@@ -96,7 +96,7 @@ export function createJoinTokens(deps: MintDeps) {
     const agent = requested.name !== undefined && found?.summon === 'none' ? null : found
     if (agent?.disabledAt === null) return { agentName: name, agentData: data, agentDeployment: deployment }
     if (requested.name !== undefined) {
-      const unknown = `There is no agent account named ${name} that a client may choose.`
+      const unknown = `No agent that clients may choose is named ${name}.`
       const message = agent ? `The agent ${name} is disabled.` : unknown
       throw AppError.field('agent_not_registered', 'room_config.agents', message)
     }

@@ -75,15 +75,15 @@ export interface LiveKit {
   getParticipant(room: string, identity: string): Promise<Participant | null>
   /** Idempotent: an existing room stays as it is. */
   createRoom(name: string, timeouts: RoomTimeouts): Promise<void>
-  /** False when there is no such room. */
+  /** Returns false if the room does not exist. */
   deleteRoom(name: string): Promise<boolean>
   /**
-   * Removes the participant that now has this identity; false when there is none. LiveKit Cloud then refuses this
+   * Removes the participant that now has this identity; false if there is none. LiveKit Cloud then refuses this
    * identity's tokens for the room that were signed before `revokedUntil` (milliseconds since the epoch).
    */
   removeParticipant(room: string, identity: string, revokedUntil: number): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
   createDispatch(room: string, dispatch: NewDispatch): Promise<void>
-  /** Ends its jobs, and removes their agents from the room. False when there is no such dispatch. */
+  /** Ends its jobs and removes their agents from the room. Returns false if the dispatch does not exist. */
   deleteDispatch(room: string, id: string): Promise<boolean>
 }

@@ -39,7 +39,7 @@ interface EventStreamRequest {
   after: number
   /** Its access token: the stream ends with it. */
   token: VerifiedUserToken
-  /** Destroys the connection, which cancels the body; absent when there is no connection. */
+  /** Destroys the connection, which cancels the body. Absent in a request without a connection, as in tests. */
   cut?: (() => void) | undefined
 }
 

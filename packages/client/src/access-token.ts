@@ -6,7 +6,7 @@ import type { Issued } from './wire.ts'
 const AHEAD_SECONDS = 60
 
 export interface AccessTokenDeps {
-  /** Gets the next token. `isCurrent` turns false when it is no longer wanted. */
+  /** Requests the next token. `isCurrent` returns false once the result is no longer wanted. */
   issue: (isCurrent: () => boolean) => Promise<Issued>
   now: () => number
 }
