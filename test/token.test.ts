@@ -1,5 +1,8 @@
-import { describe, expect, test } from 'vitest'
+import { AccessToken, type AccessTokenOptions } from 'livekit-server-sdk'
+import { describe, expect, test, vi } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
+import { SCOPES } from '../src/auth/scopes.ts'
+import { callingScene } from './scene.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 import { joinClaims, mint, minted } from './token-client.ts'
 
@@ -148,6 +151,45 @@ describe('the join token', () => {
       roomConfig: { emptyTimeout: 300, departureTimeout: 45 },
     })
     expect(expires_at).toBe(claims.exp)
+  })
+
+  describe('has the same bytes as the SDK’s', () => {
+    /** The SDK's token for the same claims at the app's time; it takes no clock. */
+    async function bySdk(t: TestApp, options: AccessTokenOptions, room: string, more: Partial<AccessToken>) {
+      const { key, secret } = t.secrets.livekit
+      const token = new AccessToken(key, secret, { ...options, ttl: 900 })
+      const rights = { canPublish: true, canSubscribe: true, canPublishData: true, canUpdateOwnMetadata: false }
+      token.addGrant({ roomJoin: true, room, ...rights })
+      Object.assign(token, more)
+      vi.useFakeTimers({ toFake: ['Date'], now: t.clock.now() })
+      return token.toJwt().finally(() => vi.useRealTimers())
+    }
+
+    test('for a user', async () => {
+      const { s, user } = await callingScene()
+      const { id: identity, bearer } = user
+      const name = 'Zoë 👩‍🚀'
+      const request = {
+        name,
+        participant_metadata: JSON.stringify({ theme: 'dark' }),
+        participant_attributes: { level: '3' },
+        room_config: { agents: [{ agent_name: 'tutor', metadata: 'level 3' }] },
+      }
+      const { token, room, session_id: sessionId = '' } = await mint(s, bearer, request)
+      const metadata = JSON.stringify({ theme: 'dark', sessionId })
+      const attributes = { level: '3', sessionId, userId: identity }
+      const job = JSON.stringify({ userId: identity, sessionId, room, data: 'level 3' })
+      // In its JSON form, since the SDK would write every default of the message itself.
+      const agents = [{ agentName: 'tutor', metadata: job }]
+      const roomConfig = { emptyTimeout: 300, departureTimeout: s.config.reconnectSeconds, agents } as never
+      expect(token).toBe(await bySdk(s, { identity, name, metadata, attributes }, room, { roomConfig }))
+    })
+
+    test('for an agent', async () => {
+      const { s, agent, room } = await callingScene({}, SCOPES)
+      const { token, identity } = await mint(s, agent.bearer, { room })
+      expect(token).toBe(await bySdk(s, { identity, name: agent.id }, room, { kind: 'agent' }))
+    })
   })
 
   test('contains no e-mail address (A51)', async () => {

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto'
-import { SignJWT } from 'jose'
+import { createHash, createHmac } from 'node:crypto'
+import { decodeJwt, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { joinedScene, refusal, type Scene } from './scene.ts'
 import { signedWebhook, webhookEvent, webhookToken } from './sfu.ts'
@@ -51,6 +51,43 @@ describe('a webhook is refused', () => {
         return { token: `${Buffer.from('{"alg":"none"}').toString('base64url')}.${claims}.` }
       },
     ],
+    ['with half a signature', async ({ signed }) => ({ token: signed.headers.Authorization.slice(0, -22) })],
+    [
+      'with one bit of the signature turned',
+      async ({ signed: { headers } }) => {
+        const [head, claims, signature = ''] = headers.Authorization.split('.')
+        const bytes = Buffer.from(signature, 'base64url')
+        bytes[31] = (bytes[31] ?? 0) ^ 1
+        return { token: `${head}.${claims}.${bytes.toString('base64url')}` }
+      },
+    ],
+    [
+      'with its signature spelled differently',
+      async ({ signed: { headers } }) => {
+        // The last character holds two bits that belong to no byte.
+        const last = 'AEIMQUYcgkosw048'.indexOf(headers.Authorization.at(-1) ?? '')
+        return { token: headers.Authorization.slice(0, -1) + 'BFJNRVZdhlptx159'[last] }
+      },
+    ],
+    ['with padding', async ({ signed }) => ({ token: `${signed.headers.Authorization}=` })],
+    ['with a fourth part', async ({ signed }) => ({ token: `${signed.headers.Authorization}.AAAA` })],
+    ['whose header says HS512', async (setup) => ({ token: sealed(setup, { alg: 'HS512' }) })],
+    ['whose header says none', async (setup) => ({ token: sealed(setup, { alg: 'none' }) })],
+    ['whose header says no algorithm', async (setup) => ({ token: sealed(setup, {}) })],
+    ['whose header is null', async (setup) => ({ token: sealed(setup, null) })],
+    [
+      'with a critical extension',
+      async (setup) => ({ token: sealed(setup, { alg: 'HS256', crit: ['exp2'], exp2: 1 }) }),
+    ],
+    ['with exp as text', async (setup) => ({ token: sealed(setup, undefined, ({ exp }) => ({ exp: `${exp}` })) })],
+    ['with nbf as text', async (setup) => ({ token: sealed(setup, undefined, ({ nbf }) => ({ nbf: `${nbf}` })) })],
+    ['without nbf', async (setup) => ({ token: sealed(setup, undefined, () => ({ nbf: undefined })) })],
+    ['without an issuer', async (setup) => ({ token: sealed(setup, undefined, () => ({ iss: undefined })) })],
+    [
+      'with the issuer in a list',
+      async (setup) => ({ token: sealed(setup, undefined, ({ iss }) => ({ iss: [iss] })) }),
+    ],
+    ['with no claims', async (setup) => ({ token: sealed(setup, undefined, () => null) })],
   ])('%s', async (_, change) => {
     const { s, leg, joinToken, status, statuses } = await joinedScene()
     const signed = await signedWebhook(s, webhookEvent('participant_joined', leg))
@@ -60,6 +97,12 @@ describe('a webhook is refused', () => {
     expect(await status()).toBe('pending')
     expect(await statuses()).toEqual([])
     expect(await s.store.sessions.lastWebhookAt()).toBeNull()
+  })
+
+  test('only if something is wrong with it (control for the tokens built here)', async () => {
+    const { s, leg } = await joinedScene()
+    const signed = await signedWebhook(s, webhookEvent('participant_joined', leg))
+    expect((await send(s, signed.body, { Authorization: sealed({ s, signed }) })).status).toBe(200)
   })
 
   test('signed with the main key pair when webhooks have their own', async () => {
@@ -111,6 +154,19 @@ describe('a webhook is refused', () => {
 
 function sign(s: Scene, body: string, change: Partial<Parameters<typeof webhookToken>[1]>) {
   return webhookToken(body, { ...s.secrets.webhook, at: s.clock.now(), ...change })
+}
+
+/** A webhook's token with a right HS256 signature, whatever its header and claims are. */
+function sealed(
+  { s, signed }: { s: Scene; signed: Awaited<ReturnType<typeof signedWebhook>> },
+  header: object | null = { alg: 'HS256' },
+  change: (claims: Record<string, unknown>) => object | null = () => ({}),
+): string {
+  const claims: Record<string, unknown> = decodeJwt(signed.headers.Authorization)
+  const changes = change(claims)
+  const parts = [header, changes && { ...claims, ...changes }]
+  const input = parts.map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  return `${input}.${createHmac('sha256', s.secrets.webhook.secret).update(input).digest('base64url')}`
 }
 
 function claiming({ secrets, clock }: Scene, claims: Record<string, unknown>, { expires = true } = {}) {

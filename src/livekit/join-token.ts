@@ -1,6 +1,5 @@
-import { SignJWT } from 'jose'
 import type { KeyPair } from '../config.ts'
-import { hmacKey } from './hmac-key.ts'
+import { createHs256 } from './hs256.ts'
 import type { NewDispatch } from './livekit.ts'
 
 /** Seconds. Only the first connect depends on it: LiveKit hands connected clients fresh tokens. */
@@ -28,16 +27,16 @@ export interface JoinToken {
   expiresAt: number
 }
 
-export type MintJoinToken = (request: JoinTokenRequest) => Promise<JoinToken>
+export type MintJoinToken = (request: JoinTokenRequest) => JoinToken
 
 /**
  * Mints LiveKit join tokens: one room, one identity, publish and subscribe; no admin grant, and no right to change its
- * own metadata or attributes. Claims as in LiveKit's `auth.ClaimGrants`; the SDK's AccessToken takes no clock and does
- * not return the expiry it chose.
+ * own metadata or attributes. The same bytes as by the SDK's AccessToken, which takes no clock, does not return the
+ * expiry it chose, and imports the secret for every token.
  */
 export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => number): MintJoinToken {
-  const signingKey = hmacKey(secret, 'sign')
-  return async ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
+  const hs256 = createHs256(secret)
+  return ({ identity, room, name, metadata, attributes, kind, roomConfig }) => {
     const issuedAt = Math.floor(now() / 1000)
     const expiresAt = issuedAt + JOIN_TOKEN_SECONDS
     const video = {
@@ -48,21 +47,18 @@ export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => numbe
       canPublishData: true,
       canUpdateOwnMetadata: false,
     }
-    const claims = {
-      name: name ?? undefined,
+    const token = hs256.sign({
       metadata,
       attributes,
-      kind,
+      name: name ?? undefined,
       video,
+      kind,
       roomConfig: roomConfigClaim(roomConfig),
-    }
-    const token = await new SignJWT(claims)
-      .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
-      .setIssuer(key)
-      .setSubject(identity)
-      .setNotBefore(issuedAt)
-      .setExpirationTime(expiresAt)
-      .sign(await signingKey)
+      iss: key,
+      exp: expiresAt,
+      nbf: issuedAt,
+      sub: identity,
+    })
     return { token, expiresAt }
   }
 }

@@ -1,8 +1,7 @@
-import { SignJWT } from 'jose'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
-import { hmacKey } from './hmac-key.ts'
+import { createHs256 } from './hs256.ts'
 import { LiveKitError } from './livekit.ts'
 
 /** Milliseconds that LiveKit has to answer one request. */
@@ -36,20 +35,15 @@ export function createTwirp(
   { now, reportSkew, timeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
 ): AskLiveKit {
   const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
-  const signingKey = hmacKey(secret, 'sign')
+  const hs256 = createHs256(secret)
 
-  async function tokenFor(video: Record<string, unknown>): Promise<string> {
+  function tokenFor(video: Record<string, unknown>): string {
     const issuedAt = Math.floor(now() / 1000)
-    return new SignJWT({ video })
-      .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
-      .setIssuer(key)
-      .setNotBefore(issuedAt)
-      .setExpirationTime(issuedAt + TOKEN_SECONDS)
-      .sign(await signingKey)
+    return hs256.sign({ video, iss: key, exp: issuedAt + TOKEN_SECONDS, nbf: issuedAt })
   }
 
   async function send(method: string, message: unknown, grant: Record<string, unknown>) {
-    const authorization = `Bearer ${await tokenFor(grant)}`
+    const authorization = `Bearer ${tokenFor(grant)}`
     try {
       const response = await fetch(`${endpoint}${method}`, {
         method: 'POST',

@@ -58,7 +58,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
 
   const router = createRouter<WebhookEnv>()
   const signed = createMiddleware<WebhookEnv>(async function signed(c, next) {
-    c.set('signedHash', await receiver.verify(c.req.header('Authorization')))
+    c.set('signedHash', receiver.verify(c.req.header('Authorization')))
     await next()
   })
   return router.openapi(
