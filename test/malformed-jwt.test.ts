@@ -1,4 +1,4 @@
-import { generateKeyPairSync, KeyObject, sign as signBytes } from 'node:crypto'
+import { generateKeyPairSync, sign as signBytes } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { agentClaims, FORGERIES, type Forgery, userClaims } from './forged.ts'
 import { callingScene, refusal } from './scene.ts'
@@ -11,7 +11,7 @@ beforeAll(async () => {
   setting = await callingScene()
 })
 
-const ourKey = () => KeyObject.from(setting.s.keys.current().privateKey)
+const ourKey = () => setting.s.keys.current().privateKey
 const base64url = (text: string | Buffer) => Buffer.from(text).toString('base64url')
 
 /** Signs whatever it is given by our own key, as no JOSE library would: the signature is right, the rest need not be. */

@@ -1,4 +1,14 @@
-import { decodeJwt, exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import {
+  createLocalJWKSet,
+  decodeJwt,
+  exportJWK,
+  exportSPKI,
+  generateKeyPair,
+  type JSONWebKeySet,
+  type JWTPayload,
+  jwtVerify,
+  SignJWT,
+} from 'jose'
 import { describe, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { createAccessTokens } from '../src/auth/tokens.ts'
@@ -53,6 +63,19 @@ describe('a user access token', () => {
       jti: expect.stringMatching(/^[\w-]{36}$/),
       steady_iat: t.clock.now(),
     })
+  })
+
+  test('is verified by another service with the published keys', async () => {
+    const { t, access_token, claims } = await setUp()
+    const jwks = (await (await t.app.request('/.well-known/jwks.json')).json()) as JSONWebKeySet
+    const { payload } = await jwtVerify(access_token, createLocalJWKSet(jwks), {
+      algorithms: ['ES256'],
+      typ: 'at+jwt',
+      issuer: t.config.publicUrl,
+      audience: t.config.publicUrl,
+      currentDate: new Date(t.clock.now()),
+    })
+    expect(payload.sub).toBe(claims.sub)
   })
 
   test('built by this test with every required claim is accepted (control for the refusals)', async () => {

@@ -1,3 +1,4 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto'
 import {
   type CryptoKey,
   calculateJwkThumbprint,
@@ -24,7 +25,7 @@ export interface SigningKeys {
    */
   refresh(kid?: string): Promise<void>
   /** The newest key that may already sign. */
-  current(): { kid: string; privateKey: CryptoKey }
+  current(): { kid: string; privateKey: KeyObject }
   /** The key of that `kid` if it is published, now or at another time. */
   publicKey(kid: string, at?: number): CryptoKey | undefined
   /** RFC 7517 §5: public halves only. */
@@ -32,7 +33,7 @@ export interface SigningKeys {
 }
 
 interface LoadedKey extends StoredKey {
-  privateKey: CryptoKey
+  privateKey: KeyObject
   publicKey: CryptoKey
   publicJwk: JWK
 }
@@ -88,12 +89,13 @@ export async function newSigningKey(now: number): Promise<StoredKey> {
 }
 
 async function load(stored: StoredKey): Promise<LoadedKey> {
-  const { d, ...rest } = JSON.parse(stored.privateJwk) as JWK
+  const privateJwk = JSON.parse(stored.privateJwk) as JWK
+  const { d: _, ...rest } = privateJwk
   const publicJwk = { ...rest, kid: stored.kid, alg: stored.alg, use: 'sig' }
   return {
     ...stored,
     publicJwk,
-    privateKey: (await importJWK({ ...rest, d: d as string }, stored.alg)) as CryptoKey,
+    privateKey: createPrivateKey({ key: privateJwk, format: 'jwk' }),
     publicKey: (await importJWK(publicJwk, stored.alg)) as CryptoKey,
   }
 }

@@ -1,10 +1,13 @@
-import { randomUUID } from 'node:crypto'
-import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose'
+import { randomUUID, sign as signBytes } from 'node:crypto'
+import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
+import { compactJws } from '../jws.ts'
+import { createSingleFlight } from '../single-flight.ts'
 import type { UserStore } from '../store/users.ts'
 import { ALG, type SigningKeys } from './keys.ts'
 import type { Scope } from './scopes.ts'
+import { createTokenCache } from './token-cache.ts'
 
 /** Seconds that a user or agent access token lives. */
 export const ACCESS_TOKEN_SECONDS = 15 * 60
@@ -54,54 +57,81 @@ interface AccessTokensDeps {
   clock: Clock
 }
 
+type Claims = JWTPayload & Record<'exp' | 'iat' | typeof STEADY_IAT, number>
+
+/** What stays true of a token for as long as its key is published. */
+interface Verified {
+  kid: string | undefined
+  claims: Claims
+}
+
 export function createAccessTokens({ keys, users, publicUrl, clock }: AccessTokensDeps): AccessTokens {
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
+  const verifyForUsers = createVerifier(userAudience)
+  const verifyForAgents = createVerifier(agentAudience)
 
-  async function sign(claims: JWTPayload, audience: string): Promise<string> {
+  async function sign(claims: JWTPayload, aud: string): Promise<string> {
     await keys.refresh()
     const { kid, privateKey } = keys.current()
-    const issuedAt = Math.floor(clock.now() / 1000)
-    return new SignJWT({ ...claims, [STEADY_IAT]: clock.latest() })
-      .setProtectedHeader({ alg: ALG, typ: TYP, kid })
-      .setIssuer(publicUrl)
-      .setAudience(audience)
-      .setIssuedAt(issuedAt)
-      .setExpirationTime(issuedAt + ACCESS_TOKEN_SECONDS)
-      .setJti(randomUUID())
-      .sign(privateKey)
+    const iat = Math.floor(clock.now() / 1000)
+    const exp = iat + ACCESS_TOKEN_SECONDS
+    const payload = { ...claims, [STEADY_IAT]: clock.latest(), iss: publicUrl, aud, iat, exp, jti: randomUUID() }
+    const key = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const
+    return compactJws({ alg: ALG, typ: TYP, kid }, payload, (input) => signBytes('sha256', Buffer.from(input), key))
   }
 
-  async function verify(token: string, audience: string): Promise<JWTPayload> {
-    if (!COMPACT.test(token)) throw notValid()
-    try {
-      const { payload } = await jwtVerify(token, ({ kid }) => publishedKey(kid), {
-        algorithms: [ALG],
-        typ: TYP,
-        issuer: publicUrl,
-        audience,
-        requiredClaims: ['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'],
-        clockTolerance: CLOCK_SKEW_SECONDS,
-        currentDate: new Date(clock.now()),
-      })
-      const { exp, iat, [STEADY_IAT]: steadyIat } = payload
-      if (typeof exp !== 'number' || typeof iat !== 'number' || typeof steadyIat !== 'number') throw notValid()
-      const age = (clock.latest() - steadyIat) / 1000
-      if (age >= ACCESS_TOKEN_SECONDS + CLOCK_SKEW_SECONDS) throw expired()
-      // The service never issues such a token, so something else signed it.
-      if (age < -CLOCK_SKEW_SECONDS || exp - iat !== ACCESS_TOKEN_SECONDS) throw notValid()
-      return payload
-    } catch (error) {
-      if (error instanceof errors.JWTExpired) throw expired()
-      if (error instanceof errors.JOSEError) throw notValid()
-      throw error
+  /**
+   * Verifies each signature once. What can change is checked at every use: the key, the times, and by the callers the
+   * sign-in or the agent's account. Each audience has its own cache, so a token of one kind never passes for the other.
+   */
+  function createVerifier(audience: string): (token: string) => Promise<Claims> {
+    const cache = createTokenCache<Verified>()
+    const once = createSingleFlight<Verified>()
+
+    async function established(token: string): Promise<Verified> {
+      if (!COMPACT.test(token)) throw notValid()
+      try {
+        const { payload, protectedHeader } = await jwtVerify(token, ({ kid }) => publishedKey(kid), {
+          algorithms: [ALG],
+          typ: TYP,
+          issuer: publicUrl,
+          audience,
+          requiredClaims: ['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti'],
+          clockTolerance: CLOCK_SKEW_SECONDS,
+          currentDate: new Date(clock.now()),
+        })
+        if (!hasLifetime(payload)) throw notValid()
+        const verified = { kid: protectedHeader.kid, claims: payload }
+        cache.set(token, verified)
+        return verified
+      } catch (error) {
+        if (error instanceof errors.JWTExpired) throw expired()
+        if (error instanceof errors.JOSEError) throw notValid()
+        throw error
+      }
     }
+
+    return async function verify(token) {
+      const { kid, claims } = cache.get(token) ?? (await once(token, () => established(token)))
+      await publishedKey(kid)
+      checkTimes(claims)
+      return claims
+    }
+  }
+
+  /** Not left to `jwtVerify`: time passes after it, and the clock may be set. */
+  function checkTimes({ exp, nbf = 0, [STEADY_IAT]: steadyIat }: Claims): void {
+    const now = Math.floor(clock.now() / 1000)
+    const age = (clock.latest() - steadyIat) / 1000
+    if (exp <= now - CLOCK_SKEW_SECONDS || age >= ACCESS_TOKEN_SECONDS + CLOCK_SKEW_SECONDS) throw expired()
+    if (nbf > now + CLOCK_SKEW_SECONDS || age < -CLOCK_SKEW_SECONDS) throw notValid()
   }
 
   async function publishedKey(kid: string | undefined) {
     await keys.refresh(kid)
     const key = kid === undefined ? undefined : keys.publicKey(kid)
-    if (!key) throw new errors.JWKSNoMatchingKey()
+    if (!key) throw notValid()
     return key
   }
 
@@ -109,8 +139,8 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
     issueUserToken: ({ userId, signInId }) =>
       sign({ sub: userId, sid: signInId, client_id: FIRST_PARTY_CLIENT }, userAudience),
     async verifyUserToken(token) {
-      const { sub, sid, exp } = await verify(token, userAudience)
-      if (typeof sub !== 'string' || !sub.startsWith('user_') || exp === undefined) throw notValid()
+      const { sub, sid, exp } = await verifyForUsers(token)
+      if (typeof sub !== 'string' || !sub.startsWith('user_')) throw notValid()
       // Tokens of earlier versions name no sign-in; clients refresh them.
       if (typeof sid !== 'string') throw notValid()
       if (!(await users.isSignedIn(sid, sub, clock.latest()))) throw signedOut()
@@ -119,7 +149,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
     issueAgentToken: ({ agentId, scopes, generation }) =>
       sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience),
     async verifyAgentToken(token) {
-      const { sub, client_id, scope, generation } = await verify(token, agentAudience)
+      const { sub, client_id, scope, generation } = await verifyForAgents(token)
       const wellFormed = typeof sub === 'string' && sub === client_id && typeof scope === 'string'
       if (!wellFormed || typeof generation !== 'number') throw notValid()
       return { agentId: sub, scopes: scope.split(' ') as Scope[], generation }
@@ -134,6 +164,12 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
   }
 }
 
+/** The lifetime that the service gives every token; with another one, something else signed it. */
+const hasLifetime = (claims: JWTPayload): claims is Claims =>
+  typeof claims.exp === 'number' &&
+  typeof claims.iat === 'number' &&
+  typeof claims[STEADY_IAT] === 'number' &&
+  claims.exp - claims.iat === ACCESS_TOKEN_SECONDS
 /** RFC 7515 §7.1: base64url without padding, which the library would accept. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const signedOut = () => new AppError('invalid_token', 'The sign-in of this access token has ended: sign in again.')
