@@ -17,7 +17,7 @@ test('a request line with credentials is not logged as a service error', async (
       'Host: behalf.example',
       'Connection: close',
     ]
-    socket.write(`${[...head, 'Content-Length: 0'].join('\r\n')}\r\n\r\n`)
+    socket.write(`${[...head, 'Transfer-Encoding: chunked'].join('\r\n')}\r\n\r\n0\r\n\r\n`)
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 /)
   } finally {
     server.close()

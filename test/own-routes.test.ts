@@ -181,6 +181,20 @@ describe('a custom scope', () => {
 })
 
 describe('a custom route', () => {
+  test('may answer with a response whose headers are immutable, as those of fetch are', async () => {
+    const { ask } = await withOwnRoute(() => Response.redirect('https://shop.example/orders'))
+    const answer = await ask()
+    expect(answer.status).toBe(302)
+    expect(Object.fromEntries(answer.headers)).toMatchObject({
+      location: 'https://shop.example/orders',
+      'x-request-id': expect.any(String),
+      'x-content-type-options': 'nosniff',
+      'cache-control': 'no-store',
+      'access-control-expose-headers': expect.stringContaining('X-Request-Id'),
+      vary: 'Origin',
+    })
+  })
+
   test('may refuse with a built-in problem code', async () => {
     const { ask } = await throwing(new AppError('session_ended', 'It is over.'))
     expect(await refusal(ask())).toEqual({ status: 409, code: 'session_ended' })

@@ -1,3 +1,4 @@
+import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { createMiddleware } from 'hono/factory'
 import { AppError } from '../errors.ts'
@@ -18,13 +19,23 @@ export const jsonBodyRefusals = [
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i
 
 /** Refuses longer bodies with 413, whether announced (Content-Length) or streamed. */
-export const limitBody = (maxSize: number) =>
-  bodyLimit({
+export function limitBody(maxSize: number): MiddlewareHandler {
+  const tooLarge = () => new AppError('body_too_large', `The body is longer than ${maxSize} bytes.`)
+  const limitStream = bodyLimit({
     maxSize,
     onError: () => {
-      throw new AppError('body_too_large', `The body is longer than ${maxSize} bytes.`)
+      throw tooLarge()
     },
   })
+  return function limitBody(c, next) {
+    if (isBodiless(c)) return next()
+    const length = c.req.header('Content-Length')
+    // Node holds a body to its announced length, so only another one has to be counted, which needs a web stream.
+    if (length === undefined || c.req.header('Transfer-Encoding') !== undefined) return limitStream(c, next)
+    if (Number(length) <= maxSize) return next()
+    throw tooLarge()
+  }
+}
 
 /**
  * A body must be JSON (415) in UTF-8 that is stored as it was sent (400); an absent one counts as `{}`, so that the schema
@@ -32,8 +43,9 @@ export const limitBody = (maxSize: number) =>
  * across origins without a preflight.
  */
 export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next) {
-  if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
-  const isJson = JSON_TYPE.test(c.req.header('Content-Type') ?? '')
+  if (isBodiless(c)) return next()
+  const type = c.req.header('Content-Type') ?? ''
+  const isJson = JSON_TYPE.test(type)
   const mayBeAbsent = isJson || c.req.header('Authorization') !== undefined
   const bytes = mayBeAbsent ? await c.req.arrayBuffer() : undefined
   if (!bytes || (!isJson && bytes.byteLength > 0)) {
@@ -43,14 +55,19 @@ export const jsonBody = createMiddleware<AppEnv>(async function jsonBody(c, next
   const parsed = parseJson(text)
   if ('problem' in parsed) throw new AppError('malformed_json', `The body ${parsed.problem}.`)
   // The framework's own check refuses what HTTP allows, such as a space before the semicolon.
-  c.req.raw.headers.set('Content-Type', 'application/json')
+  if (type !== 'application/json') c.req.raw.headers.set('Content-Type', 'application/json')
   Object.assign(c.req.bodyCache, { text: Promise.resolve(text) })
   return next()
 })
 
+/** The Fetch standard gives requests of these methods no body, whatever arrived. */
+const isBodiless = ({ req }: Context) => req.method === 'GET' || req.method === 'HEAD'
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true })
+
 function decode(bytes: ArrayBuffer): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return UTF8.decode(bytes)
   } catch {
     throw new AppError('malformed_json', 'The body is not UTF-8.')
   }

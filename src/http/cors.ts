@@ -1,3 +1,4 @@
+import type { MiddlewareHandler } from 'hono'
 import { cors } from 'hono/cors'
 import type { Config } from '../config.ts'
 import { isPrivateHost } from './address.ts'
@@ -6,16 +7,31 @@ const PREFLIGHT_SECONDS = 600
 /** The web, and the schemes that app shells serve their pages with. */
 const LOCAL_SCHEMES = new Set(['http:', 'https:', 'capacitor:', 'ionic:', 'tauri:'])
 
-/** Allows browsers only from these origins. The service uses no cookies, so it allows no credentials. */
-export const allowOrigins = (origins: Config['corsOrigins']) =>
-  cors({
+const EXPOSED = ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'WWW-Authenticate', 'X-Request-Id']
+
+/**
+ * Allows browsers only from these origins. The service uses no cookies, so it allows no credentials. Hono's own
+ * middleware answers preflights; on other answers it would turn every body into a web stream.
+ */
+export function allowOrigins(origins: Config['corsOrigins']): MiddlewareHandler {
+  const preflight = cors({
     origin: (origin) => (isAllowed(origin, origins) ? origin : null),
     // Any request header may be sent (tracing, tunnels): a caller is known by the bearer token alone.
     // PUT and PATCH are for a team's own routes.
     allowMethods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    exposeHeaders: ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'WWW-Authenticate', 'X-Request-Id'],
+    exposeHeaders: EXPOSED,
     maxAge: PREFLIGHT_SECONDS,
   })
+  return async function allowOrigins(c, next) {
+    if (c.req.method === 'OPTIONS') return preflight(c, next)
+    await next()
+    const { headers } = c.res
+    const origin = c.req.header('Origin')
+    if (origin !== undefined && isAllowed(origin, origins)) headers.set('Access-Control-Allow-Origin', origin)
+    headers.set('Access-Control-Expose-Headers', EXPOSED.join(','))
+    headers.append('Vary', 'Origin')
+  }
+}
 
 function isAllowed(origin: string, origins: Config['corsOrigins']): boolean {
   if (origins !== 'local') return origins.some((allowed) => matches(origin, allowed))

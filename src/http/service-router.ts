@@ -10,9 +10,17 @@ import { allowOrigins } from './cors.ts'
 import { renderProblem } from './problem.ts'
 import { type AppEnv, createRouter } from './router.ts'
 
-/** Answers are about users, or as of now: none may be cached unless its route says so. */
-const notStored = createMiddleware<AppEnv>(async function notStored(c, next) {
+/**
+ * Answers are about users, or as of now: none may be cached unless its route says so. A response that a route made itself
+ * gets the headers set so far; its own may be immutable, as those of `fetch` are.
+ */
+const completeAnswer = createMiddleware<AppEnv>(async function completeAnswer(c, next) {
   await next()
+  const { res } = c
+  if (!res.headers.has('X-Request-Id')) {
+    c.res = undefined
+    c.res = c.newResponse(res.body, res)
+  }
   if (!c.res.headers.has('Cache-Control')) c.res.headers.set('Cache-Control', 'no-store')
 })
 
@@ -29,11 +37,12 @@ const requestLog = (log: Logger, address: ClientAddress) =>
   createMiddleware<AppEnv>(async function requestLog(c, next) {
     const startedAt = performance.now()
     await next()
-    const { requestId, problemCode, who } = c.var
+    const who = c.get('who')
+    const problemCode = c.get('problemCode')
     const clientRequestId = c.req.header('X-Request-Id')?.slice(0, MAX_CLIENT_ID)
     const milliseconds = Math.round((performance.now() - startedAt) * 10) / 10
     log.info({
-      requestId,
+      requestId: c.get('requestId'),
       ...(clientRequestId ? { clientRequestId } : {}),
       method: c.req.method,
       path: c.req.path.slice(0, MAX_PATH),
@@ -76,8 +85,8 @@ export function createServiceRouter({ config, log }: { config: Config; log: Logg
     requestId({ limitLength: 0 }),
     requestLog(log, address),
     securityHeaders(config),
-    notStored,
     allowOrigins(config.corsOrigins),
+    completeAnswer,
   )
   router.use(
     methodNotAllowed({
