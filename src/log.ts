@@ -24,7 +24,7 @@ const MAX_DEPTH = 3
 const TOKEN = /\be[wy][\w-]{8,512}\.[\w-]{8,}(\.[\w-]*)*/g
 
 /** The service's log: one JSON object per line, with the time in UTC. */
-export const createLog = (level: Config['logLevel'], destination?: DestinationStream): Logger =>
+export const createLog = (level: Config['logLevel'], destination: DestinationStream = standardOutput()): Logger =>
   pino(
     {
       level,
@@ -38,6 +38,23 @@ export const createLog = (level: Config['logLevel'], destination?: DestinationSt
     },
     destination,
   )
+
+/** Writes the lines of one turn of the event loop together: the system call takes longer than the line. */
+function standardOutput(): DestinationStream {
+  const stdout = pino.destination({ sync: true })
+  let lines = ''
+  const flush = () => {
+    if (lines !== '') stdout.write(lines)
+    lines = ''
+  }
+  process.once('exit', flush)
+  return {
+    write(line) {
+      if (lines === '') setImmediate(flush)
+      lines += line
+    },
+  }
+}
 
 function redact(object: Record<string, unknown>, depth = MAX_DEPTH): Record<string, unknown> {
   return Object.fromEntries(

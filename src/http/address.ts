@@ -39,11 +39,20 @@ export function createClientAddress(
 /** Whether an address is one of these proxies, in any form that a socket reports. */
 export function trustedPeers(trustedProxies: readonly string[]): (address: string) => boolean {
   const trusted = proxyList(trustedProxies)
+  const isListed = (address: string) => trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+  const known = new Map<string, boolean>()
   return (text) => {
     const address = plainAddress(text)
-    return address !== undefined && trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+    if (address === undefined) return false
+    const isTrusted = known.get(address) ?? isListed(address)
+    if (known.size >= MAX_KNOWN) known.clear()
+    known.set(address, isTrusted)
+    return isTrusted
   }
 }
+
+/** Looking an address up in the list takes longer than most checks of a request. */
+const MAX_KNOWN = 1000
 
 /**
  * Addresses and CIDR ranges to look peers up in.
