@@ -30,12 +30,17 @@ export const Pair = strictObject({
   }),
 })
 
-const IdempotencyKeyHeader = z.string().openapi({
+/** Documented only: the guard reads it, and a schema would have every header of the request copied. */
+const IDEMPOTENCY_KEY_HEADER = {
+  in: 'header',
+  name: 'idempotency-key',
+  required: false,
+  schema: { type: 'string' },
   description: [
     '1 to 255 visible ASCII characters, kept for 24 hours for this agent and session. The same key and body again get the',
     'first answer again and store nothing; the same key with another body is `idempotency_key_reused`.',
   ].join(' '),
-})
+} as const
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
 type Ok = 200 | 201
@@ -128,9 +133,7 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
     const { method, path } = definition
     if (!scopes.includes(scope)) throw new Error(`${path} requires the scope ${scope}: add it to AGENT_SCOPES.`)
     const rules = { ...admission, wrapUpMs: mayWrapUp ? admission.wrapUpMs : 0 }
-    const headers = replay ? { headers: z.object({ 'idempotency-key': IdempotencyKeyHeader.optional() }) } : {}
-    const request =
-      method === 'get' ? { query: input } : { ...headers, body: { required: true, content: jsonContent(input) } }
+    const request = method === 'get' ? { query: input } : { body: { required: true, content: jsonContent(input) } }
     const refusals = [...REFUSALS, ...(method === 'get' ? [] : jsonBodyRefusals), ...(replay ? KEY_REFUSALS : [])]
     const responses = {
       [status]: { description: answerDescription, content: jsonContent(answer) },
@@ -139,6 +142,7 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
     const route = createRoute({
       ...documented,
       security: [{ agentToken: [scope] }],
+      ...(replay ? { parameters: [IDEMPOTENCY_KEY_HEADER] } : {}),
       middleware: [
         agentGuard(tokens, agents, scope),
         limitRate<AgentEnv>(limits.agentRequests, (c) => c.var.agent.id),
