@@ -79,7 +79,8 @@ export function createJoinTokens(deps: MintDeps) {
       return minted
     }
     // A rehearsal before anything is stored: what encoding adds is only known of the token itself.
-    await mintFor({ id: newId('sess', clock.latest()), room: request.room ?? newRoomName(), ...agent })
+    if (hasOwnData(request))
+      await mintFor({ id: newId('sess', clock.latest()), room: request.room ?? newRoomName(), ...agent })
     const session =
       request.sessionId === undefined
         ? await openSession(caller, request, agent)
@@ -194,6 +195,10 @@ export function createJoinTokens(deps: MintDeps) {
 
   return { forUser, forAgent }
 }
+
+/** Names alone do not make a token too long. */
+const hasOwnData = ({ metadata, attributes, agent }: JoinRequest): boolean =>
+  Object.keys(metadata).length > 0 || Object.keys(attributes).length > 0 || agent.data !== null
 
 const tooLong = (length: number) =>
   AppError.field(
