@@ -71,6 +71,7 @@ export function apply(facts: SessionFacts, fact: Fact, rules: Rules): SessionFac
 
 /** Drops old closed presences. The first to join and the last to leave stay: status and limits depend on them. */
 function forgetOld(facts: SessionFacts): SessionFacts {
+  if (facts.presences.length <= MAX_CLOSED) return forgetOldRooms(facts)
   const at = (presence: Presence) => closedAt(presence, facts) ?? Number.POSITIVE_INFINITY
   const closed = facts.presences.filter((presence) => closedAt(presence, facts) !== null).sort((a, b) => at(a) - at(b))
   if (closed.length <= MAX_CLOSED) return forgetOldRooms(facts)

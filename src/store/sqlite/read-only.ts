@@ -1,12 +1,11 @@
 import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
-import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { SYSTEM_TIME } from '../../clock.ts'
 import type { Store } from '../store.ts'
 import { sqliteAgents } from './agents.ts'
 import { sqliteKeys } from './keys.ts'
-import * as schema from './schema.ts'
 import { filePath, storedClock } from './sqlite.ts'
+import { createDb } from './statements.ts'
 import { sqliteUsers } from './users.ts'
 
 type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>
@@ -20,7 +19,7 @@ export function openReadOnly(url: string): ReadOnlyStore | null {
   if (path === null || !existsSync(path)) return null
   const raw = new Database(path, { readonly: true, fileMustExist: true })
   try {
-    const db = drizzle(raw, { schema })
+    const db = createDb(raw)
     const refuse = () => Promise.reject(new Error('The store is open for reading only'))
     return {
       clock: storedClock(db, SYSTEM_TIME).clock,

@@ -97,6 +97,9 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
   }
 }
 
+type SessionColumns = ReturnType<typeof getTableColumns<typeof sessions>>
+const columns = Object.entries(getTableColumns(sessions)) as Array<[keyof Session, SessionColumns[keyof Session]]>
+
 /** Loads and saves a session with everything known about it. Synchronous: callers hold the transaction. */
 function statements(db: Db, hints: AppendHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
@@ -152,11 +155,13 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     .insert(sessions)
     .values(values(getTableColumns(sessions)))
     .prepare()
-  const update = db
-    .update(sessions)
-    .set({ ...values(getTableColumns(sessions)), version: sql`${sessions.version} + 1` })
-    .where(and(byId, eq(sessions.version, param('loadedVersion'))))
-    .prepare()
+  const updateOf = (columns: Partial<SessionColumns>) =>
+    db
+      .update(sessions)
+      .set(values(columns))
+      .where(and(byId, eq(sessions.version, param('loadedVersion'))))
+      .prepare()
+  const updates = new Map<string, ReturnType<typeof updateOf>>()
   const savePresence = db
     .insert(presences)
     .values({ sessionId: param('sessionId'), ...values(presenceColumns) })
@@ -187,37 +192,54 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     .values(values(getTableColumns(idempotencyKeys)))
     .prepare()
 
-  function knownOf(session: Session, key?: IdempotencyKey | null): Known {
-    const { id } = session
-    const found = key ? findAnswered.get({ id, agentId: key.agentId, key: key.key }) : undefined
+  const factsOf = ({ id, tokenExpiresAt, endReason }: Session): SessionFacts => ({
+    tokenExpiresAt,
+    end: endReason,
+    presences: presencesOf.all({ id }),
+    finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
+  })
+
+  /** One of several, most of which the decision only counts: their facts are read when it asks for them. */
+  function oneOfMany(session: Session): Known {
+    let facts: SessionFacts | undefined
     return {
       session,
-      facts: {
-        tokenExpiresAt: session.tokenExpiresAt,
-        end: session.endReason,
-        presences: presencesOf.all({ id }),
-        finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
+      get facts() {
+        facts ??= factsOf(session)
+        return facts
       },
-      answered: found ? { payloadHash: found.payloadHash, event: toEvent(found.event) } : null,
+      answered: null,
     }
   }
 
   function load(id: string, key?: IdempotencyKey | null): Known | null {
     const session = find.get({ id })
-    return session ? knownOf(session, key) : null
+    if (!session) return null
+    const found = key ? findAnswered.get({ id, agentId: key.agentId, key: key.key }) : undefined
+    const answered = found ? { payloadHash: found.payloadHash, event: toEvent(found.event) } : null
+    return { session, facts: factsOf(session), answered }
   }
 
   function loadAll(which: Which): Known[] {
-    if ('unfinishedOf' in which) return unfinishedOf.all({ userId: which.unfinishedOf }).map((one) => knownOf(one))
-    if ('unfinishedIn' in which) return unfinishedIn.all({ room: which.unfinishedIn }).map((one) => knownOf(one))
+    if ('unfinishedOf' in which) return unfinishedOf.all({ userId: which.unfinishedOf }).map(oneOfMany)
+    if ('unfinishedIn' in which) return unfinishedIn.all({ room: which.unfinishedIn }).map(oneOfMany)
     const known = 'known' in which ? load(which.known.session.id) : load(which.session, which.key)
     return known ? [known] : []
+  }
+
+  /** Writes the changed columns only: SQLite rewrites every index of a column that is set, even to the same value. */
+  function update(before: Session, after: Session): boolean {
+    const changed = columns.filter(([name]) => before[name] !== after[name])
+    const names = changed.map(([name]) => name).join()
+    const known = updates.get(names) ?? updateOf(Object.fromEntries(changed))
+    updates.set(names, known)
+    return known.run({ ...after, loadedVersion: before.version }).changes > 0
   }
 
   /** False when the session has changed since it was loaded. */
   function save({ before, session, facts, events: added, key }: Changed): boolean {
     const sessionId = session.id
-    if (update.run({ ...session, loadedVersion: before.session.version }).changes === 0) return false
+    if (!update(before.session, session)) return false
     savePresences(sessionId, before.facts, facts)
     for (const event of added) insertEvent.run({ ...event, sessionId, data: JSON.stringify(event.data) })
     if (added.length > 0) hints.appended(sessionId)

@@ -3,14 +3,14 @@ import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { getTableColumns, type SQL, sql } from 'drizzle-orm'
-import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { type Clock, createClock, type TimeSource } from '../../clock.ts'
 import { OperatorError } from '../../errors.ts'
 import * as schema from './schema.ts'
+import { createDb, type Db } from './statements.ts'
 
-export type Db = BetterSQLite3Database<typeof schema>
+export type { Db } from './statements.ts'
 
 interface SqliteFile {
   db: Db
@@ -92,7 +92,7 @@ function openPath(path: string | null): SqliteFile {
     const expected = path === null && pragma === 'journal_mode' ? 'memory' : readsAs
     if (actual !== expected) throw new Error(`SQLite: ${pragma} is ${String(actual)}, not ${expected}`)
   }
-  const db = drizzle(raw, { schema })
+  const db = createDb(raw)
   migrate(db, { migrationsFolder: MIGRATIONS })
   return { db, raw }
 }
