@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createGroupCommit } from '../src/store/sqlite/group-commit.ts'
 import { openSqlite } from '../src/store/sqlite/sqlite.ts'
 
@@ -12,7 +12,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
-function open() {
+function open(hooks: Parameters<typeof createGroupCommit>[1] = {}) {
   const path = join(folder, 'test.db')
   const raw = new Database(path, { timeout: 0 })
   raw.pragma('journal_mode = WAL')
@@ -25,7 +25,7 @@ function open() {
     other,
     add: (id: number) => void insert.run(id),
     seen: () => seenByOther.all(),
-    ...createGroupCommit(raw),
+    ...createGroupCommit(raw, hooks),
   }
 }
 
@@ -82,12 +82,72 @@ test('a group whose transaction cannot begin fails as store_unavailable, and the
   expect(seen()).toEqual([3])
 })
 
-test('flush writes what is queued at once', async () => {
-  const { add, seen, write, flush } = open()
-  const written = write(() => add(1))
-  flush()
+/** A disk whose `sync` the test ends. */
+function slowDisk() {
+  const syncs: Array<{ end: () => void; fail: (error: Error) => void }> = []
+  return {
+    syncs,
+    sync: () => new Promise<void>((end, fail) => syncs.push({ end, fail })),
+    started: (count: number) => vi.waitFor(() => expect(syncs).toHaveLength(count)),
+  }
+}
+
+test('a write is answered only after it is on disk, and those that arrive meanwhile share the next sync', async () => {
+  const { syncs, sync, started } = slowDisk()
+  const { add, seen, write } = open({ wal: { sync, trim: async () => {} } })
+  const answered: number[] = []
+  const writing = (id: number) => write(() => add(id)).then(() => answered.push(id))
+  const first = writing(1)
+  await started(1)
+  const others = [writing(2), writing(3)]
+  await new Promise(setImmediate)
+  expect(answered).toEqual([])
   expect(seen()).toEqual([1])
+  syncs[0]?.end()
+  await first
+  await started(2)
+  expect(answered).toEqual([1])
+  expect(seen()).toEqual([1, 2, 3])
+  syncs[1]?.end()
+  await Promise.all(others)
+  expect(answered).toEqual([1, 2, 3])
+  expect(syncs).toHaveLength(2)
+})
+
+test('after a sync that failed, writes fail until a checkpoint has put the pages on disk', async () => {
+  const { syncs, sync, started } = slowDisk()
+  const { raw, other, add, seen, write } = open({ wal: { sync, trim: async () => {} } })
+  const failing = write(() => add(1))
+  await started(1)
+  syncs[0]?.fail(Object.assign(new Error('i/o error'), { code: 'EIO' }))
+  await expect(failing).rejects.toMatchObject({ code: 'store_unavailable' })
+  // A reader of an old state keeps the checkpoint from ending.
+  other.exec('begin')
+  seen()
+  raw.exec('insert into t (id) values (100)')
+  await expect(write(() => add(2))).rejects.toMatchObject({ code: 'store_unavailable' })
+  other.exec('commit')
+  const written = write(() => add(3))
+  await started(2)
+  syncs[1]?.end()
   await written
+  expect(seen()).toEqual([1, 3, 100])
+})
+
+test('what is visible but not yet on disk can be waited for', async () => {
+  const { syncs, sync, started } = slowDisk()
+  const { add, write, durable } = open({ wal: { sync, trim: async () => {} } })
+  await durable()
+  const written = write(() => add(1))
+  await started(1)
+  let isDurable = false
+  const waited = durable().then(() => {
+    isDurable = true
+  })
+  await new Promise(setImmediate)
+  expect(isDurable).toBe(false)
+  syncs[0]?.end()
+  await Promise.all([written, waited])
 })
 
 test('the durability settings apply each time the store is opened', () => {

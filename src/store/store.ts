@@ -13,6 +13,7 @@ import { sqliteRooms } from './sqlite/rooms.ts'
 import { sqliteSessions } from './sqlite/sessions.ts'
 import { openSqlite, storedClock } from './sqlite/sqlite.ts'
 import { sqliteUsers } from './sqlite/users.ts'
+import { takeOverWal } from './sqlite/wal.ts'
 import type { UserStore } from './users.ts'
 
 /** Everything the service stores, one small interface per feature. */
@@ -45,8 +46,13 @@ export async function openStore(
 ): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
-  const { write, flush } = createGroupCommit(raw, keepsTime ? save : undefined)
+  const wal = takeOverWal(raw)
   const hints = appendHints()
+  const { write, durable, idle } = createGroupCommit(raw, {
+    ...(keepsTime ? { beforeCommit: save } : {}),
+    ...(wal ? { wal } : {}),
+    settled: hints.notify,
+  })
   return {
     clock,
     users: sqliteUsers(db, write),
@@ -54,13 +60,14 @@ export async function openStore(
     agents: sqliteAgents(db, write),
     rooms: sqliteRooms(db, write),
     sessions: sqliteSessions(db, write, hints, clock),
-    events: sqliteEvents(db, hints),
+    events: sqliteEvents(db, hints, durable),
     audit: sqliteAudit(db, write),
     saveClock: () => write(() => {}),
     async close() {
       // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
-      write(() => {}).catch(() => {})
-      flush()
+      await write(() => {}).catch(() => {})
+      await idle()
+      await wal?.close()
       try {
         // Another process's reader may block this checkpoint of the WAL; that is not worth a long wait.
         if (raw.open && !raw.memory) raw.exec('pragma busy_timeout = 1000; pragma wal_checkpoint(TRUNCATE)')

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFailed, onTestFinished, test } from 'vitest'
@@ -16,8 +16,8 @@ const ENV = { LOG_LEVEL: 'silent', GUESTS_PER_ADDRESS_PER_HOUR: '100000' }
 /** More writes than are needed to get to the failing system calls, and past them. */
 const MOST_WRITES = 400
 
-/** The built service whose writes begin to fail at some system call and go well again after some more of them. */
-async function failingDisk(inject: string) {
+/** The built service under strace with these arguments, and what was stored before it started. */
+async function traced(args: (wal: string) => string[]) {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-disk-'))
   const sfu = await startSfu()
   const port = await freeTcpPort()
@@ -37,22 +37,25 @@ async function failingDisk(inject: string) {
   await behalf.stop()
 
   const wal = `${behalf.databaseUrl.slice('file:'.length)}-wal`
-  const args = ['-f', '-qq', '-o', '/dev/null', '-P', wal, '-e', `inject=${inject}`]
-  const traced = run('strace', [...args, process.execPath, join(REPOSITORY, 'dist/server.js')], {
+  const server = run('strace', ['-f', '-qq', ...args(wal), process.execPath, join(REPOSITORY, 'dist/server.js')], {
     cwd: folder,
     env: { HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: behalf.databaseUrl, LIVEKIT_URL: sfu.url, ...ENV },
   })
-  onTestFinished(() => traced.stop('SIGKILL'))
-  onTestFailed(() => console.log(traced.log().slice(-4000)))
-  await until('it is ready', async () => traced.isRunning() && (await fetch(`${behalf.url}/health/ready`)).ok)
-  return { api, user, agent, pair, family, databaseUrl: behalf.databaseUrl, isRunning: traced.isRunning }
+  onTestFinished(() => server.stop('SIGKILL'))
+  onTestFailed(() => console.log(server.log().slice(-4000)))
+  await until('it is ready', async () => server.isRunning() && (await fetch(`${behalf.url}/health/ready`)).ok)
+  return { api, user, agent, pair, family, folder, databaseUrl: behalf.databaseUrl, server }
 }
 
 test.skipIf(!strace()).each([
   ['fsync fails (EIO)', 'fsync,fdatasync:error=EIO:when=30..50'],
   ['the disk is full (ENOSPC)', 'pwrite64:error=ENOSPC:when=120..160'],
-])('while %s writes are refused whole, reads go on, and then all is well again', async (what, inject) => {
-  const { api, user, agent, pair, family, databaseUrl, isRunning } = await failingDisk(inject)
+])('while %s writes are refused, reads go on, and then all is well again', async (what, inject) => {
+  const { api, user, agent, pair, family, databaseUrl, server } = await traced((wal) => [
+    ...['-o', '/dev/null'],
+    ...['-P', wal],
+    ...['-e', `inject=${inject}`],
+  ])
   const done = nothingYet()
   const seen = { rotations: 0, progress: 0, refused: 0, reads: 0 }
   let token = family
@@ -87,9 +90,29 @@ test.skipIf(!strace()).each([
   }
   expect(seen.refused, 'refused writes').toBeGreaterThan(0)
   expect(recovered, 'writes in a row after the disk was well again').toBe(20)
-  expect(isRunning()).toBe(true)
+  expect(server.isRunning()).toBe(true)
   expectStored(databaseUrl, done)
   seen.rotations = done.rotations.length
   seen.progress = done.progress.length
   report(what, seen)
+})
+
+test.skipIf(!strace())('an answer leaves the process after its write is on disk', async () => {
+  const calls = 'trace=pwrite64,fdatasync,write,writev'
+  const { api, agent, pair, folder, server } = await traced((wal) => [
+    ...['-y', '-s', '16'],
+    ...['-o', `${wal}.trace`],
+    ...['-e', calls],
+  ])
+  for (let i = 0; i < 10; i++) expect((await api.progress(agent, { ...pair, data: { i } })).status).toBe(201)
+  await server.stop()
+  const trace = await readFile(join(folder, 'behalf.db-wal.trace'), 'utf8')
+  // In order of time: W a page in the WAL, S the end of a sync, A an answer.
+  const steps = trace.split('\n').flatMap((line) => {
+    if (/pwrite64\(\d+<[^>]*-wal>/.test(line)) return 'W'
+    if (/fdatasync.* = 0/.test(line)) return 'S'
+    return /HTTP\/1\.1 201/.test(line) ? 'A' : []
+  })
+  expect(steps.join('').split('A').slice(1, 10)).toHaveLength(9)
+  for (const before of steps.join('').split('A').slice(1, 10)) expect(before).toMatch(/W.*S$/)
 })

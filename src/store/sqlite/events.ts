@@ -19,7 +19,7 @@ const EVENT_OVERHEAD_BYTES = 256
 export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
 
 /** Reads events from SQLite; they are written together with their session. */
-export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
+export function sqliteEvents(db: Db, hints: AppendHints, durable: () => Promise<void>): EventStore {
   const inTurn = createPacedReads(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
   const ofPage = and(ofSession, gt(events.seq, param('after')))
@@ -47,18 +47,29 @@ export function sqliteEvents(db: Db, hints: AppendHints): EventStore {
     .limit(param('limit'))
     .prepare()
 
+  /** A reader goes on from the last `seq` it has seen, so it must see none that a crash could give to another event. */
+  async function durably<T>(read: Promise<T>): Promise<T> {
+    const value = await read
+    await durable()
+    return value
+  }
+
   return {
     page: (sessionId, after, limit) =>
-      inTurn(() => {
-        const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
-        return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
-      }),
+      durably(
+        inTurn(() => {
+          const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
+          return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
+        }),
+      ),
     hasMore: (sessionId, after) => runRead(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
     last: (sessionId, limit) =>
-      inTurn(() => {
-        const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))
-        return { cost, value: last.all({ sessionId, limit: count }).map(toEvent).reverse() }
-      }),
+      durably(
+        inTurn(() => {
+          const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))
+          return { cost, value: last.all({ sessionId, limit: count }).map(toEvent).reverse() }
+        }),
+      ),
     subscribe: hints.subscribe,
   }
 }
@@ -79,6 +90,8 @@ function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: numb
 export interface AppendHints {
   /** Call this inside the write that inserts an event. */
   appended(sessionId: string): void
+  /** Call this when such writes are durable; after one that failed it does no harm. */
+  notify(): void
   /** Returns a function that unsubscribes. */
   subscribe(sessionId: string, onAppended: () => void): () => void
 }
@@ -88,18 +101,14 @@ export function appendHints(): AppendHints {
   const listeners = new Map<string, Set<() => void>>()
   let appended = new Set<string>()
 
-  function notify(): void {
-    const told = appended
-    appended = new Set()
-    for (const sessionId of told) for (const onAppended of listeners.get(sessionId) ?? []) onAppended()
-  }
-
   return {
     appended(sessionId) {
-      if (!listeners.has(sessionId)) return
-      // A transaction is synchronous, so a microtask runs after its commit. After a rollback the hint is harmless.
-      if (appended.size === 0) queueMicrotask(notify)
-      appended.add(sessionId)
+      if (listeners.has(sessionId)) appended.add(sessionId)
+    },
+    notify() {
+      const told = appended
+      appended = new Set()
+      for (const sessionId of told) for (const onAppended of listeners.get(sessionId) ?? []) onAppended()
     },
     subscribe(sessionId, onAppended) {
       const ofSession = listeners.get(sessionId) ?? new Set()

@@ -1,5 +1,6 @@
 import type Database from 'better-sqlite3'
 import { AppError } from '../../errors.ts'
+import type { Wal } from './wal.ts'
 
 /** Runs a synchronous write inside the next shared transaction; resolves when that transaction is on disk. */
 export type Write = <T>(work: () => T) => Promise<T>
@@ -13,22 +14,43 @@ interface Waiting {
 /** Writes per transaction; the rest of a burst goes into further ones. */
 const MAX_GROUP = 512
 
+interface GroupCommit {
+  write: Write
+  /** Resolves when everything that is visible now is on disk, or has failed to get there. */
+  durable(): Promise<void>
+  /** Resolves when no write is queued or under way. */
+  idle(): Promise<void>
+}
+
+interface Hooks {
+  /** Writes what belongs in every transaction. */
+  beforeCommit?: () => void
+  /** Absent for a database in memory. */
+  wal?: Pick<Wal, 'sync' | 'trim'>
+  /** Called whenever a group has settled. */
+  settled?: () => void
+}
+
 /**
- * Group commit: all writes of one event-loop turn share one transaction, so that one fsync makes all of them durable.
+ * Group commit: writes that arrive while the last group is being made durable share the next transaction and its fsync.
+ * They see each other and are visible to reads before they are durable; their callers are answered afterwards.
  * Each write runs in its own savepoint: if one throws, only that one is undone and only its caller gets the error.
- * `beforeCommit` writes what belongs in every transaction.
  */
 export function createGroupCommit(
   raw: Database.Database,
-  beforeCommit = () => {},
-): { write: Write; flush: () => void } {
+  { beforeCommit = () => {}, wal, settled = () => {} }: Hooks = {},
+): GroupCommit {
   const begin = raw.prepare('BEGIN IMMEDIATE')
   const commit = raw.prepare('COMMIT')
   const rollback = raw.prepare('ROLLBACK')
   const savepoint = raw.prepare('SAVEPOINT one_write')
   const release = raw.prepare('RELEASE one_write')
   const undo = raw.prepare('ROLLBACK TO one_write')
-  let queue: Waiting[] = []
+  const checkpoint = raw.prepare<[], { busy: number }>('PRAGMA wal_checkpoint(FULL)')
+  const queue: Waiting[] = []
+  let running: Promise<void> | undefined
+  let syncing: Promise<void> | undefined
+  let isUnsynced = false
 
   function runOne(waiting: Waiting): () => void {
     savepoint.run()
@@ -45,46 +67,73 @@ export function createGroupCommit(
     }
   }
 
-  function runGroup(group: Waiting[]): void {
-    let outcomes: Array<() => void>
+  function commitGroup(group: Waiting[]): Array<() => void> {
     try {
+      if (isUnsynced) resync()
       begin.run()
-      outcomes = group.map(runOne)
+      const outcomes = group.map(runOne)
       beforeCommit()
       commit.run()
+      return outcomes
     } catch (error) {
       if (raw.inTransaction) rollback.run()
-      const failure = asStoreError(error)
-      for (const waiting of group) waiting.reject(failure)
-      return
+      throw error
     }
-    for (const settle of outcomes) settle()
   }
 
-  function flush(): void {
-    const all = queue
-    queue = []
-    for (let i = 0; i < all.length; i += MAX_GROUP) runGroup(all.slice(i, i + MAX_GROUP))
+  /** After a failed fsync a later one may succeed without having written anything, so the pages are written elsewhere. */
+  function resync(): void {
+    if (checkpoint.get()?.busy !== 0) throw unavailable(new Error('Another process is reading the database'))
+    isUnsynced = false
+  }
+
+  async function runGroup(group: Waiting[]): Promise<void> {
+    try {
+      const outcomes = commitGroup(group)
+      syncing = wal?.sync().catch((error: unknown) => {
+        isUnsynced = true
+        throw unavailable(error)
+      })
+      await syncing
+      for (const settle of outcomes) settle()
+    } catch (error) {
+      const failure = asStoreError(error)
+      for (const waiting of group) waiting.reject(failure)
+    }
+    syncing = undefined
+    settled()
+  }
+
+  async function runAll(): Promise<void> {
+    while (queue.length > 0) {
+      // All requests that the event loop has read by then join the group.
+      await new Promise((resolve) => setImmediate(resolve))
+      await runGroup(queue.splice(0, MAX_GROUP))
+      // If that fails, it is tried again after the next group.
+      await wal?.trim().catch(() => {})
+    }
+    running = undefined
   }
 
   return {
-    flush,
     write: (work) =>
       new Promise((resolve, reject) => {
-        if (queue.push({ work, resolve: resolve as (value: unknown) => void, reject }) === 1) setImmediate(flush)
+        queue.push({ work, resolve: resolve as (value: unknown) => void, reject })
+        running ??= runAll()
       }),
+    durable: async () => syncing?.catch(() => {}),
+    idle: async () => running,
   }
 }
 
 /** SQLite's refusals (full, locked, I/O, corrupt) become a 503; a violated constraint is a bug and passes through. */
 function asStoreError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  if (!code.startsWith('SQLITE_') || code.startsWith('SQLITE_CONSTRAINT')) return error
-  return new AppError('store_unavailable', 'The database is unavailable right now.', {
-    cause: error,
-    retryAfterSeconds: 1,
-  })
+  return code.startsWith('SQLITE_') && !code.startsWith('SQLITE_CONSTRAINT') ? unavailable(error) : error
 }
+
+const unavailable = (cause: unknown) =>
+  new AppError('store_unavailable', 'The database is unavailable right now.', { cause, retryAfterSeconds: 1 })
 
 /** Runs a read; SQLite's refusals reject as AppError `store_unavailable`. */
 export async function runRead<T>(read: () => T): Promise<T> {
