@@ -182,7 +182,7 @@ describe('a custom scope', () => {
 
 describe('a custom route', () => {
   test('may answer with a response whose headers are immutable, as those of fetch are', async () => {
-    const { ask } = await withOwnRoute(() => Response.redirect('https://shop.example/orders'))
+    const { ask } = await withOwnRoute(() => Response.redirect('https://shop.example/orders', 302))
     const answer = await ask()
     expect(answer.status).toBe(302)
     expect(Object.fromEntries(answer.headers)).toMatchObject({

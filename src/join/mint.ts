@@ -65,9 +65,9 @@ export function createJoinTokens(deps: MintDeps) {
     if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
     const agent = await registeredAgent(request.agent)
     const name = request.name ?? user.name
-    const mintFor = async (joined: Joined) => {
+    const mintFor = (joined: Joined): Minted => {
       const { id, room } = joined
-      const minted = await mintJoinToken({
+      const minted = mintJoinToken({
         identity: userId,
         room,
         name,
@@ -76,17 +76,15 @@ export function createJoinTokens(deps: MintDeps) {
         roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }) },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
-      return minted
+      return { ...minted, room, identity: userId, name, sessionId: id }
     }
-    // A rehearsal before anything is stored: what encoding adds is only known of the token itself.
-    if (hasOwnData(request))
-      await mintFor({ id: newId('sess', clock.latest()), room: request.room ?? newRoomName(), ...agent })
-    const session =
-      request.sessionId === undefined
-        ? await openSession(caller, request, agent)
-        : await renewSession(userId, request.sessionId, request, agent)
-    const minted = await mintFor(session)
-    return { ...minted, room: session.room, identity: userId, name, sessionId: session.id }
+    const { sessionId: id = newId('sess', clock.latest()), room = newRoomName() } = request
+    const joined = { id, room, ...agent }
+    // Before anything is stored: what encoding adds to the length is only known of the token itself.
+    const minted = mintFor(joined)
+    if (request.sessionId !== undefined) return mintFor(await renewSession(userId, id, request, agent))
+    await openSession(caller, request, joined)
+    return minted
   }
 
   /** The agent to dispatch. Users join without the default agent rather than not at all; the log says why. */
@@ -110,20 +108,12 @@ export function createJoinTokens(deps: MintDeps) {
     return NO_AGENT
   }
 
-  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, agent: SessionAgent) {
-    const room = request.room ?? newRoomName()
+  async function openSession({ userId, signInId }: UserToken, request: JoinRequest, joined: Joined): Promise<void> {
+    const { room } = joined
     if (request.room !== undefined) await rooms.enter(room, userId)
     if (request.autoCreateRoom) await rooms.create(room)
-    const createdAt = clock.now()
-    const session = {
-      id: newId('sess', clock.latest()),
-      userId,
-      signInId,
-      room,
-      createdAt,
-      tokenExpiresAt: clock.steady() + JOIN_TOKEN_SECONDS * 1000,
-      ...agent,
-    }
+    const tokenExpiresAt = clock.steady() + JOIN_TOKEN_SECONDS * 1000
+    const session = { ...joined, userId, signInId, createdAt: clock.now(), tokenExpiresAt }
     if (!(await sessions.open(session))) {
       const limit = config.maxSessionsPerUser
       throw new AppError('too_many_sessions', `You are in ${limit} sessions now, which is the limit: end one first.`)
@@ -133,7 +123,6 @@ export function createJoinTokens(deps: MintDeps) {
       await sessions.end(session.id, 'signed_out')
       throw new AppError('invalid_token', 'The sign-in of this access token has ended: sign in again.')
     }
-    return session
   }
 
   async function renewSession(userId: string, id: string, request: JoinRequest, agent: SessionAgent) {
@@ -167,7 +156,7 @@ export function createJoinTokens(deps: MintDeps) {
       throw AppError.field('identity_forbidden', 'identity', `This agent’s identity is ${agent.id}. Leave it out.`)
     }
     await admit(agent, room)
-    const minted = await mintJoinToken({ identity, room, name, kind: 'agent' })
+    const minted = mintJoinToken({ identity, room, name, kind: 'agent' })
     return { ...minted, room, identity, name, sessionId: null }
   }
 
@@ -195,10 +184,6 @@ export function createJoinTokens(deps: MintDeps) {
 
   return { forUser, forAgent }
 }
-
-/** Names alone do not make a token too long. */
-const hasOwnData = ({ metadata, attributes, agent }: JoinRequest): boolean =>
-  Object.keys(metadata).length > 0 || Object.keys(attributes).length > 0 || agent.data !== null
 
 const tooLong = (length: number) =>
   AppError.field(
