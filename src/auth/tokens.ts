@@ -7,7 +7,7 @@ import { createSingleFlight } from '../single-flight.ts'
 import type { UserStore } from '../store/users.ts'
 import { ALG, type SigningKeys } from './keys.ts'
 import type { Scope } from './scopes.ts'
-import { createTokenCache } from './token-cache.ts'
+import { createTokenCache, type TokenCache } from './token-cache.ts'
 
 /** Seconds that a user or agent access token lives. */
 export const ACCESS_TOKEN_SECONDS = 15 * 60
@@ -68,8 +68,10 @@ interface Verified {
 export function createAccessTokens({ keys, users, publicUrl, clock }: AccessTokensDeps): AccessTokens {
   const userAudience = publicUrl
   const agentAudience = `${publicUrl}/agent`
-  const verifyForUsers = createVerifier(userAudience)
-  const verifyForAgents = createVerifier(agentAudience)
+  const usersTokens = createTokenCache<Verified>()
+  const agentsTokens = createTokenCache<Verified>()
+  const verifyForUsers = createVerifier(userAudience, usersTokens)
+  const verifyForAgents = createVerifier(agentAudience, agentsTokens)
 
   async function sign(claims: JWTPayload, aud: string): Promise<string> {
     await keys.refresh()
@@ -85,8 +87,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
    * Verifies each signature once. What can change is checked at every use: the key, the times, and by the callers the
    * sign-in or the agent's account. Each audience has its own cache, so a token of one kind never passes for the other.
    */
-  function createVerifier(audience: string): (token: string) => Promise<Claims> {
-    const cache = createTokenCache<Verified>()
+  function createVerifier(audience: string, cache: TokenCache<Verified>): (token: string) => Promise<Claims> {
     const once = createSingleFlight<Verified>()
 
     async function established(token: string): Promise<Verified> {
@@ -155,6 +156,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
       return { agentId: sub, scopes: scope.split(' ') as Scope[], generation }
     },
     isForAgents(token) {
+      if (usersTokens.get(token)) return false
       try {
         return decodeJwt(token).aud === agentAudience
       } catch {

@@ -99,8 +99,12 @@ function parseMetadata(metadata: string | undefined): Record<string, unknown> {
   return { ...value }
 }
 
-/** Fields of livekit.RoomConfiguration that would let a client control the room; LiveKit accepts both spellings. */
-const PRIVILEGED_ROOM = [
+/** LiveKit accepts both spellings of a field. */
+const inBothSpellings = (fields: string[]) =>
+  fields.map((field) => [field, field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())] as const)
+
+/** Fields of livekit.RoomConfiguration that would let a client control the room. */
+const PRIVILEGED_ROOM = inBothSpellings([
   'name',
   'empty_timeout',
   'departure_timeout',
@@ -111,9 +115,9 @@ const PRIVILEGED_ROOM = [
   'max_playout_delay',
   'sync_streams',
   'tags',
-]
+])
 /** The same for livekit.RoomAgentDispatch. */
-const PRIVILEGED_AGENT = ['restart_policy', 'attributes']
+const PRIVILEGED_AGENT = inBothSpellings(['restart_policy', 'attributes'])
 
 function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'] {
   refusePrivileged(config, PRIVILEGED_ROOM, 'room_config')
@@ -127,9 +131,12 @@ function requestedAgent(config: z.infer<typeof RoomConfig>): JoinRequest['agent'
   return { name, data: agent?.metadata ?? null, deployment: agent?.deployment ?? null }
 }
 
-function refusePrivileged(object: Record<string, unknown>, fields: string[], where: string): void {
-  for (const field of fields) {
-    const camel = field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+function refusePrivileged(
+  object: Record<string, unknown>,
+  fields: ReadonlyArray<readonly [string, string]>,
+  where: string,
+): void {
+  for (const [field, camel] of fields) {
     if (!isDefault(object[field]) || !isDefault(object[camel])) {
       throw AppError.field('room_config_forbidden', `${where}.${field}`, `The server decides ${where}.${field}.`)
     }

@@ -58,20 +58,23 @@ function binder(params: readonly unknown[]): (values?: Values) => unknown[] {
     if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return { name: param.value.name }
     return { name: param.value.name, encode: (value) => encoder.mapToDriverValue(value) }
   })
-  return (values = {}) =>
-    bound.map(({ name, encode, constant }) => {
-      if (name === undefined) return constant
-      const value = values[name]
+  return (values = {}) => {
+    const args: unknown[] = []
+    // Loops here and below, because they run for every value that is bound or read.
+    for (let i = 0; i < bound.length; i++) {
+      const { name, encode, constant } = bound[i] as (typeof bound)[number]
+      const value = name === undefined ? constant : values[name]
       if (value === undefined) throw new Error(`The statement has no value for ${name}`)
-      return encode ? encode(value) : value
-    })
+      args.push(encode ? encode(value) : value)
+    }
+    return args
+  }
 }
 
 function reader(fields: NonNullable<Fields>): (row: unknown[]) => Values {
   const cells = fields.map(({ path: [name = '', inner], field }) => ({ name, inner, decode: decoderOf(field) }))
   return (row) => {
     const result: Values = {}
-    // A loop, because this runs for every cell that is read.
     for (let i = 0; i < cells.length; i++) {
       const { name, inner, decode } = cells[i] as (typeof cells)[number]
       const value = decode && row[i] !== null ? decode(row[i]) : row[i]
