@@ -44,52 +44,41 @@ function compiled(statement: Database.Statement<unknown[]>, { params }: Query, f
       const row = statement.get(bind(values)) as unknown[] | undefined
       return row && read(row)
     },
-    all: (values?: Values) => (statement.all(bind(values)) as unknown[][]).map(read),
+    all: (values?: Values) => (statement.all(bind(values)) as unknown[][]).map((row) => read(row)),
     values: (values?: Values) => statement.all(bind(values)),
   }
 }
 
+/** The values of the placeholders in order. Written as code, with the names in it, so that V8 can optimize it. */
 function binder(params: readonly unknown[]): (values?: Values) => unknown[] {
-  const bound = params.map((param): { name?: string; encode?: (value: unknown) => unknown; constant?: unknown } => {
-    if (is(param, Placeholder)) return { name: param.name }
-    if (!is(param, Param) || !is(param.value, Placeholder)) return { constant: param }
-    const { encoder } = param
-    // As with reading, most columns store their values as they are.
-    if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return { name: param.value.name }
-    return { name: param.value.name, encode: (value) => encoder.mapToDriverValue(value) }
+  const encoders: Array<(value: unknown) => unknown> = []
+  const parts = params.map((param, i) => {
+    if (is(param, Placeholder)) return `values[${JSON.stringify(param.name)}]`
+    if (!is(param, Param) || !is(param.value, Placeholder)) return `params[${i}]`
+    const { encoder, value } = param
+    const named = `values[${JSON.stringify(value.name)}]`
+    if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return named
+    encoders[i] = (decoded) => encoder.mapToDriverValue(decoded)
+    return `encoders[${i}](${named})`
   })
-  return (values = {}) => {
-    const args: unknown[] = []
-    // Loops here and below, because they run for every value that is bound or read.
-    for (let i = 0; i < bound.length; i++) {
-      const { name, encode, constant } = bound[i] as (typeof bound)[number]
-      const value = name === undefined ? constant : values[name]
-      if (value === undefined) throw new Error(`The statement has no value for ${name}`)
-      args.push(encode ? encode(value) : value)
-    }
-    return args
-  }
+  return new Function('params', 'encoders', `return (values = {}) => [${parts}]`)(params, encoders)
 }
 
-function reader(fields: NonNullable<Fields>): (row: unknown[]) => Values {
-  const cells = fields.map(({ path: [name = '', inner], field }) => ({ name, inner, decode: decoderOf(field) }))
-  return (row) => {
-    const result: Values = {}
-    for (let i = 0; i < cells.length; i++) {
-      const { name, inner, decode } = cells[i] as (typeof cells)[number]
-      const value = decode && row[i] !== null ? decode(row[i]) : row[i]
-      if (inner === undefined) result[name] = value
-      else result[name] = { ...(result[name] as Values), [inner]: value }
-    }
-    return result
-  }
-}
-
-/** Undefined for a column whose values are stored as they are. */
-function decoderOf(field: unknown): ((value: unknown) => unknown) | undefined {
-  const decoder = (is(field, SQL) ? (field as unknown as { decoder: Decoder }).decoder : field) as Decoder
-  if (decoder.mapFromDriverValue === Column.prototype.mapFromDriverValue) return undefined
-  return (value) => decoder.mapFromDriverValue(value)
+/** The object that a row stands for, in the same way. */
+function reader(fields: NonNullable<Fields>): (row: unknown[]) => unknown {
+  const decoders: Array<(value: unknown) => unknown> = []
+  const groups = new Map<string, string[]>()
+  const cells = fields.flatMap(({ path: [name = '', inner], field }, i) => {
+    const decoder = (is(field, SQL) ? (field as unknown as { decoder: Decoder }).decoder : field) as Decoder
+    const isStoredAsIs = decoder.mapFromDriverValue === Column.prototype.mapFromDriverValue
+    if (!isStoredAsIs) decoders[i] = (value) => (value === null ? null : decoder.mapFromDriverValue(value))
+    const cell = isStoredAsIs ? `row[${i}]` : `decoders[${i}](row[${i}])`
+    if (inner === undefined) return `${JSON.stringify(name)}: ${cell}`
+    groups.set(name, [...(groups.get(name) ?? []), `${JSON.stringify(inner)}: ${cell}`])
+    return []
+  })
+  for (const [name, inner] of groups) cells.push(`${JSON.stringify(name)}: { ${inner} }`)
+  return new Function('decoders', `return (row) => ({ ${cells} })`)(decoders)
 }
 
 type Decoder = DriverValueDecoder<unknown, unknown>
