@@ -18,7 +18,6 @@ export function liveKitServer(): string | undefined {
 }
 
 export const PYTHON_PACKAGE = join(REPOSITORY, 'packages/python')
-export const PYTHON_WORKER_FOLDER = join(REPOSITORY, 'examples/agent-python')
 
 /** `AGENT_PYTHON`: a Python with the packages of examples/agent-python and the tools of packages/python. */
 export function agentPython(): string | undefined {
