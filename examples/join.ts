@@ -14,7 +14,7 @@ import {
 } from '@livekit/rtc-node'
 
 // Joins a LiveKit room as the user a token was minted for, without a browser: publishes a quiet tone, reports what it
-// sees, leaves on Ctrl-C.   npm run join -- <token> [--url ws://127.0.0.1:7880]
+// sees, leaves on Ctrl-C.   npm run join -- <token> [--url ws://127.0.0.1:7880] [--say "a tea, please"]
 
 const SAMPLE_RATE = 48_000
 const FRAME_SAMPLES = SAMPLE_RATE / 50
@@ -25,15 +25,16 @@ const CONNECT_SECONDS = 15
 
 const say = (line: string) => console.log(line)
 
-const USAGE = `Usage: npm run join -- <token> [--url ws://127.0.0.1:7880]
+const USAGE = `Usage: npm run join -- <token> [--url ws://127.0.0.1:7880] [--say "a tea, please"]
 
 Joins a room without a browser: publishes a quiet tone, reports what it sees, leaves on Ctrl-C.
   <token>   the participant_token that POST /token answers with
-  --url     the LiveKit server (LIVEKIT_URL, or ws://127.0.0.1:7880)`
+  --url     the LiveKit server (LIVEKIT_URL, or ws://127.0.0.1:7880)
+  --say     what to write to the agent once it listens`
 
 function readArguments() {
   const { values, positionals } = parseArgs({
-    options: { url: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    options: { url: { type: 'string' }, say: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
     allowPositionals: true,
   })
   if (values.help) {
@@ -42,7 +43,7 @@ function readArguments() {
   }
   const [token] = positionals
   if (!token || positionals.length > 1) throw new Error(USAGE)
-  return { token, url: values.url ?? (process.env.LIVEKIT_URL || 'ws://127.0.0.1:7880') }
+  return { token, url: values.url ?? (process.env.LIVEKIT_URL || 'ws://127.0.0.1:7880'), words: values.say }
 }
 
 function describe(participant: Participant): string {
@@ -65,6 +66,21 @@ function watch(room: Room): Promise<DisconnectReason> {
   room.on(RoomEvent.Reconnecting, () => say('reconnecting'))
   room.on(RoomEvent.Reconnected, () => say('reconnected'))
   return new Promise((resolve) => room.once(RoomEvent.Disconnected, resolve))
+}
+
+/** Writes to the agent once it listens, and prints what it writes: LiveKit's agents use these topics. */
+function chat(room: Room, words: string): void {
+  room.registerTextStreamHandler('lk.transcription', async (reader, { identity }) =>
+    say(`text: from ${identity}: ${await reader.readAll()}`),
+  )
+  let isWritten = false
+  const write = ({ attributes }: Participant) => {
+    if (isWritten || attributes['lk.agent.state'] !== 'listening') return
+    isWritten = true
+    void room.localParticipant?.sendText(words, { topic: 'lk.chat' })
+  }
+  room.on(RoomEvent.ParticipantAttributesChanged, (_changed, participant) => write(participant))
+  for (const participant of room.remoteParticipants.values()) write(participant)
 }
 
 /** The SDK retries a wrong URL for a long time; this fails sooner. */
@@ -100,7 +116,7 @@ async function publishTone(room: Room, signal: AbortSignal): Promise<void> {
 
 /** @returns the exit code: 0 after Ctrl-C, 1 if LiveKit ended the connection or it failed. */
 async function main(): Promise<number> {
-  const { token, url } = readArguments()
+  const { token, url, words } = readArguments()
   const room = new Room()
   const over = watch(room)
   const stopped = new Promise<'stop'>((resolve) => {
@@ -115,6 +131,7 @@ async function main(): Promise<number> {
   const self = room.localParticipant
   say(`connected: room ${room.name} as ${self ? describe(self) : 'an unknown participant'}`)
   for (const participant of room.remoteParticipants.values()) say(`already here: ${describe(participant)}`)
+  if (words !== undefined) chat(room, words)
 
   const tone = new AbortController()
   const publishing = publishTone(room, tone.signal).catch((error: unknown) => {

@@ -15,11 +15,13 @@ const PAGES = [
   'docs/operations.md',
   'docs/walk-through.md',
   'examples/agent-python/README.md',
+  'packages/python/README.md',
 ]
 
 test.each([
   ['README.md', 3],
   ['docs/agent.md', 1],
+  ['packages/python/README.md', 1],
 ])('%s quotes its examples (%i) as they are in their files', async (page, count) => {
   const quotes = [...(await read(page)).matchAll(/<!-- file: (\S+) -->\n```\w+\n([\s\S]*?)```/g)]
   expect(quotes.map(([, path]) => path)).toHaveLength(count)

@@ -3,8 +3,8 @@ import { cli, defineAgent, llm, ServerOptions, voice } from '@livekit/agents'
 import { agentClient, ProblemError } from 'behalf-client'
 import { z } from 'zod'
 
-// A voice agent with a tool that calls a guarded route for the user. Its models are LiveKit Inference's, so it needs a
-// LiveKit Cloud project; the route is examples/your-route.   node --import tsx tool.ts dev
+// A voice agent with a tool that calls a guarded route for the user, the one of examples/your-route. Its models are LiveKit
+// Inference's, or without keys those of examples/stub-models.ts.   node --import tsx tool.ts start
 
 const { BEHALF_URL = 'http://localhost:8008', BEHALF_AGENT_ID = '', BEHALF_AGENT_SECRET = '' } = process.env
 const behalf = agentClient({ url: BEHALF_URL, id: BEHALF_AGENT_ID, secret: BEHALF_AGENT_SECRET })
@@ -20,7 +20,8 @@ export default defineAgent({
       parameters: z.object({ item: z.string().describe('What to order.') }),
       execute: async ({ item }, { abortSignal }) => {
         try {
-          return await user.request<{ orderId: number }>('/agent/orders', { item }, { signal: abortSignal })
+          const order = await user.request<{ orderId: number }>('/agent/orders', { item }, { signal: abortSignal })
+          return `Order ${order.orderId} is placed.`
         } catch (error) {
           if (!(error instanceof ProblemError)) throw error
           throw new llm.ToolError(error.detail) // such as: The user is not in the room now.

@@ -2,10 +2,10 @@ import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { agentClient, type ProblemError } from '#client'
-import { agentPython, PYTHON_WORKER_FOLDER } from './binaries.ts'
+import { agentPython, PYTHON_PACKAGE } from './binaries.ts'
 import { output } from './processes.ts'
 
-// What the client and the worker in Python do on each answer: the same. examples.test.ts runs both workers whole.
+// What the clients in TypeScript and Python do on each answer: the same.
 
 const PAIR = { userId: 'user_1', sessionId: 'sess_1' }
 const ACCOUNT = { id: 'tutor', secret: 'its secret' }
@@ -61,24 +61,25 @@ async function inTypeScript(url: string): Promise<string> {
   )
 }
 
-const PYTHON = `import asyncio, agent
+const PYTHON = `import asyncio
+from behalf import AgentClient, Pair, ProblemError
 async def main():
-    api = agent.Behalf(lambda line: None, asyncio.Event())
-    try:
-        print((await api.call("GET", "/agent/context", params=${JSON.stringify(PAIR)}))["user"]["name"])
-    except agent.Refused as refused:
-        print("Refused:", refused)
+    async with AgentClient(not_live_patience=15, unavailable_patience=90) as behalf:
+        try:
+            print((await behalf.session(Pair("${PAIR.userId}", "${PAIR.sessionId}")).context())["user"]["name"])
+        except ProblemError as problem:
+            print(f"Refused: {problem.status} {problem.code}: {problem.detail}")
 asyncio.run(main())`
 
 async function inPython(url: string): Promise<string> {
   const env = { BEHALF_URL: url, BEHALF_AGENT_ID: ACCOUNT.id, BEHALF_AGENT_SECRET: ACCOUNT.secret }
-  const printed = await output(agentPython() ?? '', ['-B', '-c', PYTHON], { cwd: PYTHON_WORKER_FOLDER, env })
+  const printed = await output(agentPython() ?? '', ['-B', '-c', PYTHON], { cwd: PYTHON_PACKAGE, env })
   return printed.trim()
 }
 
 describe.each([
-  ['the client', true, inTypeScript],
-  ['the example agent in Python', agentPython() !== undefined, inPython],
+  ['the client in TypeScript', true, inTypeScript],
+  ['the client in Python', agentPython() !== undefined, inPython],
 ])('%s', (_, isHere, ask) => {
   describe.skipIf(!isHere)('calling back', () => {
     test('retries the token request after a temporary failure', async () => {

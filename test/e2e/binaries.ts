@@ -17,9 +17,9 @@ export function liveKitServer(): string | undefined {
   return folders.map((folder) => join(folder, 'livekit-server')).find(isExecutable)
 }
 
-export const PYTHON_WORKER_FOLDER = join(REPOSITORY, 'examples/agent-python')
+export const PYTHON_PACKAGE = join(REPOSITORY, 'packages/python')
 
-/** `AGENT_PYTHON`: a Python with the packages of examples/agent-python. */
+/** `AGENT_PYTHON`: a Python with the packages of examples/agent-python and the tools of packages/python. */
 export function agentPython(): string | undefined {
   const named = process.env.AGENT_PYTHON
   if (named) accessSync(named, constants.X_OK)

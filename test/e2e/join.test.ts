@@ -1,3 +1,4 @@
+import { AccessToken } from 'livekit-server-sdk'
 import { expect, test } from 'vitest'
 import { REPOSITORY } from './binaries.ts'
 import { output, run, until } from './processes.ts'
@@ -31,6 +32,27 @@ describeWithLiveKit('npm run join', () => {
       await joined.stop('SIGINT')
     }
     await api.untilStatus(user, ticket.session_id, 'disconnected')
+  })
+
+  test('the join command writes to an agent that listens, and prints what it answers', async () => {
+    const { api, join, livekit } = stack()
+    const ticket = await api.mint(await api.guest())
+    const token = new AccessToken('devkey', 'secret', {
+      identity: 'bot',
+      attributes: { 'lk.agent.state': 'listening' },
+    })
+    token.addGrant({ roomJoin: true, room: ticket.room })
+    const bot = await join(await token.toJwt(), { audio: false })
+    bot.room.registerTextStreamHandler('lk.chat', async (reader) => {
+      await bot.room.localParticipant?.sendText(`You said: ${await reader.readAll()}`, { topic: 'lk.transcription' })
+    })
+    const args = ['run', 'join', '--', ticket.token, '--url', livekit.url, '--say', 'a tea, please']
+    const joined = run('npm', args, { cwd: REPOSITORY })
+    try {
+      await until('the answer is printed', () => joined.log().includes('text: from bot: You said: a tea, please'))
+    } finally {
+      await joined.stop('SIGINT')
+    }
   })
 
   test('the join command prints why it was disconnected', async () => {
