@@ -38,7 +38,7 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
     .prepare()
   const allUnfinished = db.select().from(sessions).where(unfinished).orderBy(oldestFirst).prepare()
   const toRemove = db
-    .select()
+    .select({ id: sessions.id, room: sessions.room })
     .from(sessions)
     .where(and(isNotNull(sessions.endedAt), isNull(sessions.removedAt)))
     .orderBy(asc(sessions.endedAt))
