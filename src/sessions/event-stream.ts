@@ -74,7 +74,8 @@ function createEventStream(
   let cursor = after
   let closing: CloseReason | undefined
   let isGone = false
-  let isAdvancing = false
+  /** True until `start` as well: nothing may be written before the head. */
+  let isAdvancing = true
   let isHinted = false
   let sentAt = performance.now()
   /** Of the next poll; while the reader is behind, of its dismissal; while the stream is closing, of the cut. */
@@ -85,7 +86,7 @@ function createEventStream(
   /** Sends all there is, until the reader is behind; a hint, the timer or the reader then continues. */
   async function advance(): Promise<void> {
     isHinted = true
-    if (isAdvancing) return
+    if (isAdvancing || sink.writableNeedDrain) return
     isAdvancing = true
     try {
       while (isHinted && !isGone && !sink.writableNeedDrain) {
@@ -167,6 +168,7 @@ function createEventStream(
       // The client may be gone before the head is written.
       if (sink.destroyed) return release()
       send(GREETING)
+      isAdvancing = false
       void advance()
     },
     close,
