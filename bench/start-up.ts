@@ -104,7 +104,7 @@ async function start(databaseUrl: string, livekitUrl: string): Promise<Start> {
   const when = async (path: string) => {
     while (!(await isAnswered(path))) {
       if (server.exitCode !== null) throw new Error('the service has ended')
-      await delay(2)
+      await delay(10)
     }
     return [performance.now() - startedAt, cpuOf(server.pid as number)] as const
   }
