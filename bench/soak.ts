@@ -30,12 +30,12 @@ const REST_SECONDS = 45
 /** Concurrent loops of each kind. */
 const LOOPS = { token: 8, call: 12, refresh: 2 }
 /** The events of one call; the service takes 10,000. */
-const PROGRESS_PER_CALL = 300
+const PROGRESS_PER_CALL = 100
 const PORT = 18_012
 
-/** Answers the soak with its memory; the last time after a garbage collection. */
+/** Answers the soak with its memory and CPU time; the last time after a garbage collection. */
 const REPORTER = `data:text/javascript,${encodeURIComponent(
-  `process.on('message', (collect) => { if (collect) { gc(); gc() } process.send(process.memoryUsage()) })`,
+  `process.on('message', (collect) => { if (collect) { gc(); gc() } process.send([process.memoryUsage(), process.cpuUsage()]) })`,
 )}`
 
 const KINDS = ['token', 'progress', 'webhook', 'refresh', 'read', 'end'] as const
@@ -48,6 +48,10 @@ interface Sample {
   externalMb: number
   walMb: number
   databaseMb: number
+  /** Of the service's process since its start, milliseconds. */
+  cpuMs: number
+  /** The same per request, since the sample before. */
+  cpuMsPerRequest: number
   /** Requests per second of each kind. */
   rates: Record<Kind, number>
   errors: number
@@ -164,13 +168,14 @@ async function agentToken(id: string, secret: string): Promise<string> {
   return String(((await answer.json()) as Record<string, unknown>).access_token)
 }
 
+const print = (line: string) => process.stdout.write(`${line}\n`)
 const sizeMb = (file: string) => (statSync(file, { throwIfNoEntry: false })?.size ?? 0) / 1024 / 1024
 
-async function memoryOf(server: ChildProcess, collect = false) {
+async function usageOf(server: ChildProcess, collect = false) {
   server.send(collect)
-  const [{ rss, heapUsed, external }] = (await once(server, 'message')) as [NodeJS.MemoryUsage]
+  const [[{ rss, heapUsed, external }, { user, system }]] = await once(server, 'message')
   const mb = (bytes: number) => bytes / 1024 / 1024
-  return { rssMb: mb(rss), heapUsedMb: mb(heapUsed), externalMb: mb(external) }
+  return { rssMb: mb(rss), heapUsedMb: mb(heapUsed), externalMb: mb(external), cpuMs: (user + system) / 1000 }
 }
 
 /** One chart below the other, all over the same time. */
@@ -189,6 +194,7 @@ function drawn(samples: Sample[]): string {
       'requests per second, the rest',
       { webhook: (s) => s.rates.webhook, refresh: (s) => s.rates.refresh, end: (s) => s.rates.end },
     ],
+    ['CPU of the service per request, ms', { 'CPU per request': (s) => s.cpuMsPerRequest }],
     ['errors so far', { errors: (s) => s.errors }],
   ]
   const drawnCharts = charts.map(([title, lines], index) => {
@@ -213,7 +219,7 @@ function drawn(samples: Sample[]): string {
   const tall = 40 + charts.length * (height + 50)
   const minutes = Array.from({ length: 7 }, (_, i) => {
     const x = left + (i / 6) * (width - left - 20)
-    return `<text x="${x}" y="${tall - 12}" text-anchor="middle">${((seconds * i) / 6 / 60).toFixed(1)} min</text>`
+    return `<text x="${x}" y="${tall - 12}" text-anchor="${i === 6 ? 'end' : 'middle'}">${((seconds * i) / 6 / 60).toFixed(1)} min</text>`
   })
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${tall}" font-family="sans-serif" font-size="12">
     <rect width="100%" height="100%" fill="white"/>${drawnCharts.join('')}${minutes.join('')}</svg>`
@@ -226,7 +232,7 @@ async function savePlot(samples: Sample[], file: string): Promise<void> {
     return
   }
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
-  const page = await browser.newPage({ viewport: { width: 1100, height: 1140 } })
+  const page = await browser.newPage({ viewport: { width: 1100, height: 1360 } })
   await page.setContent(`<body style="margin:0">${drawn(samples)}</body>`)
   await page.screenshot({ path: file, fullPage: true })
   await browser.close()
@@ -280,33 +286,38 @@ try {
     const since = performance.now()
     await delay(SAMPLE_SECONDS * 1000)
     const elapsed = (performance.now() - since) / 1000
-    const rates = Object.fromEntries(KINDS.map((kind) => [kind, (counts[kind] - before[kind]) / elapsed]))
+    const done = Object.fromEntries(KINDS.map((kind) => [kind, counts[kind] - before[kind]])) as Record<Kind, number>
+    const usage = await usageOf(server)
+    const requests = Object.values(done).reduce((sum, count) => sum + count, 0)
     const sample: Sample = {
       seconds: (performance.now() - startedAt) / 1000,
-      ...(await memoryOf(server)),
+      ...usage,
+      cpuMsPerRequest: requests === 0 ? 0 : (usage.cpuMs - (samples.at(-1)?.cpuMs ?? usage.cpuMs)) / requests,
       walMb: sizeMb(`${file}-wal`),
       databaseMb: sizeMb(file),
-      rates: rates as Record<Kind, number>,
+      rates: Object.fromEntries(KINDS.map((kind) => [kind, done[kind] / elapsed])) as Record<Kind, number>,
       errors: errorCount,
     }
     samples.push(sample)
+    // Another program may stop processes, or hold the machine: what follows is not the service's.
+    if (elapsed > 2 * SAMPLE_SECONDS)
+      print(`${sample.seconds.toFixed(0)} s: the soak itself stood still for ${elapsed.toFixed(0)} s`)
     if (samples.length % 6 === 0) {
       const { seconds, rssMb, heapUsedMb, walMb } = sample
       const figures = [`RSS ${rssMb.toFixed(0)} MB`, `heap ${heapUsedMb.toFixed(0)} MB`, `WAL ${walMb.toFixed(0)} MB`]
       const perSecond = KINDS.map((kind) => `${kind} ${sample.rates[kind].toFixed(0)}`)
-      process.stdout.write(
-        `${[`${seconds.toFixed(0)} s`, ...figures, ...perSecond, `errors ${errorCount}`].join(', ')}\n`,
-      )
+      const cpu = `${sample.cpuMsPerRequest.toFixed(2)} ms of CPU per request`
+      print([`${seconds.toFixed(0)} s`, ...figures, ...perSecond, cpu, `errors ${errorCount}`].join(', '))
     }
   }
   isOver = true
   clearInterval(renewal)
   await Promise.all(loops)
-  const atEnd = await memoryOf(server)
+  const atEnd = await usageOf(server)
   await delay(REST_SECONDS * 1000)
-  const rested = await memoryOf(server, true)
+  const rested = await usageOf(server, true)
   await delay(5_000)
-  const collected = await memoryOf(server)
+  const collected = await usageOf(server)
   const after = { atEnd, rested, collected }
   writeFileSync(
     join(values.out, 'soak.json'),
@@ -315,8 +326,8 @@ try {
   await savePlot(samples, join(values.out, 'soak.png'))
   const mb = ({ rssMb, heapUsedMb }: { rssMb: number; heapUsedMb: number }) =>
     `RSS ${rssMb.toFixed(0)} MB, heap ${heapUsedMb.toFixed(0)} MB`
-  process.stdout.write(`at the end ${mb(atEnd)}; after ${REST_SECONDS} s of rest and a collection ${mb(collected)}\n`)
-  process.stdout.write(`errors: ${errorCount}\n${errors.join('\n')}\n`)
+  print(`at the end ${mb(atEnd)}; after ${REST_SECONDS} s of rest and a collection ${mb(collected)}`)
+  print(`errors: ${errorCount}\n${errors.join('\n')}`)
   if (errorCount > 0) process.exitCode = 1
 } finally {
   isOver = true
