@@ -104,6 +104,20 @@ describe('a client that does not read its event stream', () => {
     expect(await reader.readAll()).not.toContain('event: close')
   })
 
+  test('is disconnected even while further events are stored', async () => {
+    const c = await timedCall({ stall: 300, goodbye: 50 })
+    await c.report(EVENTS, SIZE)
+    await lazyReader(c.url, c)
+    await vi.waitFor(() => expect(c.counts.pages).toBeGreaterThan(1), soon)
+    await vi.waitFor(
+      async () => {
+        await c.report(1)
+        expect(c.counts.listeners).toBe(0)
+      },
+      { timeout: 15_000, interval: 20 },
+    )
+  })
+
   test('does not delay other clients', async () => {
     const c = await timedCall({ stall: 60_000 })
     await lazyReader(c.url, c)
@@ -170,12 +184,12 @@ describe('open event streams', () => {
   })
 
   test('miss no event when the session ends between two reads', async () => {
-    const endAfterEmptyPage: EventStore['page'] = async (...args) => {
+    const endAfterPage: EventStore['page'] = async (...args) => {
       const page = await c.s.store.events.page(...args)
-      if (page.length === 0) await directSessions(c.s.store).end(c.pair.sessionId, 'user')
+      await directSessions(c.s.store).end(c.pair.sessionId, 'user')
       return page
     }
-    const c = await timedCall({}, { page: endAfterEmptyPage })
+    const c = await timedCall({}, { page: endAfterPage })
     const stream = await c.open()
     expect(await stream.over).toBe(true)
     expect(stream.events.at(-1)?.data).toEqual({ status: 'ended', reason: 'user' })

@@ -64,6 +64,20 @@ describe('GET /sessions/{id}/events as a stream', () => {
     expect(stream.text).toBe(['retry: 1000\n\n', ...events, 'event: close\ndata: {"reason":"ended"}\n\n'].join(''))
   })
 
+  test('sends nothing before its head, even when an event is stored in between', async () => {
+    const { s, pair, bearer, report } = await call()
+    const server = await listening(async (request, env) => {
+      const response = await s.app.fetch(request, env)
+      await report(1)
+      return response
+    })
+    const stream = await openStream(`${server}/sessions/${pair.sessionId}/events`, { bearer })
+    expect(stream.headers.get('Content-Type')).toBe('text/event-stream')
+    await stream.until(() => expect(stream.ids).toEqual(seqs(1, 2)))
+    expect(stream.text.indexOf('retry: 1000')).toBe(0)
+    stream.stop()
+  })
+
   test('sends each status change as it happens', async () => {
     const { s, agent, pair, user, open } = await call()
     const stream = await open()

@@ -296,3 +296,22 @@ describe('a user whose session has ended', () => {
     expect((await s.sessionOf(user, other.pair)).status).toBe('live')
   })
 })
+
+test('however many sessions a pass has to write, it writes a limited number at a time', async () => {
+  const s = await scene()
+  const user = await s.newUser()
+  // Each beyond the tenth supersedes the oldest, which then waits for LiveKit to confirm that nobody is in its room.
+  for (let i = 0; i < 300; i++) await s.newSession(user)
+  expect(await s.store.sessions.listToRemove()).toHaveLength(290)
+  let writing = 0
+  let most = 0
+  const { change } = s.store.sessions
+  vi.spyOn(s.store.sessions, 'change').mockImplementation(async (...args) => {
+    most = Math.max(most, ++writing)
+    return change(...args).finally(() => writing--)
+  })
+  await s.reconcile()
+  expect(await s.store.sessions.listToRemove()).toEqual([])
+  expect(most).toBeGreaterThan(10)
+  expect(most).toBeLessThanOrEqual(100)
+})

@@ -1,5 +1,9 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
 import type { SessionFacts, Which } from '../src/store/sessions.ts'
 import { openStore, type Store } from '../src/store/store.ts'
@@ -236,4 +240,40 @@ describe('simultaneous session writes', () => {
     expect((await store.sessions.find(known.id))?.status).toBe('live')
     expect((await store.sessions.find(next.id))?.status).toBe('pending')
   })
+})
+
+test('ended sessions do not slow down reads of the unfinished ones', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'behalf-test-'))
+  const file = join(folder, 'behalf.db')
+  const store = await openStore(`file:${file}`)
+  onTestFinished(async () => {
+    await store.close()
+    await rm(folder, { recursive: true })
+  })
+  await store.users.insertUser({ id: USER, email: null, name: null, passwordHash: null, createdAt: 1 })
+  const reads = [
+    () => store.sessions.listUnfinished(),
+    () => store.sessions.listUnfinished('room'),
+    () => store.sessions.change({ unfinishedOf: USER }, () => ({ result: undefined })),
+  ]
+  /** The shortest of many runs, which other work on the machine does not lengthen. */
+  const durations = async () => {
+    const shortest = reads.map(() => Number.POSITIVE_INFINITY)
+    for (let i = 0; i < 30; i++) {
+      for (const [index, read] of reads.entries()) {
+        const startedAt = performance.now()
+        await read()
+        shortest[index] = Math.min(shortest[index] ?? 0, performance.now() - startedAt)
+      }
+    }
+    return shortest
+  }
+  const before = await durations()
+  const raw = new Database(file)
+  raw.exec(`insert into sessions (id, user_id, room, status, created_at, token_expires_at, ended_at)
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000)
+    select 'sess_' || i, '${USER}', 'room', 'ended', i, i, i from n`)
+  raw.close()
+  const after = await durations()
+  for (const [index, duration] of after.entries()) expect(duration).toBeLessThan(5 * (before[index] ?? 0) + 1)
 })

@@ -1,17 +1,17 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect } from 'node:net'
-import { serve } from '@hono/node-server'
 import { createParser } from 'eventsource-parser'
 import { expect, onTestFinished, vi } from 'vitest'
 import type { z } from 'zod'
+import { listen } from '../src/http/server.ts'
 import { EventResponse } from '../src/sessions/json.ts'
 
 /** The app behind a real server on this machine until the test is over; its URL. */
-export async function listening(fetch: Parameters<typeof serve>[0]['fetch']): Promise<string> {
-  const server = serve({ fetch, port: 0, hostname: '127.0.0.1' })
+export async function listening(fetch: Parameters<typeof listen>[0]): Promise<string> {
+  const server = listen(fetch, { host: '127.0.0.1', port: 0, connectionsPerAddress: 0, trustedProxies: [] })
   await once(server, 'listening')
   onTestFinished(async () => {
-    if ('closeAllConnections' in server) server.closeAllConnections()
+    server.closeAllConnections()
     await new Promise((closed) => server.close(closed))
   })
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`

@@ -50,6 +50,7 @@ export function createReadLimit<E extends AppEnv>(perMinute: Counter | undefined
       await next()
     } finally {
       const isStream = c.res.headers.get('Content-Type') === 'text/event-stream'
+      if (isStream) outgoing?.off('close', leave)
       if (!outgoing || outgoing.destroyed || isStream) leave()
     }
   })

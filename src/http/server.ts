@@ -59,7 +59,7 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   const limited = ((options: ServerOptions, handle: RequestListener) =>
     createServer(
       // Node would answer a request without a Host itself, past the queue: the app refuses it instead.
-      { ...options, ServerResponse: AccountedResponse, requireHostHeader: false },
+      { ...options, ServerResponse: AccountedResponse as typeof ServerResponse, requireHostHeader: false },
       oneAtATime(handle, maxPipelined, stallTimeout),
     )) as typeof createServer
   const server = serve({
@@ -137,9 +137,26 @@ function unreadBudget(maxBytes: number): Hold {
 const bytesOf = (chunk: unknown) =>
   typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
 
+/** A response that a route may write itself: it sets `startStream` and answers without a body. */
+export class StreamableResponse extends ServerResponse {
+  /** Called once the head is written, in place of ending the response. */
+  startStream: (() => void) | undefined
+
+  override end(...args: unknown[]): this {
+    const start = this.startStream
+    this.startStream = undefined
+    // Any other answer, such as a middleware's error, has a body.
+    if (start && this.headersSent && args.length === 0) {
+      start()
+      return this
+    }
+    return Reflect.apply(super.end, this, args) as this
+  }
+}
+
 /** A response whose bytes count against the budget until its connection accepts them, whatever the route. */
 function accountedResponse(hold: Hold, unreadTimeout: number) {
-  return class AccountedResponse extends ServerResponse {
+  return class AccountedResponse extends StreamableResponse {
     override write(...args: unknown[]): boolean {
       const hasRoom: boolean = Reflect.apply(super.write, this, args)
       if (!hasRoom) hold(this, bytesOf(args[0]))
@@ -147,8 +164,8 @@ function accountedResponse(hold: Hold, unreadTimeout: number) {
     }
 
     override end(...args: unknown[]): this {
-      Reflect.apply(super.end, this, args)
-      if (!this.writableFinished) {
+      super.end(...args)
+      if (this.writableEnded && !this.writableFinished) {
         this.socket?.setTimeout(unreadTimeout)
         hold(this, bytesOf(args[0]))
       }

@@ -1,3 +1,5 @@
+import * as http from 'node:http'
+import * as https from 'node:https'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
@@ -6,6 +8,8 @@ import { LiveKitError } from './livekit.ts'
 
 /** Milliseconds that LiveKit has to answer one request. */
 const TIMEOUT_MS = 2000
+/** Milliseconds that an idle connection is kept: shorter than proxies do, so that none closes as a request is sent. */
+const IDLE_MS = 4000
 /** How long the token of one request is valid: a slow clock may be that far behind. */
 const TOKEN_SECONDS = 600
 
@@ -13,6 +17,12 @@ export interface LiveKitClientDeps {
   now: () => number
   reportSkew: ReportSkew
   timeoutMs?: number
+}
+
+interface Answer {
+  status: number
+  headers: http.IncomingHttpHeaders
+  body: string
 }
 
 /** Returns the answer, or null for LiveKit's own `not_found`. @throws AppError `livekit_unavailable` */
@@ -26,8 +36,9 @@ type AskLiveKit = <T>(
 ) => Promise<T | null>
 
 /**
- * Twirp over `fetch`. Unlike the SDK's client it keeps the path of the URL, does not follow redirects (a redirected POST
- * becomes a GET), and never repeats what LiveKit or a proxy wrote in an error: LiveKit's 401 can quote the token.
+ * Twirp over `node:http`, which takes half the time of `fetch`. Unlike the SDK's client it keeps the path of the URL, does
+ * not follow redirects (a redirected POST becomes a GET), and never repeats what LiveKit or a proxy wrote in an error:
+ * LiveKit's 401 can quote the token.
  */
 export function createTwirp(
   url: string,
@@ -35,6 +46,8 @@ export function createTwirp(
   { now, reportSkew, timeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
 ): AskLiveKit {
   const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
+  const protocol = endpoint.startsWith('https:') ? https : http
+  const agent = new protocol.Agent({ keepAlive: true, timeout: IDLE_MS })
   const hs256 = createHs256(secret)
 
   function tokenFor(video: Record<string, unknown>): string {
@@ -42,42 +55,52 @@ export function createTwirp(
     return hs256.sign({ video, iss: key, exp: issuedAt + TOKEN_SECONDS, nbf: issuedAt })
   }
 
-  async function send(method: string, message: unknown, grant: Record<string, unknown>) {
-    const authorization = `Bearer ${tokenFor(grant)}`
-    try {
-      const response = await fetch(`${endpoint}${method}`, {
-        method: 'POST',
-        headers: { 'Content-Type': 'application/json', Authorization: authorization },
-        body: JSON.stringify(message),
-        redirect: 'manual',
-        signal: AbortSignal.timeout(timeoutMs),
+  function send(method: string, message: unknown, grant: Record<string, unknown>): Promise<Answer> {
+    const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${tokenFor(grant)}` }
+    return new Promise((resolve, reject) => {
+      const fail = (error: NodeJS.ErrnoException) => reject(unavailable(unreachable(error)))
+      const request = protocol.request(`${endpoint}${method}`, { method: 'POST', headers, agent }, (answer) => {
+        const { statusCode: status = 0, headers } = answer
+        let body = ''
+        answer
+          .setEncoding('utf8')
+          .on('error', fail)
+          .on('end', () => resolve({ status, headers, body }))
+        answer.on('data', (chunk: string) => {
+          body += chunk
+        })
       })
-      return { response, text: await response.text() }
-    } catch (error) {
-      throw unavailable(noAnswer(error, timeoutMs))
-    }
+      const timer = setTimeout(() => {
+        reject(unavailable(timedOut(timeoutMs)))
+        request.destroy()
+      }, timeoutMs)
+      request
+        .on('error', fail)
+        .on('close', () => clearTimeout(timer))
+        .end(JSON.stringify(message))
+    })
   }
 
   return async (method, message, grant, read) => {
     const sentAt = now()
-    const { response, text } = await send(method, message, grant)
-    const aheadMs = skewOf(response, sentAt, now())
+    const answer = await send(method, message, grant)
+    const aheadMs = skewOf(answer, sentAt, now())
     reportSkew(aheadMs, 'answer')
-    const json = parse(text)
+    const json = parse(answer.body)
     const code = errorCode(json)
-    if (response.status === 404 && code === 'not_found') return null
-    if (!response.ok) throw unavailable(refusal(response, code, aheadMs))
+    if (answer.status === 404 && code === 'not_found') return null
+    if (answer.status < 200 || answer.status > 299) throw unavailable(refusal(answer, code, aheadMs))
     try {
       return read(json)
     } catch {
-      throw unavailable(notLiveKit(response.status))
+      throw unavailable(notLiveKit(answer.status))
     }
   }
 }
 
 /** A `Date` header has whole seconds, and was written between `sentAt` and `receivedAt`. */
-function skewOf({ headers }: Response, sentAt: number, receivedAt: number): number {
-  const date = Date.parse(headers.get('Date') ?? '')
+function skewOf({ headers }: Answer, sentAt: number, receivedAt: number): number {
+  const date = Date.parse(headers.date ?? '')
   if (Number.isNaN(date)) return 0
   return Math.max(0, sentAt - date - 1000) + Math.min(0, receivedAt - date)
 }
@@ -102,22 +125,22 @@ export const unavailable = (cause: LiveKitError) =>
     retryAfterSeconds: 2,
   })
 
-function noAnswer(error: unknown, timeoutMs: number): LiveKitError {
-  if ((error as Error).name === 'TimeoutError') {
-    const why = 'it is overloaded, or a firewall drops the connection.'
-    return new LiveKitError('timeout', `LiveKit did not answer within ${timeoutMs / 1000} s: ${why}`)
-  }
-  const { code } = ((error as Error).cause ?? {}) as { code?: unknown }
-  const known = typeof code === 'string' && /^[A-Z_0-9]{1,50}$/.test(code) ? ` (${code})` : ''
+function timedOut(timeoutMs: number): LiveKitError {
+  const why = 'it is overloaded, or a firewall drops the connection.'
+  return new LiveKitError('timeout', `LiveKit did not answer within ${timeoutMs / 1000} s: ${why}`)
+}
+
+function unreachable({ code = '' }: NodeJS.ErrnoException): LiveKitError {
+  const known = /^[A-Z_0-9]{1,50}$/.test(code) ? ` (${code})` : ''
   return new LiveKitError(
     'unreachable',
     `LiveKit cannot be reached${known}: check LIVEKIT_URL, and that livekit-server runs and its port is open.`,
   )
 }
 
-function refusal({ status, headers }: Response, code: string | undefined, aheadMs: number): LiveKitError {
+function refusal({ status, headers }: Answer, code: string | undefined, aheadMs: number): LiveKitError {
   if (status >= 300 && status < 400) {
-    const secure = headers.get('Location')?.startsWith('https:') ? ' (to https: use wss://)' : ''
+    const secure = headers.location?.startsWith('https:') ? ' (to https: use wss://)' : ''
     return new LiveKitError('redirected', `LIVEKIT_URL is redirected${secure}: set it to the address that answers.`)
   }
   if (status === 401) {

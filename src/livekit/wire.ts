@@ -23,11 +23,15 @@ interface Decoder<T> extends MessageType {
 const decode = <T>(type: Decoder<T>, json: unknown): T =>
   type.fromJson(withKnownNames(type, json) as never, { ignoreUnknownFields: true })
 
+/** The fields of each message by both of their names. */
+const fieldsOf = new WeakMap<MessageType, Map<string, Field>>()
+
 function withKnownNames(type: MessageType, json: unknown): unknown {
   if (!isObject(json)) return json
-  const fields = new Map(
-    type.fields.list().flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])),
-  )
+  const fields =
+    fieldsOf.get(type) ??
+    new Map(type.fields.list().flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])))
+  fieldsOf.set(type, fields)
   return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, knownValue(fields.get(name), value)]))
 }
 

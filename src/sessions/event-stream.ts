@@ -1,7 +1,10 @@
+import { PassThrough, Readable, type Writable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
 import type { Logger } from 'pino'
 import type { VerifiedUserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
+import { StreamableResponse } from '../http/server.ts'
 import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { eventResponse } from './json.ts'
@@ -39,17 +42,13 @@ interface EventStreamRequest {
   after: number
   /** Its access token: the stream ends with it. */
   token: VerifiedUserToken
-  /** Destroys the connection, which cancels the body. Absent in a request without a connection, as in tests. */
-  cut?: (() => void) | undefined
 }
 
 interface EventStream {
-  /** Server-Sent Events, produced as they are read. */
-  body: ReadableStream<Uint8Array>
+  /** Begins to write. */
+  start(): void
   /** Finishes the pending chunk, then sends the `close` event. */
   close(reason: CloseReason): void
-  /** Resolves when the stream has released all its resources. */
-  gone: Promise<void>
 }
 
 /** Events per read; fewer when they are large, so that a stream holds 256 KiB at most. */
@@ -61,76 +60,81 @@ const eventText = (event: SessionEvent) => `id: ${event.seq}\ndata: ${JSON.strin
 const closeText = (reason: CloseReason) => `event: close\ndata: ${JSON.stringify({ reason })}\n\n`
 
 /**
- * One session's events as Server-Sent Events (WHATWG HTML §9.2). It keeps only a cursor and reads the store a page at a
- * time, when the reader wants more. The reader sets the pace; a hint from the store only ends the wait.
+ * Writes one session's events to `sink` as Server-Sent Events (WHATWG HTML §9.2). It keeps only a cursor and a timer, and
+ * reads the store a page at a time, when the reader has taken the page before. `onGone` is called at the end.
  */
 function createEventStream(
   { events, sessions, users, wrapUpMs, log, clock }: EventStreamDeps,
-  { sessionId, after, token, cut }: EventStreamRequest,
+  { sessionId, after, token }: EventStreamRequest,
+  sink: Writable,
   timing: StreamTiming,
+  onGone: () => void,
 ): EventStream {
-  const encoder = new TextEncoder()
-  const expiresIn = token.expiresAt * 1000 - clock.now()
-  const until = clock.latest() + expiresIn
+  const until = clock.latest() + token.expiresAt * 1000 - clock.now()
   let cursor = after
-  let greeted = false
   let closing: CloseReason | undefined
   let isGone = false
+  /** True until `start` as well: nothing may be written before the head. */
+  let isAdvancing = true
   let isHinted = false
-  let wake = () => {}
   let sentAt = performance.now()
-  let goodbye: NodeJS.Timeout | undefined
-  let settleGone = () => {}
-  const gone = new Promise<void>((resolve) => {
-    settleGone = resolve
-  })
-  const unsubscribe = events.subscribe(sessionId, hint)
-  // A body that is never read must not be held forever either.
-  let stall = setTimeout(close, timing.stall, 'slow_reader')
+  /** Of the next poll; while the reader is behind, of its dismissal; while the stream is closing, of the cut. */
+  let timer: NodeJS.Timeout | undefined
+  const unsubscribe = events.subscribe(sessionId, advance)
+  sink.on('drain', advance).on('close', release)
 
-  function hint(): void {
+  /** Sends all there is, until the reader is behind; a hint, the timer or the reader then continues. */
+  async function advance(): Promise<void> {
     isHinted = true
-    wake()
-  }
-
-  /** Waits for a hint, or until the next poll, heartbeat or token expiry. */
-  function hintOrTimer(): Promise<void> {
-    if (isHinted) return Promise.resolve()
-    const untilHeartbeat = sentAt + timing.heartbeat - performance.now()
-    const milliseconds = Math.min(timing.poll, untilHeartbeat, until - clock.latest())
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.max(1, Math.ceil(milliseconds)))
-      wake = () => {
-        clearTimeout(timer)
-        resolve()
+    if (isAdvancing || sink.writableNeedDrain) return
+    isAdvancing = true
+    try {
+      while (isHinted && !isGone && !sink.writableNeedDrain) {
+        isHinted = false
+        if (await sendNext()) isHinted = true
       }
-    })
+    } catch (err) {
+      log.warn({ err, sessionId }, 'event stream failed; the client can resume')
+      cutOff()
+    }
+    isAdvancing = false
+    if (!closing && !isGone) wait()
   }
 
-  async function next(): Promise<{ text: string; isLast?: true }> {
-    if (!greeted) {
-      greeted = true
-      return { text: GREETING }
+  function wait(): void {
+    clearTimeout(timer)
+    if (sink.writableNeedDrain) timer = setTimeout(close, timing.stall, 'slow_reader')
+    else {
+      const untilHeartbeat = sentAt + timing.heartbeat - performance.now()
+      const milliseconds = Math.min(timing.poll, untilHeartbeat, until - clock.latest())
+      timer = setTimeout(advance, Math.max(1, Math.ceil(milliseconds)))
     }
-    while (!isGone) {
-      isHinted = false
-      if (clock.latest() >= until) closing ??= 'token_expired'
-      else if (!(await users.isSignedIn(token.signInId, token.userId, clock.latest()))) closing ??= 'signed_out'
-      if (closing) return { text: closeText(closing), isLast: true }
-      // Read before the page: a final session gets no more events, so an empty page then means that all were sent.
-      const session = await sessions.find(sessionId)
+  }
+
+  /** True when there is more to send. */
+  async function sendNext(): Promise<boolean> {
+    if (clock.latest() >= until) closing ??= 'token_expired'
+    else if (!(await users.isSignedIn(token.signInId, token.userId, clock.latest()))) closing ??= 'signed_out'
+    const session = closing ? null : await sessions.find(sessionId)
+    if (session && session.lastSeq > cursor) {
       const page = await events.page(sessionId, cursor, PAGE_EVENTS)
-      const last = page.at(-1)
-      if (last) {
-        cursor = last.seq
-        return { text: page.map(eventText).join('') }
-      }
-      if (session && !isFinal(session)) {
-        if (performance.now() - sentAt >= timing.heartbeat) return { text: HEARTBEAT }
-        await hintOrTimer()
-      } else closing ??= 'ended'
+      cursor = page.at(-1)?.seq ?? session.lastSeq
+      send(page.map(eventText).join(''))
+      return cursor < session.lastSeq || isFinal(session)
     }
-    return { text: '', isLast: true }
+    if (session && !isFinal(session)) {
+      if (performance.now() - sentAt >= timing.heartbeat) send(HEARTBEAT)
+    } else if (!isGone) {
+      sink.end(closeText(closing ?? 'ended'))
+      release()
+    }
+    return false
+  }
+
+  function send(text: string): void {
+    if (isGone) return
+    sink.write(text)
+    sentAt = performance.now()
   }
 
   function isFinal({ endedAt, endReason }: Session): boolean {
@@ -140,57 +144,35 @@ function createEventStream(
   function close(reason: CloseReason): void {
     if (isGone || closing) return
     closing = reason
-    clearTimeout(stall)
-    goodbye = setTimeout(cutOff, timing.goodbye)
-    hint()
+    clearTimeout(timer)
+    timer = setTimeout(cutOff, timing.goodbye)
+    void advance()
   }
 
   function cutOff(): void {
     release()
-    if (cut) cut()
-    else controller?.error(new Error('The stream was cut.'))
+    sink.destroy()
   }
 
   function release(): void {
     if (isGone) return
     isGone = true
-    clearTimeout(stall)
-    clearTimeout(goodbye)
+    clearTimeout(timer)
     unsubscribe()
-    wake()
-    settleGone()
+    sink.off('drain', advance).off('close', release)
+    onGone()
   }
 
-  let controller: ReadableStreamDefaultController<Uint8Array> | undefined
-  const body = new ReadableStream<Uint8Array>(
-    {
-      start(started) {
-        controller = started
-      },
-      async pull(pulled) {
-        clearTimeout(stall)
-        try {
-          const { text, isLast } = await next()
-          if (isGone) return
-          pulled.enqueue(encoder.encode(text))
-          sentAt = performance.now()
-          if (!isLast) {
-            if (!closing) stall = setTimeout(close, timing.stall, 'slow_reader')
-            return
-          }
-          pulled.close()
-          release()
-        } catch (err) {
-          log.warn({ err, sessionId }, 'event stream failed; the client can resume')
-          cutOff()
-        }
-      },
-      cancel: release,
+  return {
+    start() {
+      // The client may be gone before the head is written.
+      if (sink.destroyed) return release()
+      send(GREETING)
+      isAdvancing = false
+      void advance()
     },
-    // Without its own queue, the body is pulled only when the connection has room.
-    { highWaterMark: 0 },
-  )
-  return { body, close, gone }
+    close,
+  }
 }
 
 /** Allows for several tabs on several devices. */
@@ -198,8 +180,11 @@ const MAX_PER_USER = 20
 
 /** All event streams that this process has open. */
 export interface EventStreams {
-  /** @throws AppError `too_many_streams`, or `busy` when the service is stopping */
-  open(request: EventStreamRequest): ReadableStream<Uint8Array>
+  /**
+   * The body of the answer; null when `outgoing` is the service's own connection, to which the stream is written directly.
+   * @throws AppError `too_many_streams`, or `busy` when the service is stopping
+   */
+  open(request: EventStreamRequest, outgoing?: object): ReadableStream | null
   /** Tells every reader that the service is stopping; resolves when every stream has closed. */
   close(): Promise<void>
 }
@@ -208,9 +193,10 @@ export interface EventStreams {
 export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING): EventStreams {
   const open = new Map<string, Set<EventStream>>()
   let isStopping = false
+  let onAllGone = () => {}
 
   return {
-    open(request) {
+    open(request, outgoing) {
       const { userId } = request.token
       if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 1 })
       const ofUser = open.get(userId) ?? new Set()
@@ -219,19 +205,28 @@ export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING
           retryAfterSeconds: 5,
         })
       }
-      const stream = createEventStream(deps, request, timing)
-      open.set(userId, ofUser.add(stream))
-      stream.gone.then(() => {
+      const direct = outgoing instanceof StreamableResponse ? outgoing : null
+      const sink = direct ?? new PassThrough()
+      const stream = createEventStream(deps, request, sink, timing, () => {
         ofUser.delete(stream)
         if (ofUser.size === 0 && open.get(userId) === ofUser) open.delete(userId)
+        if (open.size === 0) onAllGone()
       })
-      return stream.body
+      open.set(userId, ofUser.add(stream))
+      if (direct) {
+        direct.startStream = stream.start
+        return null
+      }
+      stream.start()
+      return Readable.toWeb(sink as PassThrough) as ReadableStream
     },
     async close() {
       isStopping = true
-      const all = [...open.values()].flatMap((ofUser) => [...ofUser])
-      for (const stream of all) stream.close('shutting_down')
-      await Promise.all(all.map(({ gone }) => gone))
+      const allGone = new Promise<void>((resolve) => {
+        onAllGone = resolve
+      })
+      for (const ofUser of [...open.values()]) for (const stream of [...ofUser]) stream.close('shutting_down')
+      if (open.size > 0) await allGone
     },
   }
 }

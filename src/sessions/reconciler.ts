@@ -24,6 +24,8 @@ interface Reconciler {
 
 /** Concurrent queries to LiveKit. */
 const CONCURRENCY = 8
+/** Sessions written at once: enough to share a commit, few enough that no request waits long for them. */
+const BATCH = 64
 /** How long a pass starts queries about rooms, and then removals; the next pass begins with those it did not reach. */
 const PHASE_MS = 5000
 const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the next one goes on where it stopped.'
@@ -46,17 +48,19 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const unfinished = byRoom(all)
     const endedIn = byRoom(ended)
 
-    for (const [room, ofRoom] of unfinished) {
-      if (!listed.has(room)) await Promise.all(ofRoom.map((session) => record(session, [], askedAt)))
-    }
+    const unlisted = all.filter(({ room }) => !listed.has(room))
+    await inBatches(unlisted, (session) => record(session, [], askedAt))
     await markRemoved(ended.filter(({ room }) => !listed.has(room)))
     // The counts may be seconds old: the next pass corrects them. Rooms with unfinished sessions are always queried.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
     const ours = new Set(await store.rooms.filterKnown(occupied))
     for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
     // A room without an unfinished session: only agents may be left in it, whose jobs end with the removal.
-    const inEmptied = ended.filter(({ room }) => listed.has(room) && !unfinished.has(room))
-    const toRemove = new Map(inEmptied.map((session) => [session.id, session]))
+    const toRemove = new Map<string, Session>()
+    for (const { id, room } of ended) {
+      const session = listed.has(room) && !unfinished.has(room) ? await store.sessions.find(id) : null
+      if (session) toRemove.set(id, session)
+    }
     askedAbout = new Map([...ours].map((room) => [room, askedAbout.get(room) ?? 0]))
     const longestAgoFirst = [...askedAbout].sort(([, a], [, b]) => a - b).map(([room]) => room)
     const unanswered = await eachOf(longestAgoFirst, (room) =>
@@ -68,7 +72,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   /** Adds to `toRemove` the ended sessions that still have a participant in the room. */
-  async function reconcileRoom(room: string, ofRoom: Session[], ended: Session[], toRemove: Map<string, Session>) {
+  async function reconcileRoom(room: string, ofRoom: Session[], ended: InRoom[], toRemove: Map<string, Session>) {
     const askedAt = clock.steady()
     askedAbout.set(room, askedAt)
     const participants = await orTick(ofRoom, livekit.listParticipants(room))
@@ -84,8 +88,8 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await renewDispatches(ofRoom, participants)
   }
 
-  async function markRemoved(ended: Session[]): Promise<void> {
-    await Promise.all(ended.map((session) => removal.markRemoved(session, true)))
+  async function markRemoved(ended: InRoom[]): Promise<void> {
+    await inBatches(ended, (session) => removal.markRemoved(session, true))
   }
 
   /** LiveKit's answer. If it fails, these sessions are still ended at their time limit. */
@@ -94,7 +98,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       return await question
     } catch (error) {
       const joined = ofThese.filter(({ status }) => status !== 'pending')
-      await Promise.all(joined.map(({ id }) => sessions.observe(id, { kind: 'clock', at: clock.steady() })))
+      await inBatches(joined, ({ id }) => sessions.observe(id, { kind: 'clock', at: clock.steady() }))
       throw error
     }
   }
@@ -159,8 +163,14 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 }
 
-function byRoom(sessions: Session[]): Map<string, Session[]> {
-  const grouped = new Map<string, Session[]>()
+type InRoom = Pick<Session, 'id' | 'room'>
+
+async function inBatches<T>(sessions: T[], write: (session: T) => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < sessions.length; i += BATCH) await Promise.all(sessions.slice(i, i + BATCH).map(write))
+}
+
+function byRoom<T extends InRoom>(sessions: T[]): Map<string, T[]> {
+  const grouped = new Map<string, T[]>()
   for (const session of sessions) {
     const ofRoom = grouped.get(session.room)
     if (ofRoom) ofRoom.push(session)

@@ -23,7 +23,7 @@ export interface Removal {
   /** One attempt at `remove`; true when LiveKit lists no participant of the session. */
   attempt(session: Session): Promise<boolean>
   /** Stores whether LiveKit lists no participant of the session (`isOut`). */
-  markRemoved(session: Session, isOut: boolean): Promise<void>
+  markRemoved(session: Pick<Session, 'id'>, isOut: boolean): Promise<void>
 }
 
 const ATTEMPTS = 5
@@ -70,7 +70,7 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
     if (participants.length > 0) await dispatcher.stop(session)
   }
 
-  const markRemoved = ({ id }: Session, isOut: boolean) =>
+  const markRemoved = ({ id }: Pick<Session, 'id'>, isOut: boolean) =>
     store.change({ session: id }, ([known]) => {
       const removedAt = isOut ? clock.now() : null
       return { changed: known ? [change(known, { removedAt })] : [], result: undefined }

@@ -187,12 +187,10 @@ export function sessionRoutes({ tokens, limitReads, sessions, store, streams }: 
         c.header('Vary', 'Accept', { append: true })
         if (accepts(c, ANSWERS) === EVENT_STREAM) {
           const { 'last-event-id': lastEventId } = c.req.valid('header')
-          const { outgoing } = c.env ?? {}
-          const cut = outgoing && (() => void outgoing.destroy())
           // A HEAD response has no body, so a stream would never be read.
           if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS)
-          const from = { sessionId: id, after: lastEventId ?? after, token, cut }
-          return c.body(streams.open(from), 200, STREAM_HEADERS)
+          const body = streams.open({ sessionId: id, after: lastEventId ?? after, token }, c.env?.outgoing)
+          return body ? c.body(body, 200, STREAM_HEADERS) : c.body(null, 200, STREAM_HEADERS)
         }
         const shown = await store.events.page(id, after, limit)
         const cursor = shown.at(-1)?.seq ?? after

@@ -163,8 +163,8 @@ export interface SessionStore {
   listByUser(userId: string, limit: number, before?: string): Promise<Session[]>
   /** Every session that has not ended, oldest first; with `room`, only those in that room. */
   listUnfinished(room?: string): Promise<Session[]>
-  /** Ended sessions that LiveKit has not yet confirmed to be out of their room, earliest end first. */
-  listToRemove(): Promise<Session[]>
+  /** Ended sessions that LiveKit has not yet confirmed to be out of their room, earliest end first; they may be many. */
+  listToRemove(): Promise<Array<Pick<Session, 'id' | 'room'>>>
   lastWebhookAt(): Promise<number | null>
   /** Deletes at most `limit` rows of each kind; returns the largest number deleted of one kind. */
   prune(old: Old, limit: number): Promise<number>
