@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { commonHeaders } from '../src/http/common-headers.ts'
 import { createRouter } from '../src/http/router.ts'
-import { securityHeaders } from '../src/http/service-router.ts'
 import { demoPage } from '../src/ops/demo.ts'
 import { describeApi, operationsOf } from '../src/ops/openapi.ts'
 import { basic, requestToken } from './agent-client.ts'
@@ -201,7 +201,10 @@ describe('security headers', () => {
   test('keep a page’s own content security policy', async () => {
     expect((await headersOf({}, '/docs')).get('Content-Security-Policy')).toContain("script-src 'self'")
     // Not through the app: this page is not in its document.
-    const router = createRouter().use(securityHeaders({ production: false }), demoPage('wss://livekit.example'))
+    const router = createRouter().use(
+      commonHeaders({ production: false, corsOrigins: 'local' }),
+      demoPage('wss://livekit.example'),
+    )
     const demo = (await router.request('/demo/icon.svg')).headers
     expect(demo.get('Content-Security-Policy')).toContain("script-src 'self'")
     expect(demo.get('Permissions-Policy')).toContain('microphone=(self)')

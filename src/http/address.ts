@@ -39,20 +39,28 @@ export function createClientAddress(
 /** Whether an address is one of these proxies, in any form that a socket reports. */
 export function trustedPeers(trustedProxies: readonly string[]): (address: string) => boolean {
   const trusted = proxyList(trustedProxies)
-  const isListed = (address: string) => trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
-  const known = new Map<string, boolean>()
-  return (text) => {
+  return remembered((text) => {
     const address = plainAddress(text)
-    if (address === undefined) return false
-    const isTrusted = known.get(address) ?? isListed(address)
-    if (known.size >= MAX_KNOWN) known.clear()
-    known.set(address, isTrusted)
-    return isTrusted
-  }
+    return address !== undefined && trusted.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+  })
 }
 
-/** Looking an address up in the list takes longer than most checks of a request. */
-const MAX_KNOWN = 1000
+const MAX_REMEMBERED = 1000
+/** Characters: no address is longer. */
+const MAX_LENGTH = 64
+
+/** The same function, which takes longer than most checks of a request, with its results for the latest addresses. */
+function remembered<T>(work: (text: string) => T): (text: string) => T {
+  const results = new Map<string, T>()
+  return (text) => {
+    if (text.length > MAX_LENGTH) return work(text)
+    if (!results.has(text)) {
+      if (results.size >= MAX_REMEMBERED) results.clear()
+      results.set(text, work(text))
+    }
+    return results.get(text) as T
+  }
+}
 
 /**
  * Addresses and CIDR ranges to look peers up in.
@@ -85,16 +93,16 @@ export function isPrivateHost(hostname: string): boolean {
 }
 
 /** Strips the port, brackets and zone that some proxies and sockets add; IPv4-mapped IPv6 becomes IPv4. */
-function plainAddress(text: string): string | undefined {
+const plainAddress = remembered((text): string | undefined => {
   const [, bracketed] = /^\[([^\]]*)\](?::\d+)?$/.exec(text) ?? []
   const [, withoutPort] = /^(\d+(?:\.\d+){3}):\d+$/.exec(text) ?? []
   const [address = ''] = (bracketed ?? withoutPort ?? text).split('%')
   const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(address)?.[1] ?? address
   return isIP(mapped) === 0 ? undefined : mapped
-}
+})
 
 /** The IPv4 address, or the IPv6 address's /64, since one client usually controls a whole /64. */
-export function addressKey(text: string): string {
+export const addressKey = remembered((text): string => {
   const address = plainAddress(text) ?? text
   if (!isIPv6(address)) return address
   const [head = '', tail] = address.toLowerCase().split('::')
@@ -107,4 +115,4 @@ export function addressKey(text: string): string {
   }
   const network = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
   return `${network.join(':')}::/64`
-}
+})

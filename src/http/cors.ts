@@ -7,14 +7,12 @@ const PREFLIGHT_SECONDS = 600
 /** The web, and the schemes that app shells serve their pages with. */
 const LOCAL_SCHEMES = new Set(['http:', 'https:', 'capacitor:', 'ionic:', 'tauri:'])
 
-const EXPOSED = ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'WWW-Authenticate', 'X-Request-Id']
+/** Headers of answers that the code of a page may read. */
+export const EXPOSED = ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'WWW-Authenticate', 'X-Request-Id']
 
-/**
- * Allows browsers only from these origins. The service uses no cookies, so it allows no credentials. Hono's own
- * middleware answers preflights; on other answers it would turn every body into a web stream.
- */
-export function allowOrigins(origins: Config['corsOrigins']): MiddlewareHandler {
-  const preflight = cors({
+/** Answers a browser's preflights. The service uses no cookies, so it allows no credentials. */
+export function preflight(origins: Config['corsOrigins']): MiddlewareHandler {
+  const answer = cors({
     origin: (origin) => (isAllowed(origin, origins) ? origin : null),
     // Any request header may be sent (tracing, tunnels): a caller is known by the bearer token alone.
     // PUT and PATCH are for a team's own routes.
@@ -22,18 +20,11 @@ export function allowOrigins(origins: Config['corsOrigins']): MiddlewareHandler 
     exposeHeaders: EXPOSED,
     maxAge: PREFLIGHT_SECONDS,
   })
-  return async function allowOrigins(c, next) {
-    if (c.req.method === 'OPTIONS') return preflight(c, next)
-    await next()
-    const { headers } = c.res
-    const origin = c.req.header('Origin')
-    if (origin !== undefined && isAllowed(origin, origins)) headers.set('Access-Control-Allow-Origin', origin)
-    headers.set('Access-Control-Expose-Headers', EXPOSED.join(','))
-    headers.append('Vary', 'Origin')
-  }
+  return (c, next) => (c.req.method === 'OPTIONS' ? answer(c, next) : next())
 }
 
-function isAllowed(origin: string, origins: Config['corsOrigins']): boolean {
+/** Whether a page of that origin may call the service. */
+export function isAllowed(origin: string, origins: Config['corsOrigins']): boolean {
   if (origins !== 'local') return origins.some((allowed) => matches(origin, allowed))
   if (!URL.canParse(origin)) return false
   const { protocol, hostname } = new URL(origin)

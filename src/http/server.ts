@@ -1,6 +1,7 @@
 import {
   createServer,
   type IncomingMessage,
+  type OutgoingHttpHeaders,
   type RequestListener,
   type Server,
   type ServerOptions,
@@ -137,10 +138,23 @@ function unreadBudget(maxBytes: number): Hold {
 const bytesOf = (chunk: unknown) =>
   typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
 
-/** A response that a route may write itself: it sets `startStream` and answers without a body. */
-export class StreamableResponse extends ServerResponse {
-  /** Called once the head is written, in place of ending the response. */
+/** The server's response, with what passes the app by. */
+export class ServiceResponse extends ServerResponse {
+  /** Headers that are sent unless the answer has its own; names in lower case. */
+  commonHeaders: ReadonlyArray<readonly [name: string, value: string]> = []
+  /** For a route that writes the body itself and answers without one: called once the head is written. */
   startStream: (() => void) | undefined
+
+  override writeHead(status: number, ...args: unknown[]): this {
+    const headers: OutgoingHttpHeaders = {}
+    for (const [name, value] of this.commonHeaders) headers[name] = value
+    const own = Object.entries((args.at(-1) ?? {}) as OutgoingHttpHeaders)
+    for (const [given, value] of own) {
+      const name = given.toLowerCase()
+      headers[name] = name === 'vary' && headers.vary !== undefined ? `${value}, ${headers.vary}` : value
+    }
+    return super.writeHead(status, headers)
+  }
 
   override end(...args: unknown[]): this {
     const start = this.startStream
@@ -156,7 +170,7 @@ export class StreamableResponse extends ServerResponse {
 
 /** A response whose bytes count against the budget until its connection accepts them, whatever the route. */
 function accountedResponse(hold: Hold, unreadTimeout: number) {
-  return class AccountedResponse extends StreamableResponse {
+  return class AccountedResponse extends ServiceResponse {
     override write(...args: unknown[]): boolean {
       const hasRoom: boolean = Reflect.apply(super.write, this, args)
       if (!hasRoom) hold(this, bytesOf(args[0]))

@@ -1,28 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { createMiddleware } from 'hono/factory'
 import { methodNotAllowed } from 'hono/method-not-allowed'
-import { secureHeaders } from 'hono/secure-headers'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { type ClientAddress, createClientAddress } from './address.ts'
-import { allowOrigins } from './cors.ts'
+import { commonHeaders } from './common-headers.ts'
+import { preflight } from './cors.ts'
 import { renderProblem } from './problem.ts'
 import { type AppEnv, createRouter } from './router.ts'
-
-/**
- * Answers are about users, or as of now: none may be cached unless its route says so. A response that a route made itself
- * gets the headers set so far; its own may be immutable, as those of `fetch` are.
- */
-const completeAnswer = createMiddleware<AppEnv>(async function completeAnswer(c, next) {
-  await next()
-  const { res } = c
-  if (!res.headers.has('X-Request-Id')) {
-    c.res = undefined
-    c.res = c.newResponse(res.body, res)
-  }
-  if (!c.res.headers.has('Cache-Control')) c.res.headers.set('Cache-Control', 'no-store')
-})
 
 /** Characters. No route has a longer path. */
 const MAX_PATH = 256
@@ -39,7 +25,6 @@ const requestLog = (log: Logger, address: ClientAddress) =>
     // Never the client's own id: one id in the log stands for one request, whatever clients send.
     const requestId = randomUUID()
     c.set('requestId', requestId)
-    c.header('X-Request-Id', requestId)
     await next()
     const who = c.get('who')
     const problemCode = c.get('problemCode')
@@ -58,23 +43,6 @@ const requestLog = (log: Logger, address: ClientAddress) =>
     })
   })
 
-/** Security headers for every response. Pages that need other values set these headers themselves. */
-export const securityHeaders = ({ production }: { production: boolean }) =>
-  secureHeaders({
-    overwrite: false,
-    contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-    // One year, and only with https; the service does not decide for subdomains.
-    strictTransportSecurity: production ? 'max-age=31536000' : false,
-    xFrameOptions: 'DENY',
-    // For obsolete browsers, or meaningless for an API.
-    originAgentCluster: false,
-    removePoweredBy: false,
-    xDnsPrefetchControl: false,
-    xDownloadOptions: false,
-    xPermittedCrossDomainPolicies: false,
-    xXssProtection: false,
-  })
-
 /** What every route shares: a request id, a log line, headers, origins, and one way to render errors. */
 export function createServiceRouter({ config, log }: { config: Config; log: Logger }) {
   const address = createClientAddress(config.trustedProxies, () => {
@@ -84,7 +52,7 @@ export function createServiceRouter({ config, log }: { config: Config; log: Logg
   const router = createRouter()
   router.onError((error, c) => renderProblem(error, c, log))
   router.notFound((c) => renderProblem(new AppError('not_found', `There is nothing at ${c.req.path}.`), c, log))
-  router.use(requestLog(log, address), securityHeaders(config), allowOrigins(config.corsOrigins), completeAnswer)
+  router.use(requestLog(log, address), commonHeaders(config), preflight(config.corsOrigins))
   router.use(
     methodNotAllowed({
       app: router,

@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import type { VerifiedUserToken } from '../auth/tokens.ts'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import { StreamableResponse } from '../http/server.ts'
+import { ServiceResponse } from '../http/server.ts'
 import type { EventStore, Session, SessionEvent, SessionStore } from '../store/sessions.ts'
 import type { UserStore } from '../store/users.ts'
 import { eventResponse } from './json.ts'
@@ -205,7 +205,7 @@ export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING
           retryAfterSeconds: 5,
         })
       }
-      const direct = outgoing instanceof StreamableResponse ? outgoing : null
+      const direct = outgoing instanceof ServiceResponse ? outgoing : null
       const sink = direct ?? new PassThrough()
       const stream = createEventStream(deps, request, sink, timing, () => {
         ofUser.delete(stream)
