@@ -43,9 +43,14 @@ export const createLog = (level: Config['logLevel'], destination: DestinationStr
 function standardOutput(): DestinationStream {
   const stdout = pino.destination({ sync: true })
   let lines = ''
+  // On a full disk lines are lost, not the service.
+  stdout.on('error', () => {})
   const flush = () => {
-    if (lines !== '') stdout.write(lines)
+    const text = lines
     lines = ''
+    try {
+      if (text !== '') stdout.write(text)
+    } catch {}
   }
   process.once('exit', flush)
   return {

@@ -13,6 +13,7 @@ async function bothWays() {
     '/',
     createRouter()
       .get('/own/redirect', () => Response.redirect('https://shop.example/orders', 302))
+      .get('/own/id', (c) => c.text('one', 200, { 'X-Request-Id': 'theirs' }))
       .get('/own/vary', (c) => c.text('one', 200, { Vary: 'Accept', 'Cache-Control': 'max-age=60' })),
   )
   const server = listen(s.app.fetch, { ...s.config, host: '127.0.0.1', port: 0 })
@@ -52,6 +53,7 @@ test.each([
   ['HEAD', '/health/live'],
   ['GET', '/own/redirect'],
   ['GET', '/own/vary'],
+  ['GET', '/own/id'],
   ['OPTIONS', '/token', { Origin: 'http://localhost:5173', 'Access-Control-Request-Method': 'POST' }],
 ] as Array<[string, string, Record<string, string>?, string?]>)(
   '%s %s %o has the same headers over HTTP as in the app',

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { createGroupCommit } from '../src/store/sqlite/group-commit.ts'
 import { openSqlite } from '../src/store/sqlite/sqlite.ts'
 
@@ -114,24 +114,61 @@ test('a write is answered only after it is on disk, and those that arrive meanwh
   expect(syncs).toHaveLength(2)
 })
 
-test('after a sync that failed, writes fail until a checkpoint has put the pages on disk', async () => {
+test('a sync that fails is made up for by copying the log into the database', async () => {
   const { syncs, sync, started } = slowDisk()
-  const { raw, other, add, seen, write } = open({ wal: { sync, trim: async () => {} } })
-  const failing = write(() => add(1))
+  const { raw, add, seen, write } = open({ wal: { sync, trim: async () => {} } })
+  const written = write(() => add(1))
   await started(1)
   syncs[0]?.fail(Object.assign(new Error('i/o error'), { code: 'EIO' }))
-  await expect(failing).rejects.toMatchObject({ code: 'store_unavailable' })
-  // A reader of an old state keeps the checkpoint from ending.
-  other.exec('begin')
-  seen()
-  raw.exec('insert into t (id) values (100)')
-  await expect(write(() => add(2))).rejects.toMatchObject({ code: 'store_unavailable' })
-  other.exec('commit')
-  const written = write(() => add(3))
-  await started(2)
-  syncs[1]?.end()
   await written
-  expect(seen()).toEqual([1, 3, 100])
+  expect(seen()).toEqual([1])
+  // Nothing of the log is needed any more, and the next write begins it anew.
+  raw.exec('insert into t (id) values (2)')
+  expect(raw.pragma('wal_checkpoint(NOOP)')).toMatchObject([{ checkpointed: 0 }])
+})
+
+test('writes fail while neither is possible', async () => {
+  const { syncs, sync, started } = slowDisk()
+  const { other, add, seen, write } = open({ wal: { sync, trim: async () => {} } })
+  // A reader of the newest state keeps the log from starting again.
+  await Promise.all([write(() => add(1)), started(1).then(() => syncs[0]?.end())])
+  other.exec('begin')
+  expect(seen()).toEqual([1])
+  const failing = write(() => add(2))
+  await started(2)
+  syncs[1]?.fail(Object.assign(new Error('i/o error'), { code: 'EIO' }))
+  await expect(failing).rejects.toMatchObject({ code: 'store_unavailable' })
+  await expect(write(() => add(3))).rejects.toMatchObject({ code: 'store_unavailable' })
+  other.exec('commit')
+  const written = write(() => add(4))
+  await started(3)
+  syncs[2]?.end()
+  await written
+  expect(seen()).toEqual([1, 2, 4])
+})
+
+test('a disk that does not answer is noticed: writes and what needs them durable are refused', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { syncs, sync, started } = slowDisk()
+  const { add, write, durable } = open({ wal: { sync, trim: async () => {} } })
+  const waiting = write(() => add(1))
+  await started(1)
+  vi.advanceTimersByTime(5001)
+  await expect(write(() => add(2))).rejects.toMatchObject({ code: 'store_unavailable' })
+  await expect(durable()).rejects.toMatchObject({ code: 'store_unavailable' })
+  syncs[0]?.end()
+  await waiting
+  await durable()
+})
+
+test('after it is closed, writes are refused', async () => {
+  const { add, seen, write, close } = open()
+  const before = write(() => add(1))
+  const closed = close()
+  await expect(write(() => add(2))).rejects.toMatchObject({ code: 'store_unavailable' })
+  await Promise.all([before, closed])
+  expect(seen()).toEqual([1])
 })
 
 test('what is visible but not yet on disk can be waited for', async () => {

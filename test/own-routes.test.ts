@@ -1,6 +1,9 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { createRoute, z } from '@hono/zod-openapi'
 import { HTTPException } from 'hono/http-exception'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { Pair } from '../src/agent/agent-route.ts'
 import { SCOPES } from '../src/auth/scopes.ts'
 import { AppError } from '../src/errors.ts'
@@ -13,7 +16,7 @@ const WRONG_TYPE = { 'Content-Type': 'text/plain' }
 const INTERNAL = { status: 500, code: 'internal_error' }
 
 /** The app with a custom route that runs this handler; its answers are not in the OpenAPI document. */
-async function withOwnRoute(handle: () => Response) {
+async function withOwnRoute(handle: () => Response | Promise<Response>) {
   const t = await makeApp()
   t.app.route('/', createRouter().get('/own/orders', handle))
   const ask = async (method = 'GET') => {
@@ -181,6 +184,17 @@ describe('a custom scope', () => {
 })
 
 describe('a custom route', () => {
+  test('may pass on an answer of another server, and its request id is still the log’s', async () => {
+    const upstream = createServer((_, response) => response.setHeader('X-Request-Id', 'theirs').end('{}'))
+    await once(upstream.listen(0, '127.0.0.1'), 'listening')
+    onTestFinished(() => void upstream.close())
+    const { port } = upstream.address() as AddressInfo
+    const { ask } = await withOwnRoute(() => fetch(`http://127.0.0.1:${port}`))
+    const answer = await ask()
+    expect(answer.status).toBe(200)
+    expect(answer.headers.get('X-Request-Id')).toMatch(/^[0-9a-f-]{36}$/)
+  })
+
   test('may answer with a response whose headers are immutable, as those of fetch are', async () => {
     const { ask } = await withOwnRoute(() => Response.redirect('https://shop.example/orders', 302))
     const answer = await ask()

@@ -121,7 +121,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
     }
   }
 
-  /** Not left to `jwtVerify`: time passes after it, and the clock may be set. */
+  /** Checked at every use: a remembered token ages, and the clock may be set. */
   function checkTimes({ exp, nbf = 0, [STEADY_IAT]: steadyIat }: Claims): void {
     const now = Math.floor(clock.now() / 1000)
     const age = (clock.latest() - steadyIat) / 1000
@@ -172,6 +172,7 @@ const hasLifetime = (claims: JWTPayload): claims is Claims =>
   typeof claims.iat === 'number' &&
   typeof claims[STEADY_IAT] === 'number' &&
   claims.exp - claims.iat === ACCESS_TOKEN_SECONDS
+
 /** RFC 7515 §7.1: base64url without padding, which the library would accept. */
 const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const signedOut = () => new AppError('invalid_token', 'The sign-in of this access token has ended: sign in again.')

@@ -30,7 +30,7 @@ export function limitBody(maxSize: number): MiddlewareHandler {
   return function limitBody(c, next) {
     if (isBodiless(c)) return next()
     const length = c.req.header('Content-Length')
-    // Node holds a body to its announced length, so only another one has to be counted, which needs a web stream.
+    // Node holds a body to its announced length, so only one without has to be counted, which needs a web stream.
     if (length === undefined || c.req.header('Transfer-Encoding') !== undefined) return limitStream(c, next)
     if (Number(length) <= maxSize) return next()
     throw tooLarge()

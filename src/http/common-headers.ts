@@ -3,7 +3,7 @@ import { createMiddleware } from 'hono/factory'
 import type { Config } from '../config.ts'
 import { EXPOSED, isAllowed } from './cors.ts'
 import type { AppEnv } from './router.ts'
-import { ServiceResponse } from './server.ts'
+import { REQUEST_ID, ServiceResponse } from './server.ts'
 
 /**
  * The headers of every answer, unless a route sets its own: it is about a user, or as of now, so it may not be cached; no
@@ -27,7 +27,7 @@ export function commonHeaders({ production, corsOrigins }: Pick<Config, 'product
   return createMiddleware<AppEnv>(async function commonHeaders(c, next) {
     const headers = [...always]
     const { requestId } = c.var
-    if (requestId !== undefined) headers.push(['x-request-id', requestId])
+    if (requestId !== undefined) headers.push([REQUEST_ID, requestId])
     const origin = c.req.header('Origin')
     if (origin !== undefined && isAllowed(origin, corsOrigins)) headers.push(['access-control-allow-origin', origin])
     // Not by way of the answer's own Headers, which take longer than most requests.
@@ -46,6 +46,6 @@ function addTo(c: Context, headers: ReadonlyArray<readonly [string, string]>): v
   c.res = new Response(made.body, made)
   for (const [name, value] of headers) {
     if (name === 'vary') c.res.headers.append(name, value)
-    else if (!c.res.headers.has(name)) c.res.headers.set(name, value)
+    else if (name === REQUEST_ID || !c.res.headers.has(name)) c.res.headers.set(name, value)
   }
 }

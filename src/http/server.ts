@@ -138,6 +138,8 @@ function unreadBudget(maxBytes: number): Hold {
 const bytesOf = (chunk: unknown) =>
   typeof chunk === 'string' || chunk instanceof Uint8Array ? Buffer.byteLength(chunk) : 0
 
+export const REQUEST_ID = 'x-request-id'
+
 /** The server's response, with what passes the app by. */
 export class ServiceResponse extends ServerResponse {
   /** Headers that are sent unless the answer has its own; names in lower case. */
@@ -151,7 +153,10 @@ export class ServiceResponse extends ServerResponse {
     const own = Object.entries((args.at(-1) ?? {}) as OutgoingHttpHeaders)
     for (const [given, value] of own) {
       const name = given.toLowerCase()
-      headers[name] = name === 'vary' && headers.vary !== undefined ? `${value}, ${headers.vary}` : value
+      const common = headers[name]
+      // A route may pass on another server's answer: the request's id is still the log's.
+      if (name === REQUEST_ID && common !== undefined) continue
+      headers[name] = name === 'vary' && common !== undefined ? `${value}, ${common}` : value
     }
     return super.writeHead(status, headers)
   }

@@ -12,7 +12,7 @@ export function createHs256(secret: string) {
   return {
     /** The header and the order of claims are those of LiveKit's SDK. */
     sign: (claims: object): string => compactJws({ alg: 'HS256' }, claims, mac),
-    /** The claims of a token with a right signature, of which nothing else is checked. Undefined for any other. */
+    /** The claims of a correctly signed token; its times and issuer are for the caller to check. Undefined for any other. */
     verify(token: string): Record<string, unknown> | undefined {
       const [, input = '', header = '', payload = '', signature = ''] = COMPACT.exec(token) ?? []
       // Compared as text, so that a signature has only one spelling.

@@ -11,7 +11,7 @@ import { createGroupCommit } from './sqlite/group-commit.ts'
 import { sqliteKeys } from './sqlite/keys.ts'
 import { sqliteRooms } from './sqlite/rooms.ts'
 import { sqliteSessions } from './sqlite/sessions.ts'
-import { openSqlite, storedClock } from './sqlite/sqlite.ts'
+import { filePath, openSqlite, storedClock, usingFile } from './sqlite/sqlite.ts'
 import { sqliteUsers } from './sqlite/users.ts'
 import { takeOverWal } from './sqlite/wal.ts'
 import type { UserStore } from './users.ts'
@@ -46,9 +46,9 @@ export async function openStore(
 ): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
-  const wal = takeOverWal(raw)
+  const wal = usingFile(filePath(url), () => takeOverWal(raw))
   const hints = appendHints()
-  const { write, durable, idle } = createGroupCommit(raw, {
+  const { write, durable, close } = createGroupCommit(raw, {
     ...(keepsTime ? { beforeCommit: save } : {}),
     ...(wal ? { wal } : {}),
     settled: hints.notify,
@@ -59,14 +59,14 @@ export async function openStore(
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
     rooms: sqliteRooms(db, write),
-    sessions: sqliteSessions(db, write, hints, clock),
+    sessions: sqliteSessions(db, write, hints, durable, clock),
     events: sqliteEvents(db, hints, durable),
     audit: sqliteAudit(db, write),
     saveClock: () => write(() => {}),
     async close() {
       // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
       await write(() => {}).catch(() => {})
-      await idle()
+      await close()
       await wal?.close()
       try {
         // Another process's reader may block this checkpoint of the WAL; that is not worth a long wait.

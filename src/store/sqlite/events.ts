@@ -47,7 +47,7 @@ export function sqliteEvents(db: Db, hints: AppendHints, durable: () => Promise<
     .limit(param('limit'))
     .prepare()
 
-  /** A reader goes on from the last `seq` it has seen, so it must see none that a crash could give to another event. */
+  /** A reader goes on from the last `seq` that it was shown, so a crash must not give that `seq` to another event. */
   async function durably<T>(read: Promise<T>): Promise<T> {
     const value = await read
     await durable()

@@ -11,15 +11,21 @@ interface Waiting {
   reject: (error: unknown) => void
 }
 
+/** Milliseconds after which a disk counts as stalled: what it is asked for then is refused at once. */
+const STALLED_MS = 5000
+
 /** Writes per transaction; the rest of a burst goes into further ones. */
 const MAX_GROUP = 512
 
 interface GroupCommit {
   write: Write
-  /** Resolves when everything that is visible now is on disk, or has failed to get there. */
+  /**
+   * Resolves when everything that is visible now is on disk, or has failed to get there.
+   * @throws AppError `store_unavailable` when the disk has not answered for some time
+   */
   durable(): Promise<void>
-  /** Resolves when no write is queued or under way. */
-  idle(): Promise<void>
+  /** Refuses further writes; resolves when those before are done. */
+  close(): Promise<void>
 }
 
 interface Hooks {
@@ -46,11 +52,15 @@ export function createGroupCommit(
   const savepoint = raw.prepare('SAVEPOINT one_write')
   const release = raw.prepare('RELEASE one_write')
   const undo = raw.prepare('ROLLBACK TO one_write')
-  const checkpoint = raw.prepare<[], { busy: number }>('PRAGMA wal_checkpoint(FULL)')
+  const restart = raw.prepare<[], { busy: number }>('PRAGMA wal_checkpoint(RESTART)')
   const queue: Waiting[] = []
   let running: Promise<void> | undefined
   let syncing: Promise<void> | undefined
+  let syncingSince = 0
   let isUnsynced = false
+  let isClosing = false
+
+  const isStalled = () => syncing !== undefined && performance.now() - syncingSince > STALLED_MS
 
   function runOne(waiting: Waiting): () => void {
     savepoint.run()
@@ -81,19 +91,28 @@ export function createGroupCommit(
     }
   }
 
-  /** After a failed fsync a later one may succeed without having written anything, so the pages are written elsewhere. */
+  /**
+   * After a failed fsync a later one may succeed without having written anything, so the pages are written to the database
+   * file instead. The log starts again, because recovery would stop at a lost page in it.
+   */
   function resync(): void {
-    if (checkpoint.get()?.busy !== 0) throw unavailable(new Error('Another process is reading the database'))
+    isUnsynced = true
+    raw.pragma('busy_timeout = 0')
+    try {
+      if (restart.get()?.busy !== 0) throw new Error('Another process is reading the database')
+    } catch (error) {
+      throw unavailable(error)
+    } finally {
+      raw.pragma('busy_timeout = 5000')
+    }
     isUnsynced = false
   }
 
   async function runGroup(group: Waiting[]): Promise<void> {
     try {
       const outcomes = commitGroup(group)
-      syncing = wal?.sync().catch((error: unknown) => {
-        isUnsynced = true
-        throw unavailable(error)
-      })
+      syncingSince = performance.now()
+      syncing = wal?.sync().catch(resync)
       await syncing
       for (const settle of outcomes) settle()
     } catch (error) {
@@ -106,7 +125,7 @@ export function createGroupCommit(
 
   async function runAll(): Promise<void> {
     while (queue.length > 0) {
-      // All requests that the event loop has read by then join the group.
+      // Lets all requests of this turn join the group.
       await new Promise((resolve) => setImmediate(resolve))
       await runGroup(queue.splice(0, MAX_GROUP))
       // If that fails, it is tried again after the next group.
@@ -118,11 +137,19 @@ export function createGroupCommit(
   return {
     write: (work) =>
       new Promise((resolve, reject) => {
+        if (isClosing || isStalled())
+          throw unavailable(new Error(isClosing ? 'The store is closing' : 'The disk is stalled'))
         queue.push({ work, resolve: resolve as (value: unknown) => void, reject })
         running ??= runAll()
       }),
-    durable: async () => syncing?.catch(() => {}),
-    idle: async () => running,
+    async durable() {
+      if (isStalled()) throw unavailable(new Error('The disk is stalled'))
+      await syncing?.catch(() => {})
+    },
+    async close() {
+      isClosing = true
+      await running
+    },
   }
 }
 

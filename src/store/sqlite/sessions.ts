@@ -23,7 +23,13 @@ const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
 const oldestFirst = sql`+${sessions.id}`
 
 /** Loads and saves sessions in SQLite; the rules are elsewhere (`lifecycle.ts`). */
-export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: Clock): SessionStore {
+export function sqliteSessions(
+  db: Db,
+  write: Write,
+  hints: AppendHints,
+  durable: () => Promise<void>,
+  clock: Clock,
+): SessionStore {
   const { load, loadAll, save, insertSession, find, unfinishedIn } = statements(db, hints, clock)
   const unfinished = isNull(sessions.endedAt)
   const ofUser = eq(sessions.userId, param('userId'))
@@ -83,7 +89,8 @@ export function sqliteSessions(db: Db, write: Write, hints: AppendHints, clock: 
       runRead(() => (before === undefined ? newest.all({ userId, limit }) : older.all({ userId, limit, before }))),
     listUnfinished: (room) => runRead(() => (room === undefined ? allUnfinished.all() : unfinishedIn.all({ room }))),
     listToRemove: () => runRead(() => toRemove.all()),
-    lastWebhookAt: () => runRead(() => newestWebhook.get()?.at ?? null),
+    // Health asks for this: it has to notice a disk that does not answer.
+    lastWebhookAt: () => durable().then(() => runRead(() => newestWebhook.get()?.at ?? null)),
     prune: (old, limit) =>
       write(() => {
         const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`
@@ -202,7 +209,7 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
   })
 
-  /** One of several, most of which the decision only counts: their facts are read when it asks for them. */
+  /** A decision only counts most of them, so facts are read on demand. Use it only inside the transaction. */
   function oneOfMany(session: Session): Known {
     let facts: SessionFacts | undefined
     return {

@@ -26,6 +26,7 @@ export const values = <T extends object>(columns: T) =>
 
 const MIGRATIONS = fileURLToPath(new URL('../../../drizzle', import.meta.url))
 
+/** For migrations and commands that only read; a store that writes then takes over durability (`wal.ts`). */
 const SETTINGS: ReadonlyArray<[pragma: string, value: string, readsAs: string | number]> = [
   ['journal_mode', 'WAL', 'wal'],
   // Reopening a WAL file silently gives NORMAL, which loses acknowledged commits on power loss.

@@ -25,7 +25,7 @@ export function createDb(raw: Database.Database): Db {
 
 /**
  * A prepared query's own methods. How values are bound and rows are read is decided once; drizzle decides it at every
- * call, which takes longer than SQLite itself. Joins must be inner ones: no part of a row is turned into null.
+ * call, which takes longer than SQLite itself. Only inner joins: drizzle would turn the missing side of others into null.
  */
 function compiled(statement: Database.Statement<unknown[]>, { params }: Query, fields: Fields) {
   const bind = binder(params)
@@ -53,18 +53,24 @@ function compiled(statement: Database.Statement<unknown[]>, { params }: Query, f
 function binder(params: readonly unknown[]): (values?: Values) => unknown[] {
   const encoders: Array<(value: unknown) => unknown> = []
   const parts = params.map((param, i) => {
-    if (is(param, Placeholder)) return `values[${JSON.stringify(param.name)}]`
+    if (is(param, Placeholder)) return named(param.name)
     if (!is(param, Param) || !is(param.value, Placeholder)) return `params[${i}]`
     const { encoder, value } = param
-    const named = `values[${JSON.stringify(value.name)}]`
-    if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return named
+    if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return named(value.name)
     encoders[i] = (decoded) => encoder.mapToDriverValue(decoded)
-    return `encoders[${i}](${named})`
+    return `encoders[${i}](${named(value.name)})`
   })
-  return new Function('params', 'encoders', `return (values = {}) => [${parts}]`)(params, encoders)
+  return new Function('params', 'encoders', 'given', `return (values = {}) => [${parts}]`)(params, encoders, given)
 }
 
-/** The object that a row stands for, in the same way. */
+const named = (name: string) => `given(values[${JSON.stringify(name)}], ${JSON.stringify(name)})`
+
+function given(value: unknown, name: string): unknown {
+  if (value === undefined) throw new Error(`The statement has no value for ${name}`)
+  return value
+}
+
+/** Reads a row into its object; also written as code. */
 function reader(fields: NonNullable<Fields>): (row: unknown[]) => unknown {
   const decoders: Array<(value: unknown) => unknown> = []
   const groups = new Map<string, string[]>()
