@@ -2,8 +2,8 @@
 import { createHash, createHmac } from 'node:crypto'
 import { decodeJwt, jwtVerify } from 'jose'
 import type { Behaviour } from './livekit.ts'
-import { LIVEKIT_KEY, type Peer } from './servers.ts'
-import type { Pair, World } from './store.ts'
+import { LIVEKIT_KEY, PEERS, type Peer } from './servers.ts'
+import type { Evidence, Pair, User, World } from './store.ts'
 
 /** One table each: figures for different work are never in one column. */
 export const TABLES = {
@@ -27,6 +27,8 @@ export interface Case {
   once?: true
   /** The answer's refresh token is sent in the next request. */
   chain?: true
+  /** How often a request makes the service ask LiveKit about the user. */
+  asks?: 0 | 1
   /** How LiveKit behaves meanwhile. */
   livekit?: Behaviour
   /** Runs at the same time, on 32 connections; each waits so many milliseconds before a request. */
@@ -78,12 +80,9 @@ async function checkJoinToken(token: string, room: string, identity: string, bod
 async function checkToken(body: string): Promise<void> {
   const answer = JSON.parse(body)
   await checkJoinToken(answer.participant_token, answer.room_name, answer.participant_identity, body)
-  const { metadata, attributes } = decodeJwt(answer.participant_token) as {
-    metadata: string
-    attributes: Record<string, string>
-  }
-  expect(JSON.parse(metadata).sessionId === answer.session_id, 'the session in the join token', body)
-  expect(attributes.userId === answer.participant_identity, 'the user in the join token', body)
+  const claims = decodeJwt<{ metadata: string; attributes: Record<string, string> }>(answer.participant_token)
+  expect(JSON.parse(claims.metadata).sessionId === answer.session_id, 'the session in the join token', body)
+  expect(claims.attributes.userId === answer.participant_identity, 'the user in the join token', body)
 }
 
 /** Every request of W1 is for the room and identity of one number. */
@@ -102,8 +101,7 @@ const bareMint = (name: string, server: Case['server'], what: string): Case => (
   check: checkBareMint,
 })
 
-const userTokens = (world: World, users: Array<{ userId: string; signInId: string }>) =>
-  Promise.all(users.map((user) => world.tokens.issueUserToken(user)))
+const userTokens = (world: World, users: User[]) => Promise.all(users.map((user) => world.tokens.issueUserToken(user)))
 
 async function prepareTokens(users: number, world: World): Promise<string[]> {
   const bearers = await userTokens(world, world.newUsers(users))
@@ -122,19 +120,6 @@ async function checkProgress(body: string): Promise<void> {
   const { sessionId, seq } = JSON.parse(body)
   expect(/^sess_[0-9a-f]{44}$/.test(sessionId) && seq > 0, 'the stored event', body)
 }
-
-const stale = (delayMs: number): Case => ({
-  name: `progress-stale-${delayMs}ms`,
-  table: 'W3',
-  what: `the confirmation is stale; LiveKit answers after ${delayMs} ms`,
-  server: 'service',
-  connections: [32],
-  status: 201,
-  once: true,
-  livekit: { delayMs, isDown: false },
-  prepare: async (count, world) => prepareProgress(world.newPairs(count, 'stale'), world),
-  check: checkProgress,
-})
 
 /** What LiveKit sends when a user joins or leaves, signed as LiveKit signs. */
 function webhook(event: 'participant_joined' | 'participant_left', { userId, sessionId, room, sid }: Pair): string {
@@ -188,130 +173,135 @@ async function prepareReaders(path: (pair: Pair) => string, world: World): Promi
   return pairs.map((pair, i) => http('GET', path(pair), { bearer: bearers[i] ?? '' }))
 }
 
-const me = {
-  server: 'service',
-  status: 200,
-  prepare: (_: number, world: World) => prepareReaders(() => '/auth/me', world),
-  async check(body: string) {
-    expect(/^user_[0-9a-f]{44}$/.test(JSON.parse(body).id), 'the user', body)
-  },
-} as const
+type Rest = Pick<Case, 'status' | 'prepare' | 'check'> & Partial<Case>
 
-const underLoad = (name: string, what: string, pauseMs: number): Case => ({
-  ...{ ...me, name, what, table: 'load', connections: [1] },
-  under: { other: 'token', pauseMs },
+const floor = (name: string, what: string, server: Case['server'], rest: Omit<Rest, 'status'>): Case => ({
+  ...{ name, what, server, table: 'floor', status: 200 },
+  ...rest,
+})
+const ours = (name: string, what: string, rest: Rest): Case => ({
+  ...{ name, what, server: 'service', table: 'service' },
+  ...rest,
 })
 
+const echo = {
+  prepare: prepareBareMint,
+  check: async (body: string) => expect(JSON.parse(body).room.startsWith('room-'), 'the echo', body),
+}
+
+/** What W2 shares with `token`, under a name of its own. */
+const tokenInTurn: Rest = {
+  status: 201,
+  prepare: (_, world) => prepareTokens(USERS, world),
+  check: checkToken,
+}
+
+const newPairEachTime = (evidence: Evidence): Rest => ({
+  status: 201,
+  once: true,
+  prepare: async (count, world) => prepareProgress(world.newPairs(count, evidence), world),
+  check: checkProgress,
+})
+
+const stale = (delayMs: number): Case =>
+  ours(`progress-stale-${delayMs}ms`, `the confirmation is stale; LiveKit answers after ${delayMs} ms`, {
+    ...newPairEachTime('stale'),
+    ...{ table: 'W3', connections: [32], asks: 1, livekit: { delayMs, isDown: false } },
+  })
+
+const me: Rest = {
+  status: 200,
+  prepare: (_, world) => prepareReaders(() => '/auth/me', world),
+  check: async (body) => expect(/^user_[0-9a-f]{44}$/.test(JSON.parse(body).id), 'the user', body),
+}
+
+const meUnder = (name: string, what: string, pauseMs: number): Case =>
+  ours(name, what, { ...me, table: 'load', connections: [1], under: { other: 'token', pauseMs } })
+
 export const CASES: readonly Case[] = [
-  {
-    ...{ name: 'node-get', table: 'floor', what: 'node:http GET', server: 'bare', status: 200 },
+  floor('node-get', 'node:http GET', 'bare', {
     prepare: async () => [http('GET', '/')],
     check: async (body) => expect(JSON.parse(body).ok === true, 'the answer', body),
-  },
-  {
-    ...{ name: 'node-post', table: 'floor', what: 'node:http POST JSON', server: 'bare', status: 200 },
-    prepare: prepareBareMint,
-    check: async (body) => expect(JSON.parse(body).room.startsWith('room-'), 'the echo', body),
-  },
-  {
-    ...{ name: 'hono-post', table: 'floor', what: 'Hono POST JSON', server: 'hono', status: 200 },
-    prepare: prepareBareMint,
-    check: async (body) => expect(JSON.parse(body).room.startsWith('room-'), 'the echo', body),
-  },
-  {
-    ...{ name: 'token', table: 'service', server: 'service', status: 201 },
-    what: `POST /token, ${USERS} users in turn, each with one access token`,
-    prepare: (_, world) => prepareTokens(USERS, world),
-    check: checkToken,
-  },
-  {
-    ...{ name: 'token-first', table: 'service', server: 'service', status: 201, once: true },
-    what: 'POST /token, each request with an access token never seen before',
-    prepare: (count, world) => prepareTokens(count, world),
-    check: checkToken,
-  },
-  {
-    ...{ name: 'progress', table: 'service', server: 'service', status: 201 },
-    what: `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`,
+  }),
+  floor('node-post', 'node:http POST JSON', 'bare', echo),
+  floor('hono-post', 'Hono POST JSON', 'hono', echo),
+
+  ours('token', `POST /token, ${USERS} users in turn, each with one access token`, tokenInTurn),
+  ours('token-first', 'POST /token, each with an access token never seen before', {
+    ...tokenInTurn,
+    once: true,
+    prepare: prepareTokens,
+  }),
+  ours('progress', `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`, {
+    status: 201,
     prepare: async (_, world) => prepareProgress(world.newPairs(HOT_PAIRS, 'fresh'), world),
     check: checkProgress,
-  },
-  {
-    ...{ name: 'progress-new', table: 'service', server: 'service', status: 201, once: true },
-    what: 'POST /agent/progress, a new live pair each time',
-    prepare: async (count, world) => prepareProgress(world.newPairs(count, 'fresh'), world),
-    check: checkProgress,
-  },
-  {
-    ...{ name: 'webhook', table: 'service', server: 'service', status: 200, once: true },
-    what: 'POST /livekit/webhook: a user joins, another leaves; each changes a session',
+  }),
+  ours('progress-new', 'POST /agent/progress, a new live pair each time', newPairEachTime('fresh')),
+  ours('webhook', 'POST /livekit/webhook: users join and leave, and each time a session changes', {
+    ...{ status: 200, once: true, check: checkReceived },
     prepare: async (count, world) => joinsAndLeaves(world.newPairs(Math.ceil(count / 2), 'pending')),
-    check: checkReceived,
-  },
-  {
-    ...{ name: 'webhook-duplicate', table: 'service', server: 'service', status: 200 },
-    what: 'the same, delivered before',
+  }),
+  ours('webhook-duplicate', 'the same, delivered before', {
+    ...{ status: 200, check: checkReceived },
     prepare: async (_, world) => joinsAndLeaves(world.newPairs(32, 'pending')),
-    check: checkReceived,
-  },
-  {
-    ...{ name: 'refresh', table: 'service', server: 'service', status: 200, chain: true },
-    what: 'POST /auth/refresh, each with the token of the last answer',
-    prepare: async (_, world, connections) =>
-      world
-        .newUsers(connections + 8)
-        .map(({ refreshToken }) => http('POST', '/auth/refresh', { body: { refresh_token: refreshToken } })),
+  }),
+  ours('refresh', 'POST /auth/refresh, each with the token of the last answer', {
+    ...{ status: 200, chain: true },
+    async prepare(_, world, connections) {
+      const users = world.newUsers(connections + 8)
+      return users.map((user) => http('POST', '/auth/refresh', { body: { refresh_token: user.refreshToken } }))
+    },
     async check(body, world) {
       const { access_token, user } = JSON.parse(body)
       expect((await world.tokens.verifyUserToken(access_token)).userId === user.id, 'the access token', body)
     },
-  },
-  {
-    ...{ name: 'session', table: 'service', server: 'service', status: 200 },
-    what: `GET /sessions/{id}, ${READERS} users in turn`,
+  }),
+  ours('session', `GET /sessions/{id}, ${READERS} users in turn`, {
+    status: 200,
     prepare: (_, world) => prepareReaders(({ sessionId }) => `/sessions/${sessionId}`, world),
     check: async (body) => expect(JSON.parse(body).status === 'live', 'the session', body),
-  },
-  { ...me, name: 'me', table: 'service', what: `GET /auth/me, ${READERS} users in turn` },
+  }),
+  ours('me', `GET /auth/me, ${READERS} users in turn`, me),
+
   bareMint('mint', 'mint', 'ours: livekit/join-token.ts behind Hono'),
-  bareMint('mint-express', 'express', 'Express + livekit-server-sdk'),
-  bareMint('mint-fastapi', 'fastapi', 'FastAPI + livekit-api'),
-  bareMint('mint-go', 'go', 'Go net/http + livekit/protocol/auth'),
+  ...Object.entries(PEERS).map(([peer, { what }]) => bareMint(`mint-${peer}`, peer as Peer, what)),
+
   {
-    ...{ name: 'verified-mint', table: 'W2', server: 'verified', connections: [32], status: 201 },
+    ...{ name: 'mint-verified', table: 'W2', server: 'verified', connections: [32], status: 201 },
     what: 'ours without the row: auth/tokens.ts and livekit/join-token.ts behind Hono',
-    prepare: async (_, world) =>
-      (await userTokens(world, world.newUsers(USERS))).map((bearer, i) =>
-        http('POST', '/', { bearer, body: wanted(i) }),
-      ),
+    async prepare(_, world) {
+      const bearers = await userTokens(world, world.newUsers(USERS))
+      return bearers.map((bearer, i) => http('POST', '/', { bearer, body: wanted(i) }))
+    },
     async check(body) {
       const { participant_token } = JSON.parse(body)
-      const { sub = '', video } = decodeJwt(participant_token) as { sub: string; video: { room: string } }
+      const { sub = '', video } = decodeJwt<{ video: { room: string } }>(participant_token)
       await checkJoinToken(participant_token, video.room, sub, body)
     },
   },
-  {
-    ...{ name: 'mint-with-row', table: 'W2', server: 'service', connections: [32], status: 201 },
-    what: 'ours: POST /token',
-    prepare: (_, world) => prepareTokens(USERS, world),
-    check: checkToken,
-  },
-  {
-    ...{ name: 'progress-fresh', table: 'W3', server: 'service', connections: [32], status: 201, once: true },
-    what: 'the confirmation is fresh',
-    prepare: async (count, world) => prepareProgress(world.newPairs(count, 'fresh'), world),
-    check: checkProgress,
-  },
+  ours('mint-with-row', 'ours: POST /token', { ...tokenInTurn, table: 'W2', connections: [32] }),
+
+  ours('progress-fresh', 'the confirmation is fresh', {
+    ...newPairEachTime('fresh'),
+    ...{ table: 'W3', connections: [32], asks: 0 },
+  }),
   stale(1),
   stale(5),
   stale(20),
-  {
-    ...{ name: 'progress-down', table: 'W3', server: 'service', connections: [32], status: 503 },
-    what: 'the confirmation is stale and LiveKit is down: refused with 503',
-    livekit: { delayMs: 0, isDown: true },
+  ours('progress-down', 'the confirmation is stale and LiveKit is down: refused with 503', {
+    ...{ table: 'W3', connections: [32], status: 503, livekit: { delayMs: 0, isDown: true } },
     prepare: async (_, world) => prepareProgress(world.newPairs(READERS, 'stale'), world),
     check: async (body) => expect(JSON.parse(body).code === 'liveness_unknown', 'the refusal', body),
-  },
-  underLoad('me-under-token', 'while 32 connections send POST /token as fast as they can', 0),
-  underLoad('me-under-paced-token', 'while 32 connections send about 300 POST /token a second', 100),
+  }),
+
+  meUnder('me-under-token', 'while 32 connections send POST /token as fast as they can', 0),
+  meUnder('me-under-paced-token', 'while 32 connections send about 300 POST /token a second', 100),
 ]
+
+/** @throws Error for a name that no case has */
+export function caseNamed(name: string): Case {
+  const found = CASES.find((one) => one.name === name)
+  if (!found) throw new Error(`No case is named ${name}`)
+  return found
+}

@@ -1,5 +1,5 @@
 // A LiveKit without media, as a process of its own: to it every user that it is asked about is in the room. Room, user and
-// session have names with one ending (store.ts), so it needs to know none of them. Its parent sets its delay.
+// session have names with one ending (store.ts), so it needs to know none of them. Its parent says how it behaves, and is told how often it was asked.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 
@@ -13,6 +13,7 @@ export interface Behaviour {
 const port = Number(process.argv[2])
 const SECOND = String(Math.floor(Date.now() / 1000))
 let delayMs = 0
+let asked = 0
 
 function participant(room: string, identity: string) {
   const ending = room.slice('room_'.length)
@@ -27,6 +28,7 @@ function participant(room: string, identity: string) {
 function answerTo(method: string, { room = '', identity = '' }: { room?: string; identity?: string }): unknown {
   switch (method) {
     case 'GetParticipant':
+      asked++
       return participant(room, identity)
     case 'ListRooms':
       return { rooms: [] }
@@ -52,7 +54,10 @@ server.listen(port, '127.0.0.1')
 
 process.on('message', (behaviour: Behaviour) => {
   delayMs = behaviour.delayMs
-  const done = () => process.send?.('done')
+  const done = () => {
+    process.send?.(asked)
+    asked = 0
+  }
   if (behaviour.isDown && server.listening) {
     server.close(done)
     server.closeAllConnections()

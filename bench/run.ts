@@ -1,35 +1,27 @@
-// npm run bench: measures the service, what it stands on and its peers, side by side. README.md says how to read it.
-import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import {
-  closeSync,
-  fdatasyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
-import { cpus, release, totalmem } from 'node:os'
+// npm run bench: measures the service, what it stands on and its peers, in turn. README.md says how to read the result.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { CASES, type Case, TABLES } from './cases.ts'
+import { CASES, type Case } from './cases.ts'
+import { measure, measureFsync, type Place, type Plan, type Run } from './measure.ts'
+import { describeMachine, report, summarise } from './report.ts'
 import * as servers from './servers.ts'
-import { createPast, openWorld, PUBLIC_URL, type World } from './store.ts'
+import { createPast, openWorld, PUBLIC_URL } from './store.ts'
 
 const USAGE = `npm run bench -- [options]
-  --cases a,b        only these, and the floors (see --list)
-  --connections 1,32 instead of 1, 32 and 256
-  --stores 1e3,1e6   sessions in the store; several are measured in turn (default 1e5)
-  --rounds 5         default 3
-  --seconds 5        per case and round, default 2
-  --quick            one round of 1 s at 32 connections on 1e3 sessions
-  --fsync-ms 3       makes every fsync of the service so much slower, by strace
-  --list             the cases`
+  --cases a,b           only these, and the floors; --list shows them all
+  --connections 1,32    default 1,32,256
+  --stores 1e3,1e6      sessions in the store; each store is measured; default 1e5
+  --rounds 5            default 3
+  --seconds 5           of a run, at most 8; default 2
+  --quick               one round of 1 s at 32 connections with 1e3 sessions
+  --fsync-ms 3          every fsync of the service takes so much longer
+  --list                the cases
+`
+/** LiveKit's confirmation of a user is fresh for 10 s, and is given before a run. */
+const MAX_SECONDS = 8
 
 const { values: options } = parseArgs({
   options: {
@@ -39,362 +31,131 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     seconds: { type: 'string' },
     quick: { type: 'boolean', default: false },
-    'fsync-ms': { type: 'string', default: '0' },
+    'fsync-ms': { type: 'string' },
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
-const numbers = (list: string) => list.split(',').map(Number)
-const { quick } = options
-const CONNECTIONS = options.connections ? numbers(options.connections) : quick ? [32] : [1, 32, 256]
-const STORES = numbers(options.stores ?? (quick ? '1e3' : '1e5'))
-const ROUNDS = Number(options.rounds ?? (quick ? 1 : 3))
-const SECONDS = Number(options.seconds ?? (quick ? 1 : 2))
-const FSYNC_MS = Number(options['fsync-ms'])
-/** Requests prepared per second of a run; a case that may not repeat one fails beyond it. */
-const MOST_PER_SECOND = 12_000
-const FLOOR = 'node-post'
-/** Connections of the writer under whose load another case runs. */
-const WRITERS = 32
 
-const HERE = fileURLToPath(new URL('.', import.meta.url))
-const OUTPUT = join(HERE, '../test-output')
-const say = (line: string) => void process.stderr.write(`${line}\n`)
-
-interface Run {
-  case: string
-  store: number | null
-  connections: number
-  round: number
-  perSecond: number
-  /** Milliseconds. */
-  p50: number
-  p99: number
-  max: number
-  /** Of the server's process. */
-  cpuMicrosPerRequest: number
-  /** Shares of one core, of the server and of wrk. */
-  serverCpu: number
-  wrkCpu: number
-  statuses: Record<string, number>
-  /** Requests per second of the case that ran at the same time. */
-  otherPerSecond?: number
-}
-
-function requireTools(): void {
-  const tools = { wrk: 'wrk', taskset: 'util-linux', ...(FSYNC_MS > 0 ? { strace: 'strace' } : {}) }
-  for (const [tool, name] of Object.entries(tools)) {
-    try {
-      execFileSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' })
-    } catch {
-      say(`The benchmark needs ${tool}, which is not installed. On Debian and Ubuntu: apt-get install ${name}`)
-      process.exit(1)
-    }
-  }
-}
-
-/** Milliseconds that appending a page and making it durable takes here: what every commit waits for. */
-function measureFsync(folder: string): number[] {
-  const path = join(folder, 'fsync')
-  const file = openSync(path, 'w')
-  const page = Buffer.alloc(4096, 1)
-  const times = Array.from({ length: 100 }, () => {
-    const startedAt = performance.now()
-    writeSync(file, page)
-    fdatasyncSync(file)
-    return performance.now() - startedAt
-  })
-  closeSync(file)
-  rmSync(path)
-  return times
-}
-
-const sorted = (all: number[]) => [...all].sort((a, b) => a - b)
-const quantile = (all: number[], share: number) => sorted(all)[Math.round((all.length - 1) * share)] ?? Number.NaN
-const median = (all: number[]) => quantile(all, 0.5)
-
-interface Load {
-  of: Case
-  requests: string[]
-  connections: number
-  seconds: number
-  pauseMs: number
-}
-
-/** Runs wrk against the server, and reads what wrk.lua prints. */
-async function wrk(url: string, folder: string, { of, requests, connections, seconds, pauseMs }: Load) {
-  const [pool, sample] = [join(folder, `${of.name}.requests`), join(folder, `${of.name}.sample`)]
-  writeFileSync(pool, requests.join('\x01'))
-  const script = [join(HERE, 'wrk.lua'), url, '--', pool, sample, String(pauseMs), of.chain ? 'chain' : 'repeat']
-  const child = spawn(
-    'wrk',
-    ['-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s', '-s', ...script],
-    {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
-  const [, result] = /^RESULT (.*)$/m.exec(stdout) ?? []
-  if (!result) throw new Error(`wrk did not finish ${of.name}: ${stdout}${stderr}`)
-  return { ...JSON.parse(result), sample: readFileSync(sample, 'utf8').split('\x01').filter(Boolean) } as {
-    requests: number
-    micros: number
-    sent: number
-    statuses: Record<string, number>
-    socketErrors: number
-    p50: number
-    p99: number
-    max: number
-    cpuTicks: number
-    sample: string[]
-  }
-}
-
-/** @throws Error unless every answer had the right status, and every sampled one the right content */
-async function checkAnswers(load: Load, result: Awaited<ReturnType<typeof wrk>>, world: World): Promise<void> {
-  const { of, requests } = load
-  const wrong = result.sample.find((answer) => !answer.startsWith(`${of.status} `))
-  const statuses = Object.keys(result.statuses)
-  if (result.socketErrors > 0 || statuses.length !== 1 || statuses[0] !== String(of.status)) {
-    const seen = JSON.stringify(result.statuses)
-    throw new Error(
-      `${of.name}: answers ${seen}, ${result.socketErrors} socket errors, such as: ${wrong ?? 'none sampled'}`,
-    )
-  }
-  if (of.once && result.sent > requests.length) {
-    throw new Error(`${of.name} used up its ${requests.length} requests: raise MOST_PER_SECOND in run.ts`)
-  }
-  for (const answer of result.sample) await of.check(answer.slice(answer.indexOf(' ') + 1), world)
-}
-
-interface Place {
-  store: number | null
-  server: servers.Server
-  world: World
-}
-
-type Livekit = Awaited<ReturnType<typeof servers.startLivekit>>
-
-async function measure(of: Case, connections: number, round: number, place: Place, livekit: Livekit, folder: string) {
-  const { server, world, store } = place
-  const seconds = round === 0 ? 1 : SECONDS
-  const load = async (other: Case, on: number, pauseMs: number): Promise<Load> => {
-    const requests = await other.prepare(Math.ceil(MOST_PER_SECOND * seconds), world, on)
-    return { of: other, requests, connections: on, seconds, pauseMs }
-  }
-  const main = await load(of, connections, 0)
-  const other = of.under ? await load(caseNamed(of.under.other), WRITERS, of.under.pauseMs) : undefined
-  await livekit.behave(of.livekit ?? { delayMs: 0, isDown: false })
-  const before = server.cpuMicros()
-  const [result, beside] = await Promise.all([
-    wrk(server.url, folder, main),
-    other ? wrk(server.url, folder, other) : undefined,
-  ])
-  const cpu = server.cpuMicros() - before
-  await livekit.behave({ delayMs: 0, isDown: false })
-  await checkAnswers(main, result, world)
-  if (other && beside) await checkAnswers(other, beside, world)
-  if (of.server === 'service') world.endAll()
-  return {
-    ...{ case: of.name, store, connections, round, statuses: result.statuses },
-    perSecond: (result.requests / result.micros) * 1e6,
-    ...{ p50: result.p50 / 1000, p99: result.p99 / 1000, max: result.max / 1000 },
-    cpuMicrosPerRequest: cpu / (result.requests + (beside?.requests ?? 0)),
-    serverCpu: cpu / result.micros,
-    wrkCpu: (result.cpuTicks * 10_000) / result.micros,
-    ...(beside ? { otherPerSecond: (beside.requests / beside.micros) * 1e6 } : {}),
-  } satisfies Run
-}
-
-function caseNamed(name: string): Case {
-  const found = CASES.find((one) => one.name === name)
-  if (found) return found
-  say(`There is no case ${name}; --list shows them.`)
+function fail(message: string): never {
+  process.stderr.write(`${message}\n`)
   process.exit(1)
 }
 
-/** Starts every server that the cases need. What cannot be started is skipped, with a message. */
-async function start(cases: Case[], folder: string, livekit: Livekit) {
-  const places = new Map<string, Place[]>()
-  const services: Place[] = []
-  for (const sessions of STORES) {
-    const path = join(folder, `${sessions}.db`)
-    const startedAt = performance.now()
-    await createPast(path, sessions)
-    say(`a store of ${sessions} sessions: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`)
-    const server = await servers.startService(path, livekit.port, FSYNC_MS)
-    services.push({ store: sessions, server, world: await openWorld(path) })
+function numbers(option: 'connections' | 'stores' | 'rounds' | 'seconds' | 'fsync-ms', fallback: string): number[] {
+  const all = (options[option] ?? fallback).split(',').map(Number)
+  const isFine = all.every((one) => Number.isInteger(one) && one > 0)
+  return isFine ? all : fail(`--${option} takes whole numbers from 1 on, separated by commas.`)
+}
+
+const { quick } = options
+const connections = numbers('connections', quick ? '32' : '1,32,256')
+const stores = numbers('stores', quick ? '1e3' : '1e5')
+const [rounds = 1] = numbers('rounds', quick ? '1' : '3')
+const [seconds = 1] = numbers('seconds', quick ? '1' : '2')
+const [fsyncMs = 0] = options['fsync-ms'] ? numbers('fsync-ms', '') : []
+if (seconds > MAX_SECONDS) fail(`--seconds takes at most ${MAX_SECONDS}.`)
+
+const say = (line: string) => void process.stderr.write(`${line}\n`)
+
+function requireTool(tool: string, debianPackage = tool): void {
+  try {
+    execFileSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' })
+  } catch {
+    fail(`The benchmark needs ${tool}, which is not installed. On Debian and Ubuntu: apt-get install ${debianPackage}`)
   }
-  places.set('service', services)
-  const [first] = services
-  if (!first) throw new Error('There is no store')
-  for (const name of new Set(cases.map((one) => one.server))) {
-    if (name === 'service') continue
+}
+
+const isFloor = ({ table }: Case) => table === 'floor'
+
+function chosenCases(): Case[] {
+  if (!options.cases) return [...CASES]
+  const named = options.cases
+    .split(',')
+    .map((name) => CASES.find((one) => one.name === name) ?? fail(`No case is named ${name}: see --list.`))
+  return [...new Set([...CASES.filter(isFloor), ...named])]
+}
+
+/** The servers that these cases need, by name: one service for each store. A peer that cannot be started is left out. */
+async function startAll(cases: Case[], folder: string, livekit: servers.Livekit): Promise<Map<string, Place[]>> {
+  const services: Place[] = []
+  for (const store of stores) {
+    say(`filling a store with ${store} sessions`)
+    const path = join(folder, `${store}.db`)
+    await createPast(path, store)
+    const server = await servers.startService(path, livekit.port, fsyncMs)
+    services.push({ server, world: await openWorld(path), store })
+  }
+  const places = new Map([['service', services]])
+  const { world } = services[0] as Place
+  for (const name of new Set(cases.map(({ server }) => server))) {
     const errors = join(folder, `${name}.errors`)
-    try {
-      const isPeer = name in servers.PEERS
-      const more = name === 'verified' ? [`file:${join(folder, `${first.store}.db`)}`, PUBLIC_URL] : []
-      const server = isPeer
-        ? await servers.startPeer(name as servers.Peer, errors)
-        : await servers.startSmall(name, errors, ...more)
-      places.set(name, [{ store: null, server, world: first.world }])
-    } catch (error) {
-      if (!(name in servers.PEERS)) throw error
-      say(`SKIPPED: the peer ${name}: ${(error as Error).message}`)
+    if (name in servers.PEERS) {
+      const server = await servers.startPeer(name as servers.Peer, errors).catch((error: Error) => {
+        say(`SKIPPED: the peer ${name}: ${error.message}`)
+      })
+      places.set(name, server ? [{ server, world, store: null }] : [])
+    } else if (name !== 'service') {
+      const forVerified = [`file:${join(folder, `${stores[0]}.db`)}`, PUBLIC_URL]
+      const server = await servers.startSmall(name, errors, name === 'verified' ? forVerified : [])
+      places.set(name, [{ server, world, store: null }])
     }
   }
   return places
 }
 
-function describeMachine(folder: string, fsync: number[]) {
-  const osRelease = /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? process.platform
-  const [, disk = ''] = execFileSync('df', ['--output=source,fstype', folder], { encoding: 'utf8' }).split('\n')
-  return {
-    cpu: `${cpus().length} × ${cpus()[0]?.model}`,
-    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
-    system: `${osRelease}, Linux ${release()}, Node ${process.version}`,
-    disk: `${disk.replace(/\s+/g, ', ')}; append of 4 KiB and fdatasync: median ${median(fsync).toFixed(2)} ms, p99 ${quantile(fsync, 0.99).toFixed(2)} ms`,
-    ...(FSYNC_MS > 0 ? { slowed: `every fsync of the service takes ${FSYNC_MS} ms longer (strace)` } : {}),
-    pinning: servers.pinning,
-  }
-}
-
-/** Medians over the rounds. `ratio` is to the floor of the same round, at the same number of connections. */
-function summarise(runs: Run[]) {
-  const counted = runs.filter(({ round }) => round > 0)
-  const floorOf = (run: Run) =>
-    counted.find((one) => one.case === FLOOR && one.round === run.round && one.connections === run.connections)
-  const groups = new Map<string, Run[]>()
-  for (const run of counted) {
-    const key = `${run.case} ${run.store} ${run.connections}`
-    groups.set(key, [...(groups.get(key) ?? []), run])
-  }
-  return [...groups.values()].map((group) => {
-    const { case: name, store, connections } = group[0] as Run
-    const of = (value: (run: Run) => number) => median(group.map(value))
-    const rates = group.map(({ perSecond }) => perSecond)
-    return {
-      ...{ case: name, store, connections, perSecond: median(rates), spread: [Math.min(...rates), Math.max(...rates)] },
-      ratio: of((run) => run.perSecond / (floorOf(run)?.perSecond ?? Number.NaN)),
-      cpuRatio: of((run) => (floorOf(run)?.cpuMicrosPerRequest ?? Number.NaN) / run.cpuMicrosPerRequest),
-      cpuMicrosPerRequest: of((run) => run.cpuMicrosPerRequest),
-      ...{ p50: of((run) => run.p50), p99: of((run) => run.p99) },
-      ...{ serverCpu: of((run) => run.serverCpu), wrkCpu: of((run) => run.wrkCpu) },
-      otherPerSecond: of((run) => run.otherPerSecond ?? Number.NaN),
-    }
+/** What runs in each round, which begins at another case than the last one; the round of number 0 warms up. */
+function planOf(cases: Case[], places: Map<string, Place[]>): Plan[] {
+  const onPlaces = cases.flatMap((of) => (places.get(of.server) ?? []).map((place) => ({ of, place })))
+  const warmUp = onPlaces.map((one) => ({ ...one, connections: 32, round: 0, seconds: 1 }))
+  const all = onPlaces.flatMap(({ of, place }) =>
+    (of.connections ?? connections).map((connections) => ({ of, place, connections, seconds })),
+  )
+  const later = Array.from({ length: rounds }, (_, i) => {
+    const first = Math.floor((all.length * i) / rounds)
+    return [...all.slice(first), ...all.slice(0, first)].map((one) => ({ ...one, round: i + 1 }))
   })
-}
-
-type Summary = ReturnType<typeof summarise>
-
-function print(machine: object, summary: Summary, fsync: number[]): void {
-  const lines = Object.entries(machine).map(([what, value]) => `- ${what}: ${value}`)
-  const row = (...cells: Array<string | number>) => lines.push(`| ${cells.join(' | ')} |`)
-  const head = (...cells: string[]) => {
-    row(...cells)
-    row(...cells.map((_, i) => (i === 0 ? '---' : '--:')))
-  }
-  const percent = (share: number) => `${Math.round(share * 100)} %`
-  const ms = (value: number) => value.toFixed(value < 10 ? 2 : 0)
-  for (const [table, title] of Object.entries(TABLES)) {
-    const rows = summary.filter((one) => caseNamed(one.case).table === table)
-    if (rows.length === 0) continue
-    const isLoad = table === 'load'
-    lines.push('', `**${title}**`, '')
-    const [rate, ratio] = isLoad ? ['reads/s', 'writes/s'] : ['requests/s (min–max)', 'of the POST floor']
-    head(
-      'case',
-      'sessions',
-      'connections',
-      rate,
-      ratio,
-      'CPU µs per request',
-      'of the floor, by CPU',
-      'p50 ms',
-      'p99 ms',
-      'CPU server, wrk',
-    )
-    for (const one of rows) {
-      const [least = 0, most = 0] = one.spread
-      row(
-        ...[`${one.case}: ${caseNamed(one.case).what}`, one.store ?? '', one.connections],
-        `${Math.round(one.perSecond)} (${Math.round(least)}–${Math.round(most)})`,
-        isLoad ? Math.round(one.otherPerSecond) : one.ratio.toFixed(3),
-        ...[one.cpuMicrosPerRequest.toFixed(0), isLoad ? '' : one.cpuRatio.toFixed(3), ms(one.p50), ms(one.p99)],
-        `${percent(one.serverCpu)}, ${percent(one.wrkCpu)}`,
-      )
-    }
-  }
-  const floor = summary.find((one) => one.case === FLOOR && one.connections === 1)
-  const alone = summary.filter((one) => one.connections === 1 && caseNamed(one.case).table === 'service')
-  if (floor && alone.length > 0) {
-    const one = median(fsync) + FSYNC_MS
-    const budget = 1.5 * one + floor.p50
-    lines.push(
-      '',
-      `**One connection: 1.5 × one fsync (${one.toFixed(2)} ms) plus the floor (${ms(floor.p50)} ms) is ${ms(budget)} ms**`,
-      '',
-    )
-    head('case', 'sessions', 'p50 ms', 'fsyncs above the floor')
-    for (const { case: name, store, p50 } of alone)
-      row(name, store ?? '', ms(p50), ((p50 - floor.p50) / one).toFixed(2))
-  }
-  process.stdout.write(`${lines.join('\n')}\n`)
+  return [warmUp, ...later].flat()
 }
 
 async function main(): Promise<void> {
-  const floors = CASES.filter(({ table }) => table === 'floor')
-  const chosen = options.cases ? [...new Set([...floors, ...options.cases.split(',').map(caseNamed)])] : [...CASES]
-  const cases = FSYNC_MS > 0 && !options.cases ? chosen.filter(({ table }) => table !== 'W1') : chosen
-  mkdirSync(OUTPUT, { recursive: true })
-  const folder = mkdtempSync(join(OUTPUT, 'bench-'))
-  const runs: Run[] = []
-  const fsync: number[] = measureFsync(folder)
-  try {
-    servers.leaveServerCore()
-    const livekit = await servers.startLivekit()
-    const places = await start(cases, folder, livekit)
-    const plan = cases.flatMap((of) =>
-      (places.get(of.server) ?? []).flatMap((place) =>
-        (of.connections ?? CONNECTIONS).map((connections) => ({
-          of,
-          connections,
-          place,
-        })),
-      ),
-    )
-    for (let round = 0; round <= ROUNDS; round++) {
-      const shift = Math.floor((plan.length * round) / (ROUNDS + 1))
-      // The first round only warms up, once per case.
-      const order =
-        round === 0
-          ? plan.filter(({ of, place }, i) => plan.findIndex((one) => one.of === of && one.place === place) === i)
-          : [...plan.slice(shift), ...plan.slice(0, shift)]
-      for (const { of, connections, place } of order) {
-        const run = await measure(of, round === 0 ? 32 : connections, round, place, livekit, folder)
-        runs.push(run)
-        say(
-          `${round}/${ROUNDS} ${of.name} ${place.store ?? ''} ×${run.connections}: ${Math.round(run.perSecond)}/s, ${run.cpuMicrosPerRequest.toFixed(0)} µs CPU, p99 ${run.p99.toFixed(1)} ms`,
-        )
-      }
-      fsync.push(...measureFsync(folder))
-    }
-    const machine = describeMachine(folder, fsync)
-    const summary = summarise(runs)
-    print(machine, summary, fsync)
-    const file = join(OUTPUT, `bench-${new Date().toISOString().replaceAll(':', '-')}.json`)
-    writeFileSync(file, JSON.stringify({ machine, rounds: ROUNDS, seconds: SECONDS, summary, runs }, null, 2))
-    say(file)
-  } finally {
-    await servers.stopAll()
+  for (const tool of ['wrk', ...(fsyncMs > 0 ? ['strace'] : [])]) requireTool(tool)
+  requireTool('taskset', 'util-linux')
+  const output = fileURLToPath(new URL('../test-output/', import.meta.url))
+  mkdirSync(output, { recursive: true })
+  const folder = mkdtempSync(join(output, 'bench-'))
+  process.on('exit', () => {
+    servers.stopAll()
     rmSync(folder, { recursive: true, force: true })
+  })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+
+  servers.leaveServerCore()
+  const cases = chosenCases()
+  const livekit = await servers.startLivekit()
+  const places = await startAll(cases, folder, livekit)
+  const fsync = measureFsync(folder)
+  const runs: Run[] = []
+  for (const plan of planOf(cases, places)) {
+    if (plan.round > (runs.at(-1)?.round ?? 0)) fsync.push(...measureFsync(folder))
+    const run = await measure(plan, livekit, folder)
+    runs.push(run)
+    const which = `round ${run.round} of ${rounds}: ${run.case} ${run.store ?? ''} ×${run.connections}`
+    say(
+      `${which}: ${run.perSecond.toFixed(0)}/s, ${run.cpuMicrosPerRequest.toFixed(0)} µs, p99 ${run.p99.toFixed(1)} ms`,
+    )
   }
+  const machine = describeMachine(folder, fsync, fsyncMs)
+  const summary = summarise(runs)
+  process.stdout.write(report(machine, summary, fsync, fsyncMs))
+  const file = join(output, `bench-${new Date().toISOString().replaceAll(':', '-')}.json`)
+  writeFileSync(file, JSON.stringify({ machine, rounds, seconds, summary, runs }, null, 2))
+  say(file)
 }
 
-if (options.help) process.stdout.write(`${USAGE}\n`)
-else if (options.list) process.stdout.write(`${CASES.map(({ name, what }) => `${name}: ${what}`).join('\n')}\n`)
+if (options.help) process.stdout.write(USAGE)
+else if (options.list) for (const { name, what } of CASES) process.stdout.write(`${name}: ${what}\n`)
 else {
-  requireTools()
   await main()
   process.exit(0)
 }

@@ -42,13 +42,11 @@ function start(command: string[], options: { env?: Record<string, string>; error
   return child
 }
 
-export async function stopAll(): Promise<void> {
-  for (const child of children) {
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) continue
-    const gone = once(child, 'exit')
-    // strace does not pass signals on.
-    for (const pid of [...childrenOf(child.pid), child.pid]) kill(pid)
-    await gone
+export function stopAll(): void {
+  for (const { pid, exitCode, signalCode } of children) {
+    if (pid === undefined || exitCode !== null || signalCode !== null) continue
+    // What strace runs does not end with it.
+    for (const each of [...childrenOf(pid), pid]) kill(each)
   }
 }
 
@@ -135,7 +133,7 @@ export async function startService(path: string, livekitPort: number, fsyncMs: n
 }
 
 /** One of small-servers.ts. */
-export async function startSmall(name: string, errors: string, ...args: string[]): Promise<Server> {
+export async function startSmall(name: string, errors: string, args: string[]): Promise<Server> {
   const port = await freeTcpPort()
   const command = [process.execPath, '--import', 'tsx', join(HERE, 'small-servers.ts'), name, String(port)]
   const child = start(on(SERVER_CORE, [...command, LIVEKIT_KEY.key, LIVEKIT_KEY.secret, ...args]), { errors })
@@ -143,15 +141,19 @@ export async function startSmall(name: string, errors: string, ...args: string[]
   return serverOf(port, () => child.pid ?? 0)
 }
 
+export type Livekit = Awaited<ReturnType<typeof startLivekit>>
+
 export async function startLivekit() {
   const port = await freeTcpPort()
   const child = start([process.execPath, '--import', 'tsx', join(HERE, 'livekit.ts'), String(port)], { ipc: true })
   await listening('the LiveKit stub', child, `http://127.0.0.1:${port}/`)
   return {
     port,
-    async behave(behaviour: Behaviour) {
+    /** Returns how often it was asked about a participant since the last change. */
+    async behave(behaviour: Behaviour): Promise<number> {
       child.send(behaviour)
-      await once(child, 'message')
+      const [asked] = await once(child, 'message')
+      return asked
     },
   }
 }

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import Database from 'better-sqlite3'
 import type { AccessTokens } from '../src/auth/tokens.ts'
+import { built } from './built.ts'
 
 export const AGENT = 'bench'
 export const PUBLIC_URL = 'https://api.bench.test'
@@ -30,8 +31,6 @@ export type Evidence = 'pending' | 'fresh' | 'stale'
 export interface World {
   newUsers(count: number): User[]
   newPairs(count: number, evidence: Evidence): Pair[]
-  /** Confirms live sessions again. */
-  confirm(pairs: Pair[]): void
   /** Ends all unfinished sessions, so that the next run begins without them. */
   endAll(): void
   tokens: AccessTokens
@@ -39,18 +38,10 @@ export interface World {
   close(): Promise<void>
 }
 
-/** The built module, with the types of its source. */
-const built = (path: string) => import(new URL(`../dist/${path}.js`, import.meta.url).href)
-
-const modules = async () => ({
-  ...((await built('store/store')) as typeof import('../src/store/store.ts')),
-  ...((await built('auth/keys')) as typeof import('../src/auth/keys.ts')),
-  ...((await built('auth/tokens')) as typeof import('../src/auth/tokens.ts')),
-})
-
 /** Creates a store with that many ended sessions, each with its room, presence, events and audit entry. */
 export async function createPast(path: string, sessions: number): Promise<void> {
-  const { openStore, loadSigningKeys } = await modules()
+  const { openStore } = await built.store()
+  const { loadSigningKeys } = await built.keys()
   const store = await openStore(`file:${path}`)
   await loadSigningKeys(store.keys, store.clock)
   await store.close()
@@ -108,7 +99,9 @@ export async function createPast(path: string, sessions: number): Promise<void> 
 
 /** Writes users and sessions into the store of a running service, and issues its tokens. */
 export async function openWorld(path: string): Promise<World> {
-  const { openStore, readSigningKeys, createAccessTokens } = await modules()
+  const { openStore } = await built.store()
+  const { readSigningKeys } = await built.keys()
+  const { createAccessTokens } = await built.tokens()
   const { keys: keyStore, users, clock, close } = await openStore(`file:${path}`, { keepsTime: false })
   const tokens = createAccessTokens({
     keys: await readSigningKeys(keyStore, clock),
@@ -135,9 +128,6 @@ export async function openWorld(path: string): Promise<World> {
   const insertPresence = db.prepare(
     `insert into presences (sid, session_id, room_sid, joined_at, seen_at, confirmed_at)
      values (@sid, @sessionId, 'RM_' || substr(@sid, 4), @at, @at, @at)`,
-  )
-  const confirmPresence = db.prepare(
-    `update presences set confirmed_at = @now, seen_at = @now where session_id = @sessionId`,
   )
   const end = db.prepare(
     `update sessions set status = 'ended', ended_at = @now, end_reason = 'left', removed_at = @now, version = version + 1
@@ -180,10 +170,6 @@ export async function openWorld(path: string): Promise<World> {
   return {
     newUsers: (count) => written((now) => Array.from({ length: count }, () => insertNewUser(now))),
     newPairs: (count, evidence) => written((now) => Array.from({ length: count }, () => insertNewPair(now, evidence))),
-    confirm: (pairs) =>
-      written((now) => {
-        for (const { sessionId } of pairs) confirmPresence.run({ sessionId, now })
-      }),
     endAll: () => written((now) => void end.run({ now })),
     tokens,
     agentToken: () =>
