@@ -197,8 +197,7 @@ const tokenInTurn: Rest = {
 }
 
 const newPairEachTime = (evidence: Evidence): Rest => ({
-  status: 201,
-  once: true,
+  ...{ status: 201, once: true, asks: evidence === 'stale' ? 1 : 0 },
   prepare: async (count, world) => prepareProgress(world.newPairs(count, evidence), world),
   check: checkProgress,
 })
@@ -206,7 +205,7 @@ const newPairEachTime = (evidence: Evidence): Rest => ({
 const stale = (delayMs: number): Case =>
   ours(`progress-stale-${delayMs}ms`, `the confirmation is stale; LiveKit answers after ${delayMs} ms`, {
     ...newPairEachTime('stale'),
-    ...{ table: 'W3', connections: [32], asks: 1, livekit: { delayMs, isDown: false } },
+    ...{ table: 'W3', connections: [32], livekit: { delayMs, isDown: false } },
   })
 
 const me: Rest = {
@@ -233,7 +232,7 @@ export const CASES: readonly Case[] = [
     prepare: prepareTokens,
   }),
   ours('progress', `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`, {
-    status: 201,
+    ...{ status: 201, asks: 0 },
     prepare: async (_, world) => prepareProgress(world.newPairs(HOT_PAIRS, 'fresh'), world),
     check: checkProgress,
   }),
@@ -284,7 +283,7 @@ export const CASES: readonly Case[] = [
 
   ours('progress-fresh', 'the confirmation is fresh', {
     ...newPairEachTime('fresh'),
-    ...{ table: 'W3', connections: [32], asks: 0 },
+    ...{ table: 'W3', connections: [32] },
   }),
   stale(1),
   stale(5),

@@ -1,5 +1,5 @@
 // A LiveKit without media, as a process of its own: to it every user that it is asked about is in the room. Room, user and
-// session have names with one ending (store.ts), so it needs to know none of them. Its parent says how it behaves, and is told how often it was asked.
+// session have names with one ending (store.ts), so it needs to know none of them. Its parent says how it behaves, and is told what it was asked.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 
@@ -10,10 +10,18 @@ export interface Behaviour {
   isDown: boolean
 }
 
+/** What it was asked since its behaviour was last set. */
+export interface Heard {
+  /** How often about a participant. */
+  asked: number
+  /** How often for all rooms, as the service does when it compares with LiveKit. */
+  passes: number
+}
+
 const port = Number(process.argv[2])
 const SECOND = String(Math.floor(Date.now() / 1000))
 let delayMs = 0
-let asked = 0
+let heard: Heard = { asked: 0, passes: 0 }
 
 function participant(room: string, identity: string) {
   const ending = room.slice('room_'.length)
@@ -28,9 +36,10 @@ function participant(room: string, identity: string) {
 function answerTo(method: string, { room = '', identity = '' }: { room?: string; identity?: string }): unknown {
   switch (method) {
     case 'GetParticipant':
-      asked++
+      heard.asked++
       return participant(room, identity)
     case 'ListRooms':
+      heard.passes++
       return { rooms: [] }
     case 'ListParticipants':
       return { participants: [] }
@@ -55,8 +64,8 @@ server.listen(port, '127.0.0.1')
 process.on('message', (behaviour: Behaviour) => {
   delayMs = behaviour.delayMs
   const done = () => {
-    process.send?.(asked)
-    asked = 0
+    process.send?.(heard)
+    heard = { asked: 0, passes: 0 }
   }
   if (behaviour.isDown && server.listening) {
     server.close(done)

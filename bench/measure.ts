@@ -4,8 +4,10 @@ import { once } from 'node:events'
 import { closeSync, fdatasyncSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Case, caseNamed } from './cases.ts'
+import type { Behaviour } from './livekit.ts'
 import type { Livekit, Server } from './servers.ts'
 import type { World } from './store.ts'
 
@@ -50,6 +52,9 @@ export interface Plan {
 const MOST_PER_SECOND = 12_000
 /** Connections of the client that writes while another one is measured. */
 const WRITERS = 32
+const WELL: Behaviour = { delayMs: 0, isDown: false }
+/** The service is then done with comparing. */
+const PASS_MS = 5_000
 const TICK_MICROS = 10_000
 const SCRIPT = fileURLToPath(new URL('wrk.lua', import.meta.url))
 
@@ -60,22 +65,26 @@ export async function measure(plan: Plan, livekit: Livekit, folder: string): Pro
     ...{ of: what, connections: on, seconds, pauseMs },
     requests: await what.prepare(MOST_PER_SECOND * seconds, world, on),
   })
+  await livekit.behave(of.livekit ?? WELL)
   const main = await prepare(of, connections, 0)
   const other = of.under && (await prepare(caseNamed(of.under.other), WRITERS, of.under.pauseMs))
-  await livekit.behave(of.livekit ?? { delayMs: 0, isDown: false })
   const before = server.cpuMicros()
   const [result, beside] = await Promise.all([
     runWrk(server.url, folder, main),
     other && runWrk(server.url, folder, other),
   ])
   const cpu = server.cpuMicros() - before
-  const asked = await livekit.behave({ delayMs: 0, isDown: false })
+  const { asked, passes } = await livekit.behave(WELL)
+  if (of.server === 'service') world.endAll()
+  if (passes > 0) {
+    await delay(PASS_MS)
+    return measure(plan, livekit, folder)
+  }
   await checkAnswers(main, result, world)
   if (other && beside) await checkAnswers(other, beside, world)
   if (of.asks !== undefined && Math.abs(asked / result.requests - of.asks) > 0.1) {
     throw new Error(`${of.name}: ${result.requests} requests made the service ask LiveKit ${asked} times`)
   }
-  if (of.server === 'service') world.endAll()
   return {
     ...{ case: of.name, store, connections, round, statuses: result.statuses },
     perSecond: (result.requests / result.micros) * 1e6,
