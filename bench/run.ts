@@ -136,14 +136,20 @@ async function main(): Promise<void> {
   const places = await startAll(cases, folder, livekit)
   const fsync = measureFsync(folder)
   const runs: Run[] = []
-  for (const plan of planOf(cases, places)) {
-    if (plan.round > (runs.at(-1)?.round ?? 0)) fsync.push(...measureFsync(folder))
-    const run = await measure(plan, livekit, folder)
-    runs.push(run)
-    const which = `round ${run.round} of ${rounds}: ${run.case} ${run.store ?? ''} ×${run.connections}`
-    say(
-      `${which}: ${run.perSecond.toFixed(0)}/s, ${run.cpuMicrosPerRequest.toFixed(0)} µs, p99 ${run.p99.toFixed(1)} ms`,
-    )
+  try {
+    for (const plan of planOf(cases, places)) {
+      if (plan.round > (runs.at(-1)?.round ?? 0)) fsync.push(...measureFsync(folder))
+      const run = await measure(plan, livekit, folder)
+      runs.push(run)
+      const which = `round ${run.round} of ${rounds}: ${run.case} ${run.store ?? ''} ×${run.connections}`
+      say(
+        `${which}: ${run.perSecond.toFixed(0)}/s, ${run.cpuMicrosPerRequest.toFixed(0)} µs, p99 ${run.p99.toFixed(1)} ms`,
+      )
+    }
+  } catch (error) {
+    // What was measured until then is still reported.
+    process.exitCode = 1
+    say(`FAILED: ${(error as Error).stack}`)
   }
   const machine = describeMachine(folder, fsync, fsyncMs)
   const summary = summarise(runs)
@@ -157,5 +163,5 @@ if (options.help) process.stdout.write(USAGE)
 else if (options.list) for (const { name, what } of CASES) process.stdout.write(`${name}: ${what}\n`)
 else {
   await main()
-  process.exit(0)
+  process.exit()
 }
