@@ -5,7 +5,7 @@ import Database from 'better-sqlite3'
 import type { AccessTokens } from '../src/auth/tokens.ts'
 import { built } from './built.ts'
 
-export const AGENT = 'bench'
+const AGENT = 'bench'
 export const PUBLIC_URL = 'https://api.bench.test'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -35,7 +35,6 @@ export interface World {
   endAll(): void
   tokens: AccessTokens
   agentToken(): Promise<string>
-  close(): Promise<void>
 }
 
 /** Creates a store with that many ended sessions, each with its room, presence, events and audit entry. */
@@ -62,7 +61,7 @@ export async function createPast(path: string, sessions: number): Promise<void> 
     ${numbers(users)} insert into person select i, ${ending(String(now - PAST_MS))}, ${now - PAST_MS} from n;
     create temp table past (i integer primary key, e text, at integer, person text);
     ${numbers(sessions)}
-      insert into past select n.i, ${ending(`n.at`)}, n.at, person.e
+      insert into past select n.i, ${ending('n.at')}, n.at, person.e
       from (select i, ${now - PAST_MS} + cast(i * ${(PAST_MS - DAY_MS) / sessions} as integer) as at from n) as n
       join person on person.i = n.i % ${users};
     insert into agents (id, secret_hash, scopes, generation, created_at, summon)
@@ -102,7 +101,7 @@ export async function openWorld(path: string): Promise<World> {
   const { openStore } = await built.store()
   const { readSigningKeys } = await built.keys()
   const { createAccessTokens } = await built.tokens()
-  const { keys: keyStore, users, clock, close } = await openStore(`file:${path}`, { keepsTime: false })
+  const { keys: keyStore, users, clock } = await openStore(`file:${path}`, { keepsTime: false })
   const tokens = createAccessTokens({
     keys: await readSigningKeys(keyStore, clock),
     users,
@@ -178,9 +177,5 @@ export async function openWorld(path: string): Promise<World> {
         scopes: ['progress:write', 'context:read', 'session:end'],
         generation: 1,
       }),
-    async close() {
-      db.close()
-      await close()
-    },
   }
 }
