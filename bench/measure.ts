@@ -118,7 +118,7 @@ interface Result {
   /** How many requests the script handed out. */
   sent: number
   statuses: Record<string, number>
-  socketErrors: number
+  socketErrors: Record<'connect' | 'read' | 'write' | 'timeout', number>
   p50: number
   p99: number
   max: number
@@ -142,9 +142,10 @@ async function runWrk(url: string, folder: string, load: Load): Promise<Result> 
 /** @throws Error unless every answer had the right status, and every sampled one the right content */
 async function checkAnswers({ of, requests }: Load, result: Result, world: World): Promise<void> {
   const { statuses, socketErrors, sample, sent } = result
-  if (socketErrors > 0 || Object.keys(statuses).join() !== String(of.status)) {
+  const hasErrors = Object.values(socketErrors).some((count) => count > 0)
+  if (hasErrors || Object.keys(statuses).join() !== String(of.status)) {
     const wrong = sample.find((answer) => !answer.startsWith(`${of.status} `)) ?? 'none in the sample'
-    throw new Error(`${of.name}: statuses ${JSON.stringify(statuses)}, ${socketErrors} socket errors; ${wrong}`)
+    throw new Error(`${of.name}: ${JSON.stringify({ statuses, socketErrors })}; ${wrong}`)
   }
   if (of.once && sent > requests.length) {
     throw new Error(`${of.name} used up its ${requests.length} requests: raise MOST_PER_SECOND in measure.ts`)

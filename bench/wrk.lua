@@ -46,8 +46,8 @@ function done(summary, latency)
   for field in stat:gmatch("%S+") do fields[#fields + 1] = tonumber(field) or 0 end
   local errors = summary.errors
   io.write(string.format(
-    '\nRESULT {"requests":%d,"micros":%d,"sent":%d,"statuses":{%s},"socketErrors":%d,"p50":%d,"p99":%d,"max":%d,"cpuTicks":%d}\n',
+    '\nRESULT {"requests":%d,"micros":%d,"sent":%d,"statuses":{%s},"socketErrors":{"connect":%d,"read":%d,"write":%d,"timeout":%d},"p50":%d,"p99":%d,"max":%d,"cpuTicks":%d}\n',
     summary.requests, summary.duration, thread:get("sent"), table.concat(counts, ","),
-    errors.connect + errors.read + errors.write + errors.timeout,
+    errors.connect, errors.read, errors.write, errors.timeout,
     latency:percentile(50), latency:percentile(99), latency.max, fields[12] + fields[13]))
 end
