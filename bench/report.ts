@@ -8,8 +8,11 @@ import { PEERS, pinning } from './servers.ts'
 
 const FLOOR = 'node-post'
 
-const quantile = (all: number[], share: number) =>
-  [...all].sort((a, b) => a - b)[Math.round((all.length - 1) * share)] ?? Number.NaN
+const quantile = (all: number[], share: number) => {
+  const ascending = [...all].sort((a, b) => a - b)
+  const at = (ascending.length - 1) * share
+  return ((ascending[Math.floor(at)] ?? Number.NaN) + (ascending[Math.ceil(at)] ?? Number.NaN)) / 2
+}
 const median = (all: number[]) => quantile(all, 0.5)
 const ms = (value: number) => value.toFixed(value < 10 ? 2 : 0)
 const percent = (share: number) => `${Math.round(share * 100)} %`
