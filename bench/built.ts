@@ -1,0 +1,9 @@
+/** The service's modules as `npm run build` leaves them, since they are what runs, with the types of their sources. */
+const load = <T>(path: string) => import(new URL(`../dist/${path}.js`, import.meta.url).href) as Promise<T>
+
+export const built = {
+  joinToken: () => load<typeof import('../src/livekit/join-token.ts')>('livekit/join-token'),
+  keys: () => load<typeof import('../src/auth/keys.ts')>('auth/keys'),
+  store: () => load<typeof import('../src/store/store.ts')>('store/store'),
+  tokens: () => load<typeof import('../src/auth/tokens.ts')>('auth/tokens'),
+}

@@ -1,0 +1,74 @@
+// What the service is compared with: the HTTP below it, and parts of its own work. Started by servers.ts:
+// node --import tsx small-servers.ts <name> <port> <LiveKit key> <LiveKit secret> [<DATABASE_URL> <PUBLIC_URL>]
+import { createServer, type ServerResponse } from 'node:http'
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { built } from './built.ts'
+
+const [, , name = '', port, key = '', secret = '', databaseUrl = '', publicUrl = ''] = process.argv
+
+interface Wanted {
+  room: string
+  identity: string
+}
+
+function send(response: ServerResponse, value: unknown): void {
+  const text = JSON.stringify(value)
+  response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) }).end(text)
+}
+
+/** node:http alone: GET answers JSON, POST echoes it. */
+function bare(): void {
+  createServer((request, response) => {
+    if (request.method === 'GET') return send(response, { ok: true })
+    let body = ''
+    request.setEncoding('utf8')
+    request.on('data', (chunk: string) => {
+      body += chunk
+    })
+    request.on('end', () => send(response, JSON.parse(body)))
+  }).listen(Number(port), '127.0.0.1')
+}
+
+const echo = () => new Hono().post('/', async (c) => c.json(await c.req.json()))
+
+async function createMinter() {
+  const { createJoinTokenMinter } = await built.joinToken()
+  return createJoinTokenMinter({ key, secret }, Date.now)
+}
+
+const minted = (token: string) => ({ server_url: 'ws://127.0.0.1:7880', participant_token: token })
+
+async function mint() {
+  const mintJoinToken = await createMinter()
+  return new Hono().post('/', async (c) => {
+    const { room, identity } = await c.req.json<Wanted>()
+    const { token } = await mintJoinToken({ room, identity, name: null })
+    return c.json(minted(token))
+  })
+}
+
+/** Verifies the access token, with the store of a service that runs, and stores nothing. */
+async function mintVerified() {
+  const { openStore } = await built.store()
+  const { readSigningKeys } = await built.keys()
+  const { createAccessTokens } = await built.tokens()
+  const { keys: keyStore, users, clock } = await openStore(databaseUrl, { keepsTime: false })
+  const tokens = createAccessTokens({ keys: await readSigningKeys(keyStore, clock), users, publicUrl, clock })
+  const mintJoinToken = await createMinter()
+  return new Hono().post('/', async (c) => {
+    const { userId } = await tokens.verifyUserToken(c.req.header('Authorization')?.slice('Bearer '.length) ?? '')
+    const { room } = await c.req.json<Wanted>()
+    const { token } = await mintJoinToken({ room, identity: userId, name: null })
+    return c.json(minted(token), 201)
+  })
+}
+
+const APPS: Record<string, () => Hono | Promise<Hono>> = { hono: echo, mint, verified: mintVerified }
+
+if (name === 'bare') bare()
+else {
+  const app = await APPS[name]?.()
+  if (!app) throw new Error(`No small server is named ${name}.`)
+  serve({ fetch: app.fetch, port: Number(port), hostname: '127.0.0.1' })
+}
