@@ -194,24 +194,24 @@ function drawn(samples: Sample[]): string {
       'requests per second, the rest',
       { webhook: (s) => s.rates.webhook, refresh: (s) => s.rates.refresh, end: (s) => s.rates.end },
     ],
-    ['CPU of the service per request, ms', { 'CPU per request': (s) => s.cpuMsPerRequest }],
+    ['CPU per request, ms', { 'the service': (s) => s.cpuMsPerRequest }],
     ['errors so far', { errors: (s) => s.errors }],
   ]
   const drawnCharts = charts.map(([title, lines], index) => {
     const top = 40 + index * (height + 50)
-    const most = Math.max(1, ...Object.values(lines).flatMap((line) => samples.map(line))) * 1.05
+    const most = Math.max(0.1, ...Object.values(lines).flatMap((line) => samples.map(line))) * 1.05
     const point = (s: Sample, value: number) =>
       `${(left + (s.seconds / seconds) * (width - left - 20)).toFixed(1)},${(top + height - (value / most) * height).toFixed(1)}`
     const parts = Object.entries(lines).map(([name, line], i) => {
       const colour = colours[i % colours.length]
       const last = samples.at(-1)
       return `<polyline fill="none" stroke="${colour}" stroke-width="1.5" points="${samples.map((s) => point(s, line(s))).join(' ')}"/>
-        <text x="${left + 220 + i * 170}" y="${top - 8}" fill="${colour}">${name} (${last ? line(last).toFixed(0) : ''})</text>`
+        <text x="${left + 220 + i * 170}" y="${top - 8}" fill="${colour}">${name} (${last ? line(last).toFixed(most < 5 ? 2 : 0) : ''})</text>`
     })
     const marks = [0, 0.5, 1].map(
       (
         share,
-      ) => `<text x="${left - 6}" y="${top + height - share * height + 4}" text-anchor="end">${(most * share).toFixed(0)}</text>
+      ) => `<text x="${left - 6}" y="${top + height - share * height + 4}" text-anchor="end">${(most * share).toFixed(most < 5 ? 2 : 0)}</text>
         <line x1="${left}" x2="${width - 20}" y1="${top + height - share * height}" y2="${top + height - share * height}" stroke="#ddd"/>`,
     )
     return `<text x="${left}" y="${top - 8}" font-weight="bold">${title}</text>${marks.join('')}${parts.join('')}`
