@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { createAgentRoute } from './agent/agent-route.ts'
+import { createGateway } from './agent/gateway.ts'
 import { agentRoutes } from './agent/routes.ts'
 import { createAccounts } from './auth/accounts.ts'
 import { createUserReadLimit } from './auth/guards.ts'
@@ -12,6 +13,7 @@ import { createServiceRouter } from './http/service-router.ts'
 import { joinRoutes } from './join/routes.ts'
 import type { ReportSkew } from './livekit/clock-skew.ts'
 import type { LiveKit } from './livekit/livekit.ts'
+import { createWorkerConnector } from './livekit/worker-socket.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
@@ -81,6 +83,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   })
 
   const livekitKeys = secrets.livekit
+  const connect = createWorkerConnector(config.livekitUrl, livekitKeys, clock.now)
+  const gateway = createGateway({ store, connect, livekitUrl: config.livekitPublicUrl, limits, address, log })
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
@@ -90,7 +94,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
       '/',
       webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
     )
-    .route('/', agentRoutes({ agentRoute, users, sessions, events, agents, tokens, limits, address, clock }))
+    .route('/', agentRoutes({ agentRoute, store, sessions, tokens, limits, address }))
+    .route('/', gateway.routes)
 
   return {
     app,
@@ -100,6 +105,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     health,
     background,
     streams,
+    gateway,
     prune: createPruner({ store, config, clock }),
   }
 }

@@ -133,6 +133,8 @@ export async function startSfu({ path = '' } = {}) {
     /** Changes its answers, into those of a LiveKit that is newer than the service. */
     alter: (answer: { status: number; body: unknown }) => answer,
     rooms,
+    /** For what else LiveKit serves there. */
+    server,
     questions,
     /** How many requests it received, in total or for that method. */
     asked: (method?: string) => questions.filter((question) => !method || question.method === method).length,

@@ -1,21 +1,21 @@
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
-import type { UserStore } from '../store/users.ts'
+import type { Session, SessionEvent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
 import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
 import { type AgentTokenRoutesDeps, agentTokenRoutes } from './token-routes.ts'
 
 interface AgentRoutesDeps extends AgentTokenRoutesDeps {
   agentRoute: MakeAgentRoute
-  users: UserStore
+  store: Store
   sessions: Sessions
-  events: EventStore
 }
 
 /** The agent's routes: get a token, and act on behalf of the user who is in the room. */
-export function agentRoutes({ agentRoute, users, sessions, events, ...deps }: AgentRoutesDeps) {
+export function agentRoutes({ agentRoute, sessions, ...deps }: AgentRoutesDeps) {
+  const { users, events } = deps.store
   const progress = agentRoute(
     {
       method: 'post',

@@ -75,6 +75,11 @@ const PROBLEMS = {
     means: 'The agent account is disabled.',
     todo: 'Stop calling. An operator can run `npm run agent -- enable <name>`.',
   },
+  agent_secret_outdated: {
+    status: 403,
+    means: 'An earlier version issued the agent account’s secret, and workers cannot connect with it.',
+    todo: 'Give the account a new secret: `npm run agent -- rekey <name>`.',
+  },
   invalid_credentials: {
     status: 401,
     means: 'The e-mail or the password is wrong.',

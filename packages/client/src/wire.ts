@@ -183,6 +183,7 @@ export type ErrorCode =
   | 'invalid_token'
   | 'insufficient_scope'
   | 'agent_disabled'
+  | 'agent_secret_outdated'
   | 'invalid_credentials'
   | 'invalid_refresh_token'
   | 'email_taken'

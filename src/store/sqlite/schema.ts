@@ -90,10 +90,13 @@ export const agents = sqliteTable('agents', {
   id: text().primaryKey(),
   /** SHA-256 of the secret, hex. */
   secretHash: text('secret_hash').notNull(),
+  /** The same secret encrypted, for the gateway; null if an earlier version issued it. */
+  sealedSecret: text('sealed_secret'),
   /** Space-separated, RFC 6749 §3.3. */
   scopes: text().notNull(),
   /** The previous secret, while both are valid. */
   oldSecretHash: text('old_secret_hash'),
+  oldSealedSecret: text('old_sealed_secret'),
   oldSecretUntil: integer('old_secret_until'),
   /** Incremented when a secret is replaced at once or the agent is enabled again; older tokens are refused. */
   generation: integer().notNull().default(1),
