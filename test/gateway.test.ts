@@ -18,15 +18,7 @@ import { createWorkerConnector } from '../src/livekit/worker-socket.ts'
 import { createLog } from '../src/log.ts'
 import { storeBefore } from './older-store.ts'
 import { dial, isUp, lines, said, served } from './raw-connections.ts'
-import {
-  assign,
-  connectWorker,
-  offer,
-  register,
-  workerMessage,
-  workerScene,
-  workerToken,
-} from './worker-scene.ts'
+import { assign, connectWorker, offer, register, workerMessage, workerScene, workerToken } from './worker-scene.ts'
 
 const job = (id = 'AJ_1') => new Job({ id, room: new Room({ name: 'room_1' }), metadata: '{}', agentName: 'tutor' })
 
@@ -155,7 +147,7 @@ describe('a connection is refused', () => {
     expect(await (await connect(token)).outcome).toBe(401)
   })
 
-  test('with %s instead of a worker’s token', async () => {
+  test('with any other token, or none that is signed', async () => {
     const { agent, connect, s } = await workerScene()
     const user = await s.newUser()
     const none = await signed(agent.secret, {}).then((token) =>
@@ -197,8 +189,8 @@ describe('a connection is refused', () => {
   })
 
   test('without a WebSocket handshake, with a word on who connects here', async () => {
-    const { s } = await workerScene()
-    const answer = await s.app.request('/agent')
+    const { s, agent } = await workerScene()
+    const answer = await s.get('/agent', await workerToken(agent.id, agent.secret))
     expect(answer.status).toBe(404)
     expect(await answer.json()).toMatchObject({ detail: 'Workers of LiveKit’s agent SDKs connect here by WebSocket.' })
   })
@@ -337,7 +329,7 @@ describe('a connection that does nothing', () => {
     let pings = 0
     worker.socket.on('ping', () => pings++)
     await vi.waitFor(() => expect(pings).toBeGreaterThan(5))
-    expect(livekit.registered[0]?.socket.readyState).toBe(WebSocket.OPEN)
+    expect(livekit.registered[0]?.socket.readyState).toBe(1)
   })
 
   test('costs others nothing, a thousand times: no headers, or no end of them', async () => {
@@ -361,7 +353,7 @@ test('a side that does not read stops the other from being read, so that little 
   let sent = 0
   const timer = setInterval(() => {
     // Only as fast as the service takes it.
-    while (socket.bufferedAmount === 0 && sent < 2_000) {
+    while (socket.bufferedAmount === 0 && sent < 1_000) {
       socket.send(frame)
       sent++
     }
@@ -375,12 +367,12 @@ test('a side that does not read stops the other from being read, so that little 
     },
     { interval: 500, timeout: 20_000 },
   )
-  // Most is in the buffers of the kernel; 2,000 messages would be 120 MB.
-  expect(sent).toBeLessThan(1_000)
+  // Most is in the buffers of the kernel; 1,000 messages are 60 MB.
+  expect(sent).toBeLessThan(600)
   atLiveKit.socket.resume()
-  await vi.waitFor(() => expect(sent).toBe(2_000), 20_000)
+  await vi.waitFor(() => expect(sent).toBe(1_000), 20_000)
   clearInterval(timer)
-  await vi.waitFor(() => expect(atLiveKit.frames).toHaveLength(2_001), 20_000)
+  await vi.waitFor(() => expect(atLiveKit.frames).toHaveLength(1_001), 20_000)
 })
 
 test('a request that offers HTTP/2 in plain text, as Java’s client does, is answered as before', async () => {

@@ -1,12 +1,15 @@
 import { upgradeWebSocket } from '@hono/node-server'
+import { createRoute } from '@hono/zod-openapi'
+import type { Context } from 'hono'
 import type { Logger } from 'pino'
 import type { RawData, WebSocket } from 'ws'
 import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
-import { bearerToken } from '../http/bearer.ts'
+import { bearerRefusals, bearerToken } from '../http/bearer.ts'
 import type { Quota } from '../http/counters.ts'
+import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
-import { createRouter } from '../http/router.ts'
+import { type AppEnv, createRouter } from '../http/router.ts'
 import { fullStatus, readServerMessage, readWorkerMessage, WorkerMessageError } from '../livekit/worker-messages.ts'
 import type { ConnectWorker } from '../livekit/worker-socket.ts'
 import type { Store } from '../store/store.ts'
@@ -43,6 +46,30 @@ const MAX_BUFFERED = 256 * 1024
 
 /** RFC 6455 §7.4.1. */
 const CLOSE = { goingAway: 1001, unsupportedData: 1003, policyViolation: 1008, serviceRestart: 1012 }
+
+const connectRoute = createRoute({
+  method: 'get',
+  path: '/agent',
+  operationId: 'connectWorker',
+  tags: ['Agents'],
+  summary: 'Connect a worker of LiveKit’s agent SDKs',
+  description:
+    'A WebSocket that speaks LiveKit’s agent protocol. The SDKs open it when LIVEKIT_URL is this service, and LIVEKIT_API_KEY and LIVEKIT_API_SECRET are an agent account’s id and secret.',
+  security: [{ workerToken: [] }],
+  responses: {
+    101: { description: 'Connected to LiveKit through this service.' },
+    ...problems(
+      ...bearerRefusals,
+      'invalid_token',
+      'agent_disabled',
+      'agent_secret_outdated',
+      'rate_limited',
+      'livekit_unavailable',
+      'store_unavailable',
+      'busy',
+    ),
+  },
+})
 
 interface GatewayDeps {
   store: Pick<Store, 'agents' | 'keys' | 'clock'>
@@ -94,6 +121,23 @@ export function createGateway(
     }
   }
 
+  /** @throws AppError for one that is not let in */
+  async function authenticate(c: Context<AppEnv>): Promise<AuthenticatedWorker> {
+    const token = bearerToken(c)
+    const claimed = await auth.claimed(token)
+    if (claimed) c.set('who', { agent: claimed.id })
+    try {
+      return await auth.authenticate(claimed, token)
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'agent_secret_outdated') {
+        log.warn(`${error.message} npm run agent -- rekey ${claimed?.id}`)
+      }
+      await countRequest(c, failures, `${claimed?.id} ${address(c)}`)
+      await countRequest(c, limits.agentSignIns, address(c))
+      throw error
+    }
+  }
+
   async function recheck(): Promise<void> {
     const ids = new Set([...links].map(({ worker }) => worker.agent.id))
     for (const id of ids) {
@@ -124,47 +168,31 @@ export function createGateway(
     if (isStopping) link.close(CLOSE.goingAway, 'the service is stopping')
   }
 
-  const routes = createRouter().get(
-    '/agent',
-    async (c, next) => {
-      if (c.req.header('Upgrade')?.toLowerCase() !== 'websocket') {
-        throw new AppError('not_found', 'Workers of LiveKit’s agent SDKs connect here by WebSocket.')
-      }
-      await next()
-    },
-    upgradeWebSocket(async (c) => {
-      if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 5 })
-      const token = bearerToken(c)
-      const claimed = await auth.claimed(token)
-      if (claimed) c.set('who', { agent: claimed.id })
-      const worker = await auth.authenticate(claimed, token).catch(async (error: unknown) => {
-        if (error instanceof AppError && error.code === 'agent_secret_outdated') {
-          log.warn(`${error.message} npm run agent -- rekey ${claimed?.id}`)
-        }
-        await countRequest(c, failures, `${claimed?.id} ${address(c)}`)
-        await countRequest(c, limits.agentSignIns, address(c))
-        throw error
-      })
-      await countRequest(c, connects, worker.agent.id)
-      const leave = occupy(worker.agent.id)
-      const socket = c.env?.incoming?.socket
-      const livekit = await connect().catch((error: unknown) => {
-        leave()
-        throw error
-      })
-      // Whatever happens to the worker's connection before it is one, LiveKit's ends with it.
-      const end = () => {
-        leave()
-        if (livekit.readyState !== livekit.CLOSED) livekit.close()
-      }
-      if (!socket || socket.destroyed) {
-        end()
-        throw new AppError('busy', 'The worker has gone.', { retryAfterSeconds: 1 })
-      }
-      socket.once('close', end)
-      return { onOpen: (_, { raw }) => join(worker, raw as WebSocket, livekit) }
-    }),
-  )
+  const routes = createRouter().openapi(connectRoute, (async (c: Context<AppEnv>) => {
+    const worker = await authenticate(c)
+    if (c.req.header('Upgrade')?.toLowerCase() !== 'websocket') {
+      throw new AppError('not_found', 'Workers of LiveKit’s agent SDKs connect here by WebSocket.')
+    }
+    if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 5 })
+    await countRequest(c, connects, worker.agent.id)
+    const leave = occupy(worker.agent.id)
+    const livekit = await connect().catch((error: unknown) => {
+      leave()
+      throw error
+    })
+    const socket = c.env.incoming?.socket
+    // Whatever happens to the worker's connection before it is one, LiveKit's ends with it.
+    const end = () => {
+      leave()
+      if (livekit.readyState !== livekit.CLOSED) livekit.close()
+    }
+    if (!socket || socket.destroyed) {
+      end()
+      throw new AppError('busy', 'The worker has gone.', { retryAfterSeconds: 1 })
+    }
+    socket.once('close', end)
+    return upgradeWebSocket(c, { onOpen: (_, { raw }) => join(worker, raw as WebSocket, livekit) })
+  }) as never)
 
   return {
     routes,

@@ -103,12 +103,13 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
  * client sends by default. Here anything but a WebSocket stays an ordinary request.
  */
 class Incoming extends IncomingMessage {
-  #upgrade = false
+  // Without a value of its own: Node's constructor sets `upgrade` before those are.
+  declare private asksUpgrade: boolean
   get upgrade(): boolean {
-    return this.#upgrade && this.headers.upgrade?.toLowerCase() === 'websocket'
+    return this.asksUpgrade && this.headers.upgrade?.toLowerCase() === 'websocket'
   }
   set upgrade(upgrade: boolean) {
-    this.#upgrade = upgrade
+    this.asksUpgrade = upgrade
   }
 }
 
