@@ -191,7 +191,7 @@ describe('a connection is refused', () => {
   test('without a WebSocket handshake, with a word on who connects here', async () => {
     const { s, agent } = await workerScene()
     const answer = await s.get('/agent', await workerToken(agent.id, agent.secret))
-    expect(answer.status).toBe(404)
+    expect([answer.status, answer.headers.get('Upgrade')]).toEqual([426, 'websocket'])
     expect(await answer.json()).toMatchObject({ detail: 'Workers of LiveKit’s agent SDKs connect here by WebSocket.' })
   })
 })

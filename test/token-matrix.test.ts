@@ -107,7 +107,7 @@ describe.each(routes)('%s', (route) => {
       // A guest has no password to change.
       if (verb === 'takes' && route === 'POST /auth/password') expect(status).toBe(422)
       // Taken, but not a WebSocket.
-      else if (verb === 'takes' && route === 'GET /agent') expect(status).toBe(404)
+      else if (verb === 'takes' && route === 'GET /agent') expect(status).toBe(426)
       else if (verb === 'takes') expect(status).toBeLessThan(300)
       // No refresh token is as long as a JWT.
       else expect(route === 'POST /auth/refresh' ? [401, 422] : [401]).toContain(status)

@@ -64,6 +64,7 @@ const connectRoute = createRoute({
       'agent_disabled',
       'agent_secret_outdated',
       'rate_limited',
+      'upgrade_required',
       'livekit_unavailable',
       'store_unavailable',
       'busy',
@@ -171,7 +172,8 @@ export function createGateway(
   const routes = createRouter().openapi(connectRoute, (async (c: Context<AppEnv>) => {
     const worker = await authenticate(c)
     if (c.req.header('Upgrade')?.toLowerCase() !== 'websocket') {
-      throw new AppError('not_found', 'Workers of LiveKit’s agent SDKs connect here by WebSocket.')
+      c.header('Upgrade', 'websocket')
+      throw new AppError('upgrade_required', 'Workers of LiveKit’s agent SDKs connect here by WebSocket.')
     }
     if (isStopping) throw new AppError('busy', 'The service is stopping.', { retryAfterSeconds: 5 })
     await countRequest(c, connects, worker.agent.id)

@@ -45,6 +45,11 @@ const PROBLEMS = {
     todo: 'Use a method from the `Allow` header.',
     where: 'anywhere',
   },
+  upgrade_required: {
+    status: 426,
+    means: 'The path takes only WebSockets.',
+    todo: 'Set `LIVEKIT_URL` of a worker to this service, and let its SDK connect.',
+  },
   rate_limited: {
     status: 429,
     means: 'Too many requests from this address, user or agent, or for this account.',

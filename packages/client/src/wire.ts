@@ -178,6 +178,7 @@ export type ErrorCode =
   | 'validation_failed'
   | 'not_found'
   | 'method_not_allowed'
+  | 'upgrade_required'
   | 'rate_limited'
   | 'missing_token'
   | 'invalid_token'
