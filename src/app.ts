@@ -17,6 +17,7 @@ import { createWorkerConnector } from './livekit/worker-socket.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
+import { createAssignments } from './sessions/assignments.ts'
 import { createBackground } from './sessions/background.ts'
 import { createEventStreams } from './sessions/event-stream.ts'
 import { createLivenessCheck } from './sessions/liveness.ts'
@@ -75,7 +76,9 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
   const scopes = config.agentScopes
-  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes })
+  const jobs = createAssignments(store)
+  const assignments = config.requireAssignment ? jobs : null
+  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
@@ -84,11 +87,23 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
 
   const livekitKeys = secrets.livekit
   const connect = createWorkerConnector(config.livekitUrl, livekitKeys, clock.now)
-  const gateway = createGateway({ store, connect, livekitUrl: config.livekitPublicUrl, limits, address, log })
+  const gateway = createGateway({
+    store,
+    jobs,
+    background,
+    connect,
+    livekitUrl: config.livekitPublicUrl,
+    limits,
+    address,
+    log,
+  })
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
-    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log }))
+    .route(
+      '/',
+      joinRoutes({ tokens, sessions, liveness, assignments, store, livekit, livekitKeys, limits, config, log }),
+    )
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route(
       '/',

@@ -141,6 +141,7 @@ const Environment = z.object({
   EVENT_RETENTION_DAYS: whole(1, 36_500).default(90),
   MAX_SESSION_MINUTES: whole(1, 10_080).default(1440),
   WRAP_UP_SECONDS: whole(0, 600).default(0),
+  REQUIRE_ASSIGNMENT: z.enum(['on', 'off'], 'must be on or off').default('off'),
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
@@ -296,6 +297,8 @@ export function loadConfig(env: Variables) {
       eventRetentionDays: e.EVENT_RETENTION_DAYS,
       maxSessionMinutes: e.MAX_SESSION_MINUTES,
       wrapUpSeconds: e.WRAP_UP_SECONDS,
+      /** Only the account that was given the session's job through the gateway may act for it. */
+      requireAssignment: e.REQUIRE_ASSIGNMENT === 'on',
       logLevel: e.LOG_LEVEL,
     },
     secrets: { livekit, webhook } satisfies Secrets,

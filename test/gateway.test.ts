@@ -16,6 +16,7 @@ import { createRateLimits } from '../src/http/rate-limit.ts'
 import { createServiceRouter } from '../src/http/service-router.ts'
 import { createWorkerConnector } from '../src/livekit/worker-socket.ts'
 import { createLog } from '../src/log.ts'
+import { createBackground } from '../src/sessions/background.ts'
 import { storeBefore } from './older-store.ts'
 import { dial, isUp, lines, said, served } from './raw-connections.ts'
 import { assign, connectWorker, offer, register, workerMessage, workerScene, workerToken } from './worker-scene.ts'
@@ -294,7 +295,9 @@ async function hasty(timing: Partial<typeof GATEWAY_TIMING>) {
   const connect = createWorkerConnector(config.livekitUrl, secrets.livekit, store.clock.now)
   const limits = createRateLimits(config)
   const address = createClientAddress([])
-  const deps = { store, connect, livekitUrl: config.livekitPublicUrl, limits, address, log }
+  const jobs = { assigned: async () => {}, ended: async () => {} }
+  const background = createBackground(log)
+  const deps = { store, jobs, background, connect, livekitUrl: config.livekitPublicUrl, limits, address, log }
   const gateway = createGateway(deps, { ...GATEWAY_TIMING, ...timing })
   const { url } = await served({ app: router.route('/', gateway.routes), config })
   const token = () => workerToken(w.agent.id, w.agent.secret)

@@ -12,6 +12,9 @@ import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
 import { fullStatus, readServerMessage, readWorkerMessage, WorkerMessageError } from '../livekit/worker-messages.ts'
 import type { ConnectWorker } from '../livekit/worker-socket.ts'
+import type { Assignments } from '../sessions/assignments.ts'
+import type { Background } from '../sessions/background.ts'
+import type { JobEnd } from '../store/jobs.ts'
 import type { Store } from '../store/store.ts'
 import { FAILED_AGENT_SIGN_INS } from './token-routes.ts'
 import { type AuthenticatedWorker, createWorkerAuth } from './worker-auth.ts'
@@ -74,6 +77,8 @@ const connectRoute = createRoute({
 
 interface GatewayDeps {
   store: Pick<Store, 'agents' | 'keys' | 'clock'>
+  jobs: Pick<Assignments, 'assigned' | 'ended'>
+  background: Background
   connect: ConnectWorker
   /** What a worker's jobs connect to: LiveKit itself. */
   livekitUrl: string
@@ -95,7 +100,7 @@ interface Link {
  * secret, and gets a connection to LiveKit made with a token that allows nothing but registering; media never comes here.
  */
 export function createGateway(
-  { store, connect, livekitUrl, limits, address, log }: GatewayDeps,
+  { store, jobs, background, connect, livekitUrl, limits, address, log }: GatewayDeps,
   timing = GATEWAY_TIMING,
 ) {
   const auth = createWorkerAuth(store)
@@ -162,7 +167,7 @@ export function createGateway(
   }
 
   function join(worker: AuthenticatedWorker, client: WebSocket, livekit: WebSocket): void {
-    const link = createLink(worker, client, livekit, livekitUrl, log, timing)
+    const link = createLink({ worker, client, livekit, jobs, background, livekitUrl, log, timing })
     links.add(link)
     recheckSoon()
     client.once('close', () => links.delete(link))
@@ -213,20 +218,22 @@ export function createGateway(
 
 export type Gateway = ReturnType<typeof createGateway>
 
-function createLink(
-  worker: AuthenticatedWorker,
-  client: WebSocket,
-  livekit: WebSocket,
-  livekitUrl: string,
-  log: Logger,
-  timing: GatewayTiming,
-): Link {
+interface LinkDeps extends Pick<GatewayDeps, 'jobs' | 'background' | 'livekitUrl' | 'log'> {
+  worker: AuthenticatedWorker
+  client: WebSocket
+  livekit: WebSocket
+  timing: GatewayTiming
+}
+
+function createLink({ worker, client, livekit, jobs, background, livekitUrl, log, timing }: LinkDeps): Link {
   const { id: agentId } = worker.agent
   const offered = new Set<string>()
   let workerId: string | undefined
   let onSettled: (() => void) | undefined
+  let isOver = false
 
   function close(code: number, reason: string): void {
+    isOver = true
     for (const [socket, text] of [
       [client, reason],
       [livekit, ''],
@@ -242,42 +249,64 @@ function createLink(
     if (offered.size === 0) onSettled?.()
   }
 
-  function fromWorker(data: Uint8Array): Uint8Array | undefined {
-    const { forward, declined, isStatus } = readWorkerMessage(data, agentId)
+  const stored = (jobId: string, work: Promise<void>) =>
+    work.catch((err: unknown) =>
+      log.error({ err, agent: agentId, job: jobId }, 'what is known of a job could not be stored'),
+    )
+  const ends = (jobId: string, end: JobEnd) =>
+    background.run('job', () => stored(jobId, jobs.ended(agentId, jobId, end)))
+
+  function fromWorker(data: Uint8Array): void {
+    const { forward, declined, ended, isStatus } = readWorkerMessage(data, agentId)
     if (declined !== undefined) settle(declined)
+    if (ended) ends(ended.jobId, ended.hasFailed ? 'failed' : 'finished')
     // While draining, LiveKit must not learn that the worker has room.
-    return isStatus && onSettled ? undefined : forward
+    if (!isStatus || !onSettled) send(client, livekit, forward)
   }
 
-  function fromLiveKit(data: Uint8Array): Uint8Array {
+  async function fromLiveKit(data: Uint8Array): Promise<void> {
     const message = readServerMessage(data, livekitUrl)
-    if (message.offered !== undefined) offered.add(message.offered)
-    if (message.assigned) settle(message.assigned.id)
+    const { offered: offer, assigned, terminated } = message
+    if (offer !== undefined) offered.add(offer)
+    if (terminated !== undefined) ends(terminated, 'left')
+    if (assigned && workerId !== undefined) {
+      // Stored first: the worker may act on it at once.
+      await stored(assigned.id, jobs.assigned({ agentId, workerId }, assigned))
+    }
     if (message.workerId !== undefined) {
       workerId = message.workerId
       clearTimeout(registering)
       log.info({ agent: agentId, worker: workerId }, 'worker registered')
     }
-    return message.forward
+    send(livekit, client, message.forward)
+    if (assigned) settle(assigned.id)
   }
 
   /** Reads no further from one side while the other has too much left to read. */
-  function pipe(from: WebSocket, to: WebSocket, change: (data: Uint8Array) => Uint8Array | undefined): void {
-    from.on('message', (data: RawData, isBinary: boolean) => {
-      if (from.readyState !== from.OPEN || to.readyState !== to.OPEN) return
+  function send(from: WebSocket, to: WebSocket, data: Uint8Array): void {
+    if (to.readyState !== to.OPEN) return
+    to.send(data, () => {
+      if (from.isPaused && to.bufferedAmount <= MAX_BUFFERED) from.resume()
+    })
+    if (to.bufferedAmount > MAX_BUFFERED) from.pause()
+  }
+
+  /** One message after the other, each once the one before is stored and sent. */
+  function receive(from: WebSocket, handle: (data: Uint8Array) => unknown): void {
+    let before = Promise.resolve()
+    const next = async (data: RawData, isBinary: boolean) => {
+      if (isOver) return
       if (!isBinary) return close(CLOSE.unsupportedData, 'send binary messages, as LiveKit’s SDKs do')
       try {
-        const forward = change(data as Buffer)
-        if (!forward) return
-        to.send(forward, () => {
-          if (from.isPaused && to.bufferedAmount <= MAX_BUFFERED) from.resume()
-        })
-        if (to.bufferedAmount > MAX_BUFFERED) from.pause()
+        await handle(data as Buffer)
       } catch (error) {
         if (!(error instanceof WorkerMessageError)) throw error
         log.warn({ agent: agentId, worker: workerId }, `a worker's connection is closed: ${error.message}`)
         close(CLOSE.policyViolation, error.message)
       }
+    }
+    from.on('message', (data: RawData, isBinary: boolean) => {
+      before = before.then(() => next(data, isBinary))
     })
   }
 
@@ -310,8 +339,8 @@ function createLink(
     close(CLOSE.goingAway, '')
   })
   livekit.once('close', () => close(CLOSE.serviceRestart, 'LiveKit closed the connection'))
-  pipe(client, livekit, fromWorker)
-  pipe(livekit, client, fromLiveKit)
+  receive(client, fromWorker)
+  receive(livekit, fromLiveKit)
   // It may have gone while the worker's own handshake was under way.
   if (livekit.readyState !== livekit.OPEN) close(CLOSE.serviceRestart, 'LiveKit closed the connection')
 

@@ -189,6 +189,11 @@ const PROBLEMS = {
     means: 'Another agent was dispatched to the session.',
     todo: 'Let the session’s own agent call, or give the account the scope `sessions:any`.',
   },
+  no_assignment: {
+    status: 403,
+    means: 'LiveKit gave this agent no job for the session through this service, or the job has ended.',
+    todo: 'Connect the worker through this service. `REQUIRE_ASSIGNMENT` is on.',
+  },
   session_not_live: {
     status: 409,
     means: 'The user is not in the room now.',

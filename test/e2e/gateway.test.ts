@@ -22,7 +22,7 @@ const WORKERS = [
 ]
 
 describeWithLiveKit('workers that have no secret of LiveKit’s', () => {
-  const stack = useStack()
+  const stack = useStack({ env: { REQUIRE_ASSIGNMENT: 'on' } })
   let processes: RunningProcess[] = []
   afterEach(async ({ task }) => {
     await Promise.all(processes.map((process) => process.stop('SIGINT')))
