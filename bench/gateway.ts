@@ -1,6 +1,6 @@
 // What the gateway costs: the time from a dispatch to its job at a worker, through the service and directly, in turns; and
-// the memory of the service's process per connected worker. Needs a livekit-server with this key pair on LIVEKIT_URL.
-// npx tsx bench/gateway.ts
+// the memory of the service's process per connected worker. Needs a livekit-server with livekit.yaml's key pair.
+// npx tsx bench/gateway.ts [ws://127.0.0.1:7880]
 import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -23,7 +23,7 @@ const JOBS = 50
 const WORKERS = 500
 const PORT = 18_009
 const URL_BASE = `http://127.0.0.1:${PORT}`
-const LIVEKIT = { url: process.env.LIVEKIT_URL ?? 'ws://127.0.0.1:7880', key: 'devkey', secret: 'secret' }
+const LIVEKIT = { url: process.argv[2] ?? 'ws://127.0.0.1:7880', key: 'devkey', secret: 'secret' }
 
 interface Usage {
   /** Bytes. */
@@ -84,7 +84,6 @@ async function post(path: string, body: unknown, bearer?: string): Promise<Recor
 async function measure(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-bench-'))
   const env = {
-    PATH: process.env.PATH,
     HOST: '127.0.0.1',
     PORT: String(PORT),
     DATABASE_URL: `file:${join(folder, 'bench.db')}`,

@@ -93,6 +93,30 @@ describe('a job that LiveKit gives to a worker', () => {
     expect(await events()).toEqual([joined('AJ_1'), lost('AJ_1', reason), joined('AJ_2')])
   })
 
+  test('reaches the worker once it is stored, since the worker may act on it at once', async () => {
+    const { s, worker, job } = await assignmentScene()
+    const { assign: store } = s.store.jobs
+    let release = () => {}
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const asked = new Promise<void>((resolve) => {
+      s.store.jobs.assign = async (...given) => {
+        resolve()
+        await released
+        return store(...given)
+      }
+    })
+    worker.atLiveKit.socket.send(assign(job('AJ_1')))
+    await asked
+    const answered = new Promise((resolve) => worker.socket.once('pong', resolve))
+    worker.socket.ping()
+    await answered
+    expect(worker.frames).toHaveLength(1)
+    release()
+    await vi.waitFor(() => expect(worker.frames).toHaveLength(2))
+  })
+
   test('goes on when its worker’s connection is lost, until another job takes its place', async () => {
     const { worker, registered, job, given, events, assignment } = await assignmentScene()
     await given('AJ_1')
