@@ -28,7 +28,7 @@ export interface AssignedJob {
   id: string
   room: string
   metadata: string
-  identity: string
+  attributes: Record<string, string>
 }
 
 /**
@@ -69,8 +69,8 @@ export function readServerMessage(bytes: Uint8Array, livekitUrl: string): FromLi
   if (kind === 'termination') return { forward: bytes, terminated: value.jobId }
   if (kind !== 'assignment') return { forward: bytes }
   if (!value.url) value.url = livekitUrl
-  const { id = '', room, metadata = '', state } = value.job ?? {}
-  const assigned = { id, room: room?.name ?? '', metadata, identity: state?.participantIdentity ?? '' }
+  const { id = '', room, metadata = '', attributes = {} } = value.job ?? {}
+  const assigned = { id, room: room?.name ?? '', metadata, attributes }
   return { forward: message.toBinary(), assigned }
 }
 

@@ -1,6 +1,7 @@
 import type { AssignedJob } from '../livekit/worker-messages.ts'
 import type { Job, JobEnd } from '../store/jobs.ts'
 import type { Store } from '../store/store.ts'
+import { pairOf } from './dispatch.ts'
 import { change } from './lifecycle.ts'
 
 /** The evidence of which account was given which session's job: LiveKit's own messages to workers, as they pass the gateway. */
@@ -35,8 +36,9 @@ export function createAssignments({
   }
 
   return {
-    async assigned({ agentId, workerId }, { id, room, metadata }) {
-      const session = await sessions.find(sessionIn(metadata))
+    async assigned({ agentId, workerId }, { id, room, ...dispatched }) {
+      const { sessionId } = pairOf(dispatched)
+      const session = typeof sessionId === 'string' ? await sessions.find(sessionId) : null
       // Whoever else uses this LiveKit may dispatch this agent with any metadata: only its own session counts.
       if (!session || session.room !== room || session.agentName !== agentId) return
       const job = { id, sessionId: session.id, agentId, workerId }
@@ -53,14 +55,5 @@ export function createAssignments({
       const job = await jobs.newest(sessionId, agentId)
       return job !== null && (job.endedSteady === null || clock.steady() - job.endedSteady < wrapUpMs)
     },
-  }
-}
-
-function sessionIn(metadata: string): string {
-  try {
-    const { sessionId } = JSON.parse(metadata) ?? {}
-    return typeof sessionId === 'string' ? sessionId : ''
-  } catch {
-    return ''
   }
 }

@@ -41,7 +41,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
   const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter(({ metadata }) => parsed(metadata).sessionId === id)
+    (await livekit.listDispatches(room)).filter((dispatch) => pairOf(dispatch).sessionId === id)
 
   /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
   async function currentOf(session: Session): Promise<Dispatch[]> {
@@ -90,7 +90,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
         if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
-        const attempt = Math.max(1, ...dispatches.map(({ metadata }) => attemptIn(metadata)))
+        const attempt = Math.max(1, ...dispatches.map((dispatch) => Number(pairOf(dispatch).attempt ?? 1) || 1))
         const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
         const dispatch = dispatchOf(session, jobs.length > 0 ? attempt + 1 : attempt)
@@ -108,26 +108,27 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
 type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
- * The session's dispatch, if it has an agent. Of the job's metadata, the service sets the pair; the client's string goes
- * verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
+ * The session's dispatch, if it has an agent. The pair is in the job's attributes, and in its metadata, where the client's
+ * string goes verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
  */
 export function dispatchOf(session: JobSubject, attempt = 1): NewDispatch | null {
   const { id, userId, room, agentName, agentData, agentDeployment } = session
   if (agentName === null) return null
   const data = agentData === null ? {} : { data: agentData }
   const metadata = JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
-  return { agentName, metadata, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
+  const attributes = { userId, sessionId: id, ...(attempt > 1 ? { attempt: String(attempt) } : {}) }
+  return { agentName, metadata, attributes, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
 }
 
-function parsed(metadata: string): { sessionId?: unknown; attempt?: unknown } {
+/** What the service wrote into a dispatch or a job: attributes, or the metadata's JSON before there were any. */
+export function pairOf({ attributes, metadata }: Pick<NewDispatch, 'attributes' | 'metadata'>): {
+  sessionId?: unknown
+  attempt?: unknown
+} {
+  if (attributes.sessionId !== undefined) return attributes
   try {
     return JSON.parse(metadata) ?? {}
   } catch {
     return {}
   }
-}
-
-const attemptIn = (metadata: string): number => {
-  const { attempt } = parsed(metadata)
-  return Number.isInteger(attempt) ? (attempt as number) : 1
 }
