@@ -65,6 +65,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     clock,
     rules,
     limits: sessionLimits,
+    jobMetadata: config.jobMetadata,
   })
   const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }

@@ -22,11 +22,11 @@ import type { Store } from '../store/store.ts'
 /** The user and session that every callback names. */
 export const Pair = strictObject({
   userId: z.string().min(1).max(128).openapi({
-    description: 'On whose behalf: `userId` of the job’s metadata.',
+    description: 'On whose behalf: `userId` of the job’s attributes.',
     example: 'user_0193a1b2c3d4',
   }),
   sessionId: z.string().min(1).max(128).openapi({
-    description: 'In which session of that user: `sessionId` of the job’s metadata.',
+    description: 'In which session of that user: `sessionId` of the job’s attributes.',
     example: 'sess_0193a1b2c3d4',
   }),
 })

@@ -182,7 +182,7 @@ const PROBLEMS = {
   session_mismatch: {
     status: 403,
     means: 'The session is unknown or belongs to another user.',
-    todo: 'Do not retry: send the pair from the job’s metadata.',
+    todo: 'Do not retry: send the pair from the job’s attributes.',
   },
   not_sessions_agent: {
     status: 403,

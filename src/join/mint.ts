@@ -22,7 +22,7 @@ interface MintDeps {
   mintJoinToken: MintJoinToken
   liveness: LivenessCheck
   assignments: Pick<Assignments, 'hasJob'> | null
-  config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
+  config: Pick<Config, 'defaultAgent' | 'jobMetadata' | 'maxSessionsPerUser'>
   log: Pick<Logger, 'warn'>
 }
 
@@ -75,7 +75,7 @@ export function createJoinTokens(deps: MintDeps) {
         name,
         metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
         attributes: { ...request.attributes, sessionId: id, userId },
-        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }) },
+        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }, config.jobMetadata) },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return { ...minted, room, identity: userId, name, sessionId: id }

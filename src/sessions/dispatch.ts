@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
 import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { AgentStore } from '../store/agents.ts'
@@ -10,6 +11,7 @@ interface DispatcherDeps {
   accounts: Pick<AgentStore, 'findAgent'>
   livekit: LiveKit
   clock: Clock
+  jobMetadata: Config['jobMetadata']
 }
 
 /** None of these dispatches an agent whose account is disabled. */
@@ -36,7 +38,7 @@ const ACCEPTED_WITHIN_MS = 10_000
 const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
 
-export function createDispatcher({ store, accounts, livekit, clock }: DispatcherDeps): Dispatcher {
+export function createDispatcher({ store, accounts, livekit, clock, jobMetadata }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
   const renewing = createSingleFlight<boolean>()
 
@@ -74,7 +76,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
   return {
     ensure: (session, sid) =>
       ensuring(session.id, async () => {
-        const dispatch = dispatchOf(session)
+        const dispatch = dispatchOf(session, jobMetadata)
         if (!dispatch) return
         const exists = (await currentOf(session)).length > 0
         if (!exists && (await isEnabled(session))) await livekit.createDispatch(session.room, dispatch)
@@ -93,7 +95,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
         const attempt = Math.max(1, ...dispatches.map((dispatch) => Number(pairOf(dispatch).attempt ?? 1) || 1))
         const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
-        const dispatch = dispatchOf(session, jobs.length > 0 ? attempt + 1 : attempt)
+        const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
         if (!dispatch) return false
         await livekit.createDispatch(session.room, dispatch)
         await deleteAll(session.room, dispatches)
@@ -108,19 +110,23 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
 type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
- * The session's dispatch, if it has an agent. The pair is in the job's attributes, and in its metadata, where the client's
- * string goes verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
+ * The session's dispatch, if it has an agent. The pair is in the job's attributes, which only the service writes; `attempt`
+ * counts the jobs from the second one on, after the job before was lost. The metadata is the client's, or JSON of all.
  */
-export function dispatchOf(session: JobSubject, attempt = 1): NewDispatch | null {
+export function dispatchOf(session: JobSubject, form: Config['jobMetadata'], attempt = 1): NewDispatch | null {
   const { id, userId, room, agentName, agentData, agentDeployment } = session
   if (agentName === null) return null
   const data = agentData === null ? {} : { data: agentData }
-  const metadata = JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
-  const attributes = { userId, sessionId: id, ...(attempt > 1 ? { attempt: String(attempt) } : {}) }
-  return { agentName, metadata, attributes, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
+  const later = attempt > 1 ? { attempt } : {}
+  return {
+    agentName,
+    metadata: form === 'json' ? JSON.stringify({ userId, sessionId: id, room, ...data, ...later }) : (agentData ?? ''),
+    attributes: { userId, sessionId: id, ...(attempt > 1 ? { attempt: String(attempt) } : {}) },
+    ...(agentDeployment === null ? {} : { deployment: agentDeployment }),
+  }
 }
 
-/** What the service wrote into a dispatch or a job: attributes, or the metadata's JSON before there were any. */
+/** What the service wrote into a dispatch or a job: attributes, or JSON in the metadata before there were any. */
 export function pairOf({ attributes, metadata }: Pick<NewDispatch, 'attributes' | 'metadata'>): {
   sessionId?: unknown
   attempt?: unknown

@@ -21,8 +21,7 @@ def post(path: str, authorization: str, content: str, body: bytes) -> dict:
 
 @server.rtc_session(agent_name=os.environ["AGENT_NAME"])
 async def work(ctx: JobContext) -> None:
-    job = json.loads(ctx.job.metadata)
-    pair = {"userId": job["userId"], "sessionId": job["sessionId"]}
+    pair = {name: ctx.job.attributes[name] for name in ("userId", "sessionId")}
     await ctx.wait_for_participant(identity=pair["userId"])
     basic = base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
     form = ("application/x-www-form-urlencoded", b"grant_type=client_credentials")
