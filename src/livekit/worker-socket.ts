@@ -1,7 +1,6 @@
-import { SignJWT } from 'jose'
 import { WebSocket } from 'ws'
 import type { KeyPair } from '../config.ts'
-import { hmacKey } from './hmac-key.ts'
+import { createHs256 } from './hs256.ts'
 import { LiveKitError } from './livekit.ts'
 import { unavailable } from './twirp.ts'
 
@@ -19,16 +18,11 @@ export type ConnectWorker = () => Promise<WebSocket>
 /** The token of each connection allows registering as a worker and nothing else. */
 export function createWorkerConnector(url: string, { key, secret }: KeyPair, now: () => number): ConnectWorker {
   const endpoint = `${url.replace(/^http/, 'ws').replace(/\/+$/, '')}/agent`
-  const signingKey = hmacKey(secret, 'sign')
+  const hs256 = createHs256(secret)
 
   return async () => {
     const issuedAt = Math.floor(now() / 1000)
-    const token = await new SignJWT({ video: { agent: true } })
-      .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
-      .setIssuer(key)
-      .setNotBefore(issuedAt)
-      .setExpirationTime(issuedAt + TOKEN_SECONDS)
-      .sign(await signingKey)
+    const token = hs256.sign({ video: { agent: true }, iss: key, exp: issuedAt + TOKEN_SECONDS, nbf: issuedAt })
     const socket = new WebSocket(endpoint, {
       headers: { authorization: `Bearer ${token}` },
       handshakeTimeout: TIMEOUT_MS,
