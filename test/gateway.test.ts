@@ -209,6 +209,15 @@ describe('a worker’s connection is closed', () => {
       1008,
       'a worker may not simulate jobs: it could name any room',
     ],
+    [
+      'an answer by which it would join as a user',
+      workerMessage({
+        case: 'availability',
+        value: new AvailabilityResponse({ jobId: 'AJ_1', available: true, participantIdentity: 'user_1' }),
+      }),
+      1008,
+      'a worker may not join under the identity of a user',
+    ],
     ['bytes that are no message', Buffer.from([0x0a, 0xff]), 1008, 'this is not a message of LiveKit’s agent protocol'],
     ['JSON', '{"register":{"agentName":"other"}}', 1003, 'send binary messages, as LiveKit’s SDKs do'],
     ['more than a mebibyte', Buffer.alloc(1024 * 1024 + 1), 1009, ''],

@@ -50,6 +50,10 @@ export function readWorkerMessage(bytes: Uint8Array, agentId: string): FromWorke
     }
     value.agentName = agentId
   }
+  if (kind === 'availability' && value.participantIdentity.startsWith('user_')) {
+    // LiveKit would let it in as that user, and disconnect the user.
+    throw new WorkerMessageError('a worker may not join under the identity of a user')
+  }
   const forward = message.toBinary()
   if (kind === 'availability') return value.available ? { forward } : { forward, declined: value.jobId }
   if (kind === 'updateWorker') return { forward, isStatus: true }
