@@ -387,14 +387,19 @@ test('a side that does not read stops the other from being read, so that little 
   await vi.waitFor(() => expect(atLiveKit.frames).toHaveLength(1_001), 20_000)
 })
 
-test('a request that offers HTTP/2 in plain text, as Java’s client does, is answered as before', async () => {
+test.each([
+  'h2c', // as Java's client offers by default
+  'websocket',
+])('a request that offers to upgrade to %s keeps its method and body, and is answered as before', async (upgrade) => {
   const { port } = await workerScene()
-  const headers = ['Host: x', 'Connection: Upgrade, HTTP2-Settings, close', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAEAA']
-  const body = ['Content-Type: application/json', 'Content-Length: 2', '', '{}']
-  const { status, answer } = await said(
-    dial(port),
-    `${lines('POST /auth/guest HTTP/1.1', ...headers, ...body.slice(0, 3))}{}`,
-  )
+  const headers = [
+    'Host: x',
+    'Connection: Upgrade, HTTP2-Settings, close',
+    `Upgrade: ${upgrade}`,
+    'HTTP2-Settings: AAEA',
+  ]
+  const body = ['Content-Type: application/json', 'Content-Length: 2', '']
+  const { status, answer } = await said(dial(port), `${lines('POST /auth/guest HTTP/1.1', ...headers, ...body)}{}`)
   expect(status).toBe(201)
   expect(answer).toContain('access_token')
 })

@@ -99,14 +99,15 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
 }
 
 /**
- * Node takes every request with an `Upgrade` for one once WebSockets are served, even the `Upgrade: h2c` that Java's HTTP
- * client sends by default. Here anything but a WebSocket stays an ordinary request.
+ * Once WebSockets are served, Node hands over every request with an `Upgrade` without its body, even the `Upgrade: h2c`
+ * that Java's HTTP client sends by default. Here all but those for the gateway stay ordinary requests.
  */
 class Incoming extends IncomingMessage {
   // Without a value of its own: Node's constructor sets `upgrade` before those are.
   declare private asksUpgrade: boolean
   get upgrade(): boolean {
-    return this.asksUpgrade && this.headers.upgrade?.toLowerCase() === 'websocket'
+    const isForWorkers = this.method === 'GET' && /^\/agent(?:\?|$)/.test(this.url ?? '')
+    return this.asksUpgrade && isForWorkers && this.headers.upgrade?.toLowerCase() === 'websocket'
   }
   set upgrade(upgrade: boolean) {
     this.asksUpgrade = upgrade
