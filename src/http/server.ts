@@ -72,7 +72,12 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   const limited = ((options: ServerOptions, handle: RequestListener) =>
     createServer(
       // Node would answer a request without a Host itself, past the queue: the app refuses it instead.
-      { ...options, IncomingMessage: Incoming, ServerResponse: AccountedResponse as typeof ServerResponse, requireHostHeader: false },
+      {
+        ...options,
+        IncomingMessage: Incoming,
+        ServerResponse: AccountedResponse as typeof ServerResponse,
+        requireHostHeader: false,
+      },
       oneAtATime(handle, maxPipelined, stallTimeout),
     )) as typeof createServer
   const server = serve({
