@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { createAgentRoute } from './agent/agent-route.ts'
+import { createGateway } from './agent/gateway.ts'
 import { agentRoutes } from './agent/routes.ts'
 import { createAccounts } from './auth/accounts.ts'
 import { createUserReadLimit } from './auth/guards.ts'
@@ -12,9 +13,11 @@ import { createServiceRouter } from './http/service-router.ts'
 import { joinRoutes } from './join/routes.ts'
 import type { ReportSkew } from './livekit/clock-skew.ts'
 import type { LiveKit } from './livekit/livekit.ts'
+import { createWorkerConnector } from './livekit/worker-socket.ts'
 import { createHealth } from './ops/health.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
+import { createAssignments } from './sessions/assignments.ts'
 import { createBackground } from './sessions/background.ts'
 import { createEventStreams } from './sessions/event-stream.ts'
 import { createLivenessCheck } from './sessions/liveness.ts'
@@ -62,6 +65,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     clock,
     rules,
     limits: sessionLimits,
+    jobMetadata: config.jobMetadata,
   })
   const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
@@ -73,7 +77,9 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
   const scopes = config.agentScopes
-  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes })
+  const jobs = createAssignments(store)
+  const assignments = config.requireAssignment ? jobs : null
+  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
@@ -81,16 +87,31 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   })
 
   const livekitKeys = secrets.livekit
+  const connect = createWorkerConnector(config.livekitUrl, livekitKeys, clock.now)
+  const gateway = createGateway({
+    store,
+    jobs,
+    background,
+    connect,
+    livekitUrl: config.livekitPublicUrl,
+    limits,
+    address,
+    log,
+  })
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
-    .route('/', joinRoutes({ tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log }))
+    .route(
+      '/',
+      joinRoutes({ tokens, sessions, liveness, assignments, store, livekit, livekitKeys, limits, config, log }),
+    )
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route(
       '/',
       webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
     )
-    .route('/', agentRoutes({ agentRoute, users, sessions, events, agents, tokens, limits, address, clock }))
+    .route('/', agentRoutes({ agentRoute, store, sessions, tokens, limits, address }))
+    .route('/', gateway.routes)
 
   return {
     app,
@@ -100,6 +121,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     health,
     background,
     streams,
+    gateway,
     prune: createPruner({ store, config, clock }),
   }
 }

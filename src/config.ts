@@ -131,6 +131,7 @@ const Environment = z.object({
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
   AGENT_SCOPES: scopes().default([]),
+  JOB_METADATA: z.enum(['client', 'json'], 'must be client or json').default('json'),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
   MAX_ROOMS_PER_USER: whole(1, 1_000_000).default(1000),
   MAX_EVENTS_PER_SESSION: whole(1, 10_000_000).default(10_000),
@@ -141,6 +142,7 @@ const Environment = z.object({
   EVENT_RETENTION_DAYS: whole(1, 36_500).default(90),
   MAX_SESSION_MINUTES: whole(1, 10_080).default(1440),
   WRAP_UP_SECONDS: whole(0, 600).default(0),
+  REQUIRE_ASSIGNMENT: z.enum(['on', 'off'], 'must be on or off').default('off'),
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
@@ -284,6 +286,8 @@ export function loadConfig(env: Variables) {
       defaultAgent: e.DEFAULT_AGENT,
       /** The service's own scopes, and a team's. */
       agentScopes: [...SCOPES, ...e.AGENT_SCOPES] as readonly Scope[],
+      /** What a job's metadata is: JSON with the pair, for agents that read it there, or the client's string alone. */
+      jobMetadata: e.JOB_METADATA,
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
       /** Names that a user may have claimed at once. */
       maxRoomsPerUser: e.MAX_ROOMS_PER_USER,
@@ -296,6 +300,8 @@ export function loadConfig(env: Variables) {
       eventRetentionDays: e.EVENT_RETENTION_DAYS,
       maxSessionMinutes: e.MAX_SESSION_MINUTES,
       wrapUpSeconds: e.WRAP_UP_SECONDS,
+      /** Only the account that was given the session's job through the gateway may act for it. */
+      requireAssignment: e.REQUIRE_ASSIGNMENT === 'on',
       logLevel: e.LOG_LEVEL,
     },
     secrets: { livekit, webhook } satisfies Secrets,

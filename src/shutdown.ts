@@ -16,8 +16,8 @@ export const SHUTDOWN_TIMING: ShutdownTiming = { notice: 3_000, drain: 10_000, h
 interface ShutdownDeps {
   health: { ready: boolean }
   server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections'>
-  /** Notifies every event stream's reader; resolves when all streams have closed. */
-  closeStreams: () => Promise<void>
+  /** Ends event streams and workers' connections; resolves when all have closed. */
+  closeStreams: () => Promise<unknown>
   /** Stops the timers; resolves when the work they started has ended. */
   stopTimers: () => Promise<void>
   background: { idle(): Promise<void> }

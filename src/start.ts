@@ -61,8 +61,8 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   const stopTimers = startTimers(service, store, config, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
   const stop = async () => {
-    const { health, background, streams } = service
-    const closeStreams = () => streams.close()
+    const { health, background, streams, gateway } = service
+    const closeStreams = () => Promise.all([streams.close(), gateway.close()])
     await shutDown(
       { health, server, closeStreams, stopTimers, background, closeStore: () => store.close(), log },
       timing,
@@ -74,7 +74,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
 }
 
 async function makeFirstAgent(store: Store): Promise<void> {
-  const first = await createAgentAccounts({ agents: store.agents, clock: store.clock }).createFirst(FIRST_AGENT)
+  const first = await createAgentAccounts(store).createFirst(FIRST_AGENT)
   if (!first) return
   const { id, secret } = first
   banner(

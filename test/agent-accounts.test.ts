@@ -10,7 +10,7 @@ const MINUTE_MS = 60_000
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = createAgentAccounts({ agents: test.store.agents, clock: test.store.clock })
+  const accounts = createAgentAccounts(test.store)
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 
@@ -60,7 +60,7 @@ describe('agent accounts', () => {
 
   it('include a first agent that is created only once', async () => {
     const { store } = await makeApp()
-    const accounts = createAgentAccounts({ agents: store.agents, clock: store.clock })
+    const accounts = createAgentAccounts(store)
     const made = await Promise.all([accounts.createFirst('dev'), accounts.createFirst('other')])
     expect(made).toEqual([{ id: 'dev', secret: expect.any(String), scopes: [...DEFAULT_SCOPES] }, null])
     expect((await accounts.list()).map(({ id }) => id)).toEqual(['dev'])

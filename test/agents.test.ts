@@ -15,7 +15,7 @@ const INVALID_CLIENT = { error: 'invalid_client', error_description: 'Client aut
 /** An app with one agent account. */
 async function appWithAgent(scopes: readonly Scope[] = SCOPES) {
   const test = await makeApp()
-  const accounts = createAgentAccounts({ agents: test.store.agents, clock: test.store.clock })
+  const accounts = createAgentAccounts(test.store)
   return { ...test, test, accounts, agent: await accounts.create('tutor', scopes) }
 }
 

@@ -20,7 +20,14 @@ export function directSessions(store: Store, given: Partial<Pick<SessionsDeps, '
   const livekit = new Proxy({} as SessionsDeps['livekit'], {
     get: (_, method) => () => Promise.reject(new Error(`LiveKit is asked: ${String(method)}`)),
   })
-  const deps = { store: store.sessions, accounts: store.agents, clock: store.clock, rules: RULES, limits: NO_LIMITS }
+  const deps = {
+    store: store.sessions,
+    accounts: store.agents,
+    clock: store.clock,
+    rules: RULES,
+    limits: NO_LIMITS,
+    jobMetadata: 'json' as const,
+  }
   return createSessions({ ...deps, livekit, background, ...given })
 }
 

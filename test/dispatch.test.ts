@@ -232,6 +232,30 @@ describe('a dispatch whose job was lost', () => {
     return { s, ...session, agents, lose }
   }
 
+  test('has the pair in its attributes, and with JOB_METADATA=client the client’s own metadata as it is', async () => {
+    const s = await scene({ env: { JOB_METADATA: 'client' } })
+    await s.accounts.create('tutor', [])
+    const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
+    const told = await s.present({ room_config: { agents: [{ agent_name: 'tutor', metadata: words }] } })
+    const silent = await s.present({ room_config: { agents: [{ agent_name: 'tutor' }] } })
+    const ofRoom = (room: string) => s.sfu.rooms.get(room)?.dispatches
+    expect(ofRoom(told.room)).toMatchObject([{ metadata: words, attributes: told.pair }])
+    expect(ofRoom(silent.room)).toMatchObject([{ metadata: '', attributes: silent.pair }])
+    // The attributes tell whose dispatch it is, so it is not made twice.
+    await reconcileAfter(s, 0)
+    expect(ofRoom(told.room)).toHaveLength(1)
+  })
+
+  test('of an earlier version, with the pair in its metadata only, is not made twice', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { pair, joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    await s.livekit.createDispatch('lesson', { agentName: 'tutor', metadata: JSON.stringify(pair), attributes: {} })
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  })
+
   test('is recreated for another worker, and tells it that it is the second attempt', async () => {
     const { s, room, pair, agents, lose } = await lost()
     lose()
@@ -303,6 +327,7 @@ const deps = ({ store, livekit }: Scene) => ({
   accounts: store.agents,
   livekit,
   clock: store.clock,
+  jobMetadata: 'json' as const,
 })
 
 test('a webhook is answered before the dispatch is created', async () => {

@@ -13,7 +13,13 @@ async function setUp(env: Record<string, string> = {}) {
   const at = t.clock.now
   const user = { id: 'user_1', email: 'ada@example.com', name: null, passwordHash: 'x', createdAt: at() }
   await users.insertUser(user)
-  const noSecret = { secretHash: '0'.repeat(64), oldSecretHash: null, oldSecretUntil: null }
+  const noSecret = {
+    secretHash: '0'.repeat(64),
+    sealedSecret: null,
+    oldSecretHash: null,
+    oldSealedSecret: null,
+    oldSecretUntil: null,
+  }
   await agents.insertAgent({
     id: 'tutor',
     ...noSecret,

@@ -19,6 +19,7 @@ const PUBLIC = [
   'POST /auth/logout',
   'GET /.well-known/jwks.json',
   'GET /.well-known/oauth-authorization-server',
+  'GET /agent',
   'POST /agent/token',
   'POST /livekit/webhook',
   'GET /health',

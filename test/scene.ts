@@ -35,7 +35,7 @@ const EventPage = z.object({ events: z.array(EventResponse), after: z.number(), 
 export async function scene(options: Omit<TestAppOptions, 'sfu'> = {}) {
   const sfu = await startSfu()
   const t = await makeApp({ ...options, sfu })
-  const accounts = createAgentAccounts({ agents: t.store.agents, clock: t.store.clock })
+  const accounts = createAgentAccounts(t.store)
   const get = (path: string, bearer: string) => t.app.request(path, { headers: { Authorization: `Bearer ${bearer}` } })
 
   async function newUser(): Promise<SignedIn> {

@@ -196,7 +196,9 @@ describe('simultaneous session writes', () => {
     await store.agents.insertAgent({
       id: 'tutor',
       secretHash: '0'.repeat(64),
+      sealedSecret: null,
       oldSecretHash: null,
+      oldSealedSecret: null,
       oldSecretUntil: null,
       scopes: [],
       generation: 1,

@@ -25,6 +25,7 @@ export interface SfuDispatch {
   agentName: string
   room: string
   metadata: string
+  attributes: Record<string, string>
   createdAtMs: number
   /** Taken by a worker that was there when it was made; none comes later. */
   jobs: Array<{ id: string; state: { status: string; participantIdentity: string } }>
@@ -64,7 +65,8 @@ export interface SfuEvent extends Pick<Leg, 'room'> {
 /** What a room has that is created without saying so (livekit.yaml). */
 const DEFAULT_TIMEOUTS: Timeouts = { emptyTimeout: 300, departureTimeout: 20 }
 
-const AgentNamed = z.object({ agentName: z.string(), metadata: z.string().default('') })
+const Attributes = z.record(z.string(), z.string()).default({})
+const AgentNamed = z.object({ agentName: z.string(), metadata: z.string().default(''), attributes: Attributes })
 type AgentNamed = z.infer<typeof AgentNamed>
 
 const JoinClaims = z.object({
@@ -110,7 +112,7 @@ export function sfuRooms() {
     rooms.set(name, room)
     // Where no agent is named, LiveKit dispatches those without a name.
     if (agents.length === 0) dispatch(room, '', '')
-    for (const agent of agents) dispatch(room, agent.agentName, agent.metadata)
+    for (const agent of agents) dispatch(room, agent.agentName, agent.metadata, agent.attributes)
     emit({ event: 'room_started', room: nameOf(room) })
     closeIfIdleIn(room.emptyTimeout, room)
     return room
@@ -156,12 +158,18 @@ export function sfuRooms() {
     return leg
   }
 
-  function dispatch(room: SfuRoom, agentName: string, metadata: string): SfuDispatch {
+  function dispatch(
+    room: SfuRoom,
+    agentName: string,
+    metadata: string,
+    attributes: Record<string, string> = {},
+  ): SfuDispatch {
     const created: SfuDispatch = {
       id: newSid('AD'),
       agentName,
       room: room.name,
       metadata,
+      attributes,
       createdAtMs: Date.now(),
       jobs: [],
     }

@@ -27,6 +27,7 @@ const Body = z.object({
   revokeTokenTs: z.string().default(''),
   agentName: z.string().default(''),
   metadata: z.string().default(''),
+  attributes: z.record(z.string(), z.string()).default({}),
   dispatchId: z.string().default(''),
   emptyTimeout: z.number().default(0),
   departureTimeout: z.number().default(0),
@@ -70,8 +71,8 @@ export async function startSfu({ path = '' } = {}) {
       const dispatches = rooms.get(room)?.dispatches
       return dispatches ? ok({ agent_dispatches: dispatches.map(dispatchAnswer) }) : noNode
     },
-    'AgentDispatchService/CreateDispatch': ({ room, agentName, metadata }) =>
-      ok(dispatchAnswer(dispatch(named(room), agentName, metadata))),
+    'AgentDispatchService/CreateDispatch': ({ room, agentName, metadata, attributes }) =>
+      ok(dispatchAnswer(dispatch(named(room), agentName, metadata, attributes))),
     'AgentDispatchService/DeleteDispatch': ({ room, dispatchId }) => {
       const deleted = undispatch(room, dispatchId)
       return deleted ? ok(dispatchAnswer(deleted)) : noDispatch
@@ -133,6 +134,8 @@ export async function startSfu({ path = '' } = {}) {
     /** Changes its answers, into those of a LiveKit that is newer than the service. */
     alter: (answer: { status: number; body: unknown }) => answer,
     rooms,
+    /** For what else LiveKit serves there. */
+    server,
     questions,
     /** How many requests it received, in total or for that method. */
     asked: (method?: string) => questions.filter((question) => !method || question.method === method).length,

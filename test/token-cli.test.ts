@@ -44,7 +44,7 @@ async function scene() {
   const t = await makeApp({ databaseUrl: env.DATABASE_URL, env })
   cleanups.push(() => t.store.close())
   const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/guest', { name: 'Ada' })).json())
-  const accounts = createAgentAccounts({ agents: t.store.agents, clock: t.store.clock })
+  const accounts = createAgentAccounts(t.store)
   const mint = async (request: Record<string, unknown> = {}) =>
     JoinAnswer.parse(await (await post(t.app, '/token', request, signedIn.access_token)).json())
   return {

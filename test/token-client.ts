@@ -49,7 +49,9 @@ const JoinClaims = z.strictObject({
       emptyTimeout: z.number(),
       departureTimeout: z.number(),
       agents: z
-        .array(z.strictObject({ agentName: z.string(), metadata: z.string() }))
+        .array(
+          z.strictObject({ agentName: z.string(), metadata: z.string(), attributes: z.record(z.string(), z.string()) }),
+        )
         .length(1)
         .optional(),
     })

@@ -5,9 +5,18 @@ import { basic, GRANT, requestToken } from './agent-client.ts'
 import { scene } from './scene.ts'
 import { webhookEvent, webhookToken } from './sfu.ts'
 import { makeApp, post } from './support.ts'
+import { workerToken } from './worker-scene.ts'
 
 /** Every kind of credential; `webhook` is signed for the body that is sent. */
-const KINDS = ['user access', 'user refresh', 'agent access', 'agent secret', 'LiveKit join', 'webhook'] as const
+const KINDS = [
+  'user access',
+  'user refresh',
+  'agent access',
+  'agent secret',
+  'worker',
+  'LiveKit join',
+  'webhook',
+] as const
 type Kind = (typeof KINDS)[number]
 
 /** Routes that take no credential at all, or make the first one. */
@@ -27,6 +36,8 @@ function takes(route: string): Kind[] {
   switch (route) {
     case 'POST /auth/refresh':
       return ['user refresh']
+    case 'GET /agent':
+      return ['worker']
     case 'POST /agent/token':
       return ['agent secret']
     case 'POST /livekit/webhook':
@@ -49,6 +60,7 @@ async function requester() {
     'user refresh': () => user.refreshToken,
     'agent access': () => agent.bearer,
     'agent secret': () => agent.secret,
+    worker: () => workerToken(agent.id, agent.secret),
     'LiveKit join': () => joinToken,
     webhook: (body) => webhookToken(body, { ...s.secrets.webhook, at: s.clock.now() }),
   }
@@ -94,6 +106,8 @@ describe.each(routes)('%s', (route) => {
       expect(headers.get('Cache-Control')).toBe('no-store')
       // A guest has no password to change.
       if (verb === 'takes' && route === 'POST /auth/password') expect(status).toBe(422)
+      // Taken, but not a WebSocket.
+      else if (verb === 'takes' && route === 'GET /agent') expect(status).toBe(426)
       else if (verb === 'takes') expect(status).toBeLessThan(300)
       // No refresh token is as long as a JWT.
       else expect(route === 'POST /auth/refresh' ? [401, 422] : [401]).toContain(status)

@@ -11,8 +11,8 @@ const behalf = agentClient({ url: BEHALF_URL, id: BEHALF_AGENT_ID, secret: BEHAL
 
 export default defineAgent({
   async entry(ctx) {
-    const job = JSON.parse(ctx.job.metadata) // { userId, sessionId, room }, written by the service
-    const user = behalf.session(job)
+    const { userId = '', sessionId = '' } = ctx.job.attributes // written by the service
+    const user = behalf.session({ userId, sessionId })
 
     const placeOrder = llm.tool({
       name: 'place_order',
@@ -37,7 +37,7 @@ export default defineAgent({
     await session.start({
       agent: new voice.Agent({ instructions: 'You take orders.', tools: [placeOrder] }),
       room: ctx.room,
-      inputOptions: { participantIdentity: job.userId }, // listen only to this user, even if others are in the room
+      inputOptions: { participantIdentity: userId }, // listen only to this user, even if others are in the room
     })
     await ctx.connect()
   },

@@ -29,13 +29,8 @@ const Settings = z.object({
 /** How long the service may be unavailable: a restart, or a rate limit's minute. */
 const UNAVAILABLE_MS = 90_000
 
-/** The job's metadata, written by the service when it minted the join token: the only trustworthy source of the pair. */
-const JobMetadata = z.object({
-  userId: z.string(),
-  sessionId: z.string(),
-  room: z.string(),
-  data: z.unknown().optional(),
-})
+/** The job's attributes, written by the service when it minted the join token: the only trustworthy source of the pair. */
+const Pair = z.object({ userId: z.string(), sessionId: z.string() })
 
 function settings() {
   const { data, error } = Settings.safeParse(process.env)
@@ -46,9 +41,9 @@ function settings() {
 
 async function work(ctx: JobContext): Promise<void> {
   const { BEHALF_AGENT_ID, REPORT_SECONDS, ...env } = settings()
-  const { userId, sessionId, room } = JobMetadata.parse(JSON.parse(ctx.job.metadata))
+  const { userId, sessionId } = Pair.parse(ctx.job.attributes)
   const say = (line: string) => console.log(`[${BEHALF_AGENT_ID} ${sessionId}] ${line}`)
-  say(`job ${ctx.job.id} for user ${userId} in room ${room}`)
+  say(`job ${ctx.job.id} for user ${userId} in room ${ctx.job.room?.name}`)
 
   const ears = listenTo(ctx.room, userId)
   let wake = () => {}

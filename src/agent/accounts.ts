@@ -1,9 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { DEFAULT_SCOPES, type Scope } from '../auth/scopes.ts'
-import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { newSecret } from '../ids.ts'
-import type { Agent, AgentRights, AgentStore } from '../store/agents.ts'
+import type { Agent, AgentRights, StoredSecret } from '../store/agents.ts'
+import type { Store } from '../store/store.ts'
+import { createSealedSecrets } from './sealed-secrets.ts'
 
 const NAME = /^[a-z][a-z0-9_-]{1,62}$/
 
@@ -20,7 +21,7 @@ function checkAgentName(name: string): string {
   return name
 }
 
-/** What an agent signs in with. Only this object holds the secret: the store keeps its SHA-256. */
+/** What an agent signs in with. Only this object holds the secret in clear. */
 export interface AgentCredentials {
   id: string
   /** 32 random bytes, base64url. */
@@ -62,11 +63,6 @@ export interface AgentAccounts {
   authenticate(id: string, secret: string): Promise<Agent | null>
 }
 
-interface AgentAccountsDeps {
-  agents: AgentStore
-  clock: Clock
-}
-
 /** SHA-256 is enough for 256 random bits: a slow hash only helps secrets that can be guessed. */
 const sha256 = (secret: string): Buffer => createHash('sha256').update(secret).digest()
 const hashOf = (secret: string): string => sha256(secret).toString('hex')
@@ -74,20 +70,27 @@ const hashOf = (secret: string): string => sha256(secret).toString('hex')
 /** Stands in for an unknown agent's hash, so that the comparison takes as long. No known input hashes to it. */
 const NO_HASH = '0'.repeat(64)
 
-export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): AgentAccounts {
-  function newAgent(
+export function createAgentAccounts({ agents, keys, clock }: Pick<Store, 'agents' | 'keys' | 'clock'>): AgentAccounts {
+  const sealed = createSealedSecrets({ keys, clock })
+  const stored = async (id: string, secret: string): Promise<StoredSecret> => ({
+    secretHash: hashOf(secret),
+    sealedSecret: await sealed.seal(id, secret),
+  })
+
+  async function newAgent(
     name: string,
     scopes: readonly Scope[],
     summon: Agent['summon'],
-  ): { agent: Agent; credentials: AgentCredentials } {
+  ): Promise<{ agent: Agent; credentials: AgentCredentials }> {
     const secret = newSecret()
     const granted = [...new Set(scopes)]
     const id = checkAgentName(name)
     return {
       agent: {
         id,
-        secretHash: hashOf(secret),
+        ...(await stored(id, secret)),
         oldSecretHash: null,
+        oldSealedSecret: null,
         oldSecretUntil: null,
         scopes: granted,
         generation: 1,
@@ -101,14 +104,14 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
 
   return {
     async create(name, scopes, summon = 'any') {
-      const { agent, credentials } = newAgent(name, scopes, summon)
+      const { agent, credentials } = await newAgent(name, scopes, summon)
       if (!(await agents.insertAgent(agent))) {
         throw new OperatorError(`An agent named ${name} already exists; names are never reused.`)
       }
       return credentials
     },
     async createFirst(name) {
-      const { agent, credentials } = newAgent(name, DEFAULT_SCOPES, 'any')
+      const { agent, credentials } = await newAgent(name, DEFAULT_SCOPES, 'any')
       return (await agents.insertFirstAgent(agent)) ? credentials : null
     },
     async list() {
@@ -130,11 +133,11 @@ export function createAgentAccounts({ agents, clock }: AgentAccountsDeps): Agent
     },
     async rekey(id, overlapMs) {
       const secret = newSecret()
-      const hash = hashOf(secret)
+      const next = await stored(id, secret)
       const agent =
         overlapMs === undefined
-          ? await agents.replaceSecret(id, hash)
-          : await agents.addSecret(id, hash, clock.latest() + overlapMs)
+          ? await agents.replaceSecret(id, next)
+          : await agents.addSecret(id, next, clock.latest() + overlapMs)
       const { scopes, oldSecretUntil } = found(id, agent)
       return { id, secret, scopes, oldSecretUntil }
     },

@@ -11,6 +11,7 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { jsonContent, strictObject } from '../http/router.ts'
+import type { Assignments } from '../sessions/assignments.ts'
 import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
 import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
@@ -21,11 +22,11 @@ import type { Store } from '../store/store.ts'
 /** The user and session that every callback names. */
 export const Pair = strictObject({
   userId: z.string().min(1).max(128).openapi({
-    description: 'On whose behalf: `userId` of the job’s metadata.',
+    description: 'On whose behalf: `userId` of the job’s attributes.',
     example: 'user_0193a1b2c3d4',
   }),
   sessionId: z.string().min(1).max(128).openapi({
-    description: 'In which session of that user: `sessionId` of the job’s metadata.',
+    description: 'In which session of that user: `sessionId` of the job’s attributes.',
     example: 'sess_0193a1b2c3d4',
   }),
 })
@@ -103,6 +104,8 @@ interface AgentRouteDeps {
   admission: AdmissionRules
   /** All scopes that exist. */
   scopes: readonly Scope[]
+  /** Whether an account may act for a session only while it has its job; null if it needs none. */
+  assignments: Pick<Assignments, 'hasJob'> | null
 }
 
 const REFUSALS = [
@@ -111,6 +114,7 @@ const REFUSALS = [
   'validation_failed',
   'session_mismatch',
   'not_sessions_agent',
+  'no_assignment',
   'session_full',
   'session_not_live',
   'session_ended',
@@ -122,7 +126,7 @@ const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as co
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
  * the cheapest checks first and fails closed; the README gives the order.
  */
-export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes }: AgentRouteDeps) {
+export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments }: AgentRouteDeps) {
   const { clock, agents, sessions, audit } = store
 
   return function agentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok>(
@@ -189,6 +193,7 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
       let confirmed = known
       try {
         if (!mayAct(session, agent)) throw notSessionsAgent()
+        if (assignments && !(await assignments.hasJob(sessionId, agent.id, rules.wrapUpMs))) throw noAssignment()
         const replayed = replayOf(known, key)
         if (replayed === 'key_reused') throw keyReused()
         if (replayed && replay) {
@@ -256,6 +261,9 @@ function notSessionsAgent(): AppError {
   const lacks = 'this one lacks the scope sessions:any'
   return new AppError('not_sessions_agent', `Another agent was dispatched to this session, and ${lacks}.`)
 }
+
+const noAssignment = () =>
+  new AppError('no_assignment', 'This agent was given no job for the session, or the job has ended.')
 
 export const keyReused = () =>
   new AppError('idempotency_key_reused', 'This Idempotency-Key was already used with another body in this session.')

@@ -1,21 +1,28 @@
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { EventStore, Session, SessionEvent } from '../store/sessions.ts'
-import type { UserStore } from '../store/users.ts'
+import type { Session, SessionEvent } from '../store/sessions.ts'
+import type { Store } from '../store/store.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
-import { CONTEXT_EVENTS, ContextResponse, EndRequest, ProgressRequest, StoredResponse } from './schemas.ts'
+import {
+  assignmentResponse,
+  CONTEXT_EVENTS,
+  ContextResponse,
+  EndRequest,
+  ProgressRequest,
+  StoredResponse,
+} from './schemas.ts'
 import { type AgentTokenRoutesDeps, agentTokenRoutes } from './token-routes.ts'
 
 interface AgentRoutesDeps extends AgentTokenRoutesDeps {
   agentRoute: MakeAgentRoute
-  users: UserStore
+  store: Store
   sessions: Sessions
-  events: EventStore
 }
 
 /** The agent's routes: get a token, and act on behalf of the user who is in the room. */
-export function agentRoutes({ agentRoute, users, sessions, events, ...deps }: AgentRoutesDeps) {
+export function agentRoutes({ agentRoute, sessions, ...deps }: AgentRoutesDeps) {
+  const { users, events, jobs } = deps.store
   const progress = agentRoute(
     {
       method: 'post',
@@ -51,13 +58,18 @@ export function agentRoutes({ agentRoute, users, sessions, events, ...deps }: Ag
       answerDescription: 'The context.',
       status: 200,
     },
-    async ({ session }) => {
-      const [user, last] = await Promise.all([users.findUser(session.userId), events.last(session.id, CONTEXT_EVENTS)])
+    async ({ agent, session }) => {
+      const [user, last, job] = await Promise.all([
+        users.findUser(session.userId),
+        events.last(session.id, CONTEXT_EVENTS),
+        jobs.newest(session.id, agent.id),
+      ])
       if (!user) throw mismatch()
       const { id, email, name } = user
       return {
         user: { id, ...(email ? { email } : {}), ...(name ? { name } : {}), guest: email === null },
         session: sessionResponse(session),
+        ...(job ? { assignment: assignmentResponse(job) } : {}),
         events: last.map(eventResponse),
         cursor: last.at(-1)?.seq ?? 0,
       }

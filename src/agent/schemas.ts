@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { MeResponse } from '../auth/schemas.ts'
 import { isShallow } from '../http/json.ts'
 import { EventResponse, SessionResponse } from '../sessions/json.ts'
+import { JOB_ENDS, type Job } from '../store/jobs.ts'
 import { Pair } from './agent-route.ts'
 
 /** How many past events of a session an agent gets. */
@@ -13,9 +14,12 @@ export const ProgressRequest = Pair.extend({
   type: z
     .string()
     .max(64)
-    .regex(/^(?!session\.)[a-z][a-z0-9_.-]*$/, 'is a-z, 0-9, _ . and -, begins with a letter, and not with session.')
+    .regex(
+      /^(?!session\.|agent\.)[a-z][a-z0-9_.-]*$/,
+      'is a-z, 0-9, _ . and -, begins with a letter, and not with session. or agent.',
+    )
     .default('progress')
-    .describe('Kind of the event, which the user reads; `session.…` is reserved for the service.'),
+    .describe('Kind of the event, which the user reads; `session.…` and `agent.…` are reserved for the service.'),
   data: JsonObject.openapi({
     description: 'What the user reads at `GET /sessions/{id}/events`: any JSON object of at most 32 levels.',
     example: { status: 'done' },
@@ -51,7 +55,24 @@ export const ContextResponse = z
   .object({
     user: MeResponse,
     session: SessionResponse,
+    assignment: z
+      .object({
+        jobId: z.string().describe('LiveKit’s id of the job, `AJ_…`.'),
+        workerId: z.string().describe('LiveKit’s id of the worker, `AW_…`.'),
+        assignedAt: z.iso.datetime().describe('UTC.'),
+        endedAt: z.iso.datetime().optional().describe('UTC. Absent while it runs.'),
+        end: z.enum(JOB_ENDS).optional().describe('How it ended. Absent while it runs.'),
+      })
+      .optional()
+      .describe('This agent’s newest job in the session; absent unless its worker connects through this service.'),
     events: z.array(EventResponse).describe(`The last ${CONTEXT_EVENTS} at most, oldest first, up to 256 KiB of data.`),
     cursor: z.number().int().describe('`seq` of the newest event, 0 without one.'),
   })
   .openapi('Context')
+
+export const assignmentResponse = ({ id, workerId, assignedAt, endedAt, end }: Job) => ({
+  jobId: id,
+  workerId,
+  assignedAt: new Date(assignedAt).toISOString(),
+  ...(endedAt === null || end === null ? {} : { endedAt: new Date(endedAt).toISOString(), end }),
+})

@@ -1,14 +1,13 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { SCOPES } from '../auth/scopes.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from '../auth/tokens.ts'
-import type { Clock } from '../clock.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { limitBody } from '../http/body.ts'
 import type { Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter, jsonContent } from '../http/router.ts'
-import type { AgentStore } from '../store/agents.ts'
+import type { Store } from '../store/store.ts'
 import { createAgentAccounts } from './accounts.ts'
 import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError } from './client-credentials.ts'
 
@@ -16,7 +15,7 @@ import { grantScopes, invalidClient, readTokenRequest, TOKEN_ERRORS, TokenError 
  * Limits wrong secrets for one account from one address, as the configured limit does for all accounts. A right secret
  * is accepted even so: it cannot be guessed, and one worker with an old secret must not lock out the others.
  */
-const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
+export const FAILED_AGENT_SIGN_INS: Quota = { name: 'failed-agent-sign-ins', count: 10, windowSeconds: 15 * 60 }
 
 const MAX_FORM_BYTES = 8 * 1024
 /** RFC 6749 §5.1 requires both. */
@@ -86,16 +85,15 @@ const tokenRoute = createRoute({
 })
 
 export interface AgentTokenRoutesDeps {
-  agents: AgentStore
+  store: Pick<Store, 'agents' | 'keys' | 'clock'>
   tokens: AccessTokens
   limits: Pick<RateLimits, 'agentSignIns' | 'counters'>
   address: ClientAddress
-  clock: Clock
 }
 
 /** The OAuth token endpoint for agents. It answers in RFC 6749's own format, not as problem+json. */
-export function agentTokenRoutes({ agents, tokens, limits, address, clock }: AgentTokenRoutesDeps) {
-  const accounts = createAgentAccounts({ agents, clock })
+export function agentTokenRoutes({ store, tokens, limits, address }: AgentTokenRoutesDeps) {
+  const accounts = createAgentAccounts(store)
   const failures = limits.counters(FAILED_AGENT_SIGN_INS)
 
   return createRouter().openapi(tokenRoute, async (c) => {
@@ -109,7 +107,7 @@ export function agentTokenRoutes({ agents, tokens, limits, address, clock }: Age
       const agent = await accounts.authenticate(request.clientId, request.secret)
       if (!agent) {
         // Only an existing name is logged: people paste secrets into the wrong field.
-        if (await agents.findAgent(request.clientId)) c.set('who', { agent: request.clientId })
+        if (await store.agents.findAgent(request.clientId)) c.set('who', { agent: request.clientId })
         await countRequest(c, failures, `${request.clientId} ${address(c)}`)
         throw invalidClient()
       }

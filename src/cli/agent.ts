@@ -106,8 +106,8 @@ async function execute(command: Command, env: Environment, out: Print): Promise<
   const mayCreate = command.command === 'create' && !isProduction(env)
   await withStore(
     databaseUrlOf(env),
-    async ({ agents, clock }) => {
-      out(await carryOut({ ...command, scopes }, createAgentAccounts({ agents, clock })))
+    async (store) => {
+      out(await carryOut({ ...command, scopes }, createAgentAccounts(store)))
       if (command.command === 'disable' && command.name === env.DEFAULT_AGENT) {
         out('It is DEFAULT_AGENT: users who name no agent now join without one.')
       }

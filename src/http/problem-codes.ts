@@ -45,6 +45,11 @@ const PROBLEMS = {
     todo: 'Use a method from the `Allow` header.',
     where: 'anywhere',
   },
+  upgrade_required: {
+    status: 426,
+    means: 'The path takes only WebSockets.',
+    todo: 'Set `LIVEKIT_URL` of a worker to this service, and let its SDK connect.',
+  },
   rate_limited: {
     status: 429,
     means: 'Too many requests from this address, user or agent, or for this account.',
@@ -74,6 +79,11 @@ const PROBLEMS = {
     status: 403,
     means: 'The agent account is disabled.',
     todo: 'Stop calling. An operator can run `npm run agent -- enable <name>`.',
+  },
+  agent_secret_outdated: {
+    status: 403,
+    means: 'An earlier version issued the agent account’s secret, and workers cannot connect with it.',
+    todo: 'Give the account a new secret: `npm run agent -- rekey <name>`.',
   },
   invalid_credentials: {
     status: 401,
@@ -172,12 +182,17 @@ const PROBLEMS = {
   session_mismatch: {
     status: 403,
     means: 'The session is unknown or belongs to another user.',
-    todo: 'Do not retry: send the pair from the job’s metadata.',
+    todo: 'Do not retry: send the pair from the job’s attributes.',
   },
   not_sessions_agent: {
     status: 403,
     means: 'Another agent was dispatched to the session.',
     todo: 'Let the session’s own agent call, or give the account the scope `sessions:any`.',
+  },
+  no_assignment: {
+    status: 403,
+    means: 'LiveKit gave this agent no job for the session through this service, or the job has ended.',
+    todo: 'Connect the worker through this service. `REQUIRE_ASSIGNMENT` is on.',
   },
   session_not_live: {
     status: 409,

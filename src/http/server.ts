@@ -1,6 +1,6 @@
 import {
   createServer,
-  type IncomingMessage,
+  IncomingMessage,
   type OutgoingHttpHeaders,
   type RequestListener,
   type Server,
@@ -8,7 +8,8 @@ import {
   ServerResponse,
 } from 'node:http'
 import type { Socket } from 'node:net'
-import { serve } from '@hono/node-server'
+import { serve, type WebSocketServerLike } from '@hono/node-server'
+import { WebSocketServer } from 'ws'
 import type { Config } from '../config.ts'
 import { addressKey, trustedPeers } from './address.ts'
 
@@ -31,6 +32,8 @@ export interface ServerLimits {
   maxUnreadBytes: number
   /** Pipelined requests of one connection, answered in turn: current clients do not pipeline. */
   maxPipelined: number
+  /** Bytes of one WebSocket message. */
+  maxMessageSize: number
   /** Further connections are closed at once, so that descriptors remain for files and LiveKit. */
   maxConnections: number
 }
@@ -47,6 +50,7 @@ export const SERVER_LIMITS: ServerLimits = {
   unreadTimeout: 30_000,
   maxUnreadBytes: 64 * 1024 * 1024,
   maxPipelined: 8,
+  maxMessageSize: 1024 * 1024,
   maxConnections: 16_384,
 }
 
@@ -55,12 +59,25 @@ type Listening = Pick<Config, 'host' | 'port' | 'connectionsPerAddress' | 'trust
 
 /** Serves HTTP, within limits that slow and idle clients cannot stretch. */
 export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS): Server {
-  const { maxConnections, maxPipelined, stallTimeout, unreadTimeout, maxUnreadBytes, ...serverOptions } = limits
+  const {
+    maxConnections,
+    maxPipelined,
+    maxMessageSize,
+    stallTimeout,
+    unreadTimeout,
+    maxUnreadBytes,
+    ...serverOptions
+  } = limits
   const AccountedResponse = accountedResponse(unreadBudget(maxUnreadBytes), unreadTimeout)
   const limited = ((options: ServerOptions, handle: RequestListener) =>
     createServer(
       // Node would answer a request without a Host itself, past the queue: the app refuses it instead.
-      { ...options, ServerResponse: AccountedResponse as typeof ServerResponse, requireHostHeader: false },
+      {
+        ...options,
+        IncomingMessage: Incoming,
+        ServerResponse: AccountedResponse as typeof ServerResponse,
+        requireHostHeader: false,
+      },
       oneAtATime(handle, maxPipelined, stallTimeout),
     )) as typeof createServer
   const server = serve({
@@ -69,6 +86,14 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
     port: config.port,
     serverOptions,
     createServer: limited,
+    websocket: {
+      server: new WebSocketServer({
+        noServer: true,
+        clientTracking: false,
+        maxPayload: maxMessageSize,
+        perMessageDeflate: false,
+      }) as WebSocketServerLike,
+    },
   }) as Server
   server.maxConnections = maxConnections
   server.timeout = stallTimeout
@@ -76,6 +101,22 @@ export function listen(fetch: Fetch, config: Listening, limits = SERVER_LIMITS):
   server.on('checkExpectation', ({ socket }: IncomingMessage) => socket.destroy())
   if (config.connectionsPerAddress > 0) limitConnections(server, config)
   return server
+}
+
+/**
+ * Once WebSockets are served, Node hands over every request with an `Upgrade` without its body, even the `Upgrade: h2c`
+ * that Java's HTTP client sends by default. Here all but those for the gateway stay ordinary requests.
+ */
+class Incoming extends IncomingMessage {
+  // Without a value of its own: Node's constructor sets `upgrade` before those are.
+  declare private asksUpgrade: boolean
+  get upgrade(): boolean {
+    const isForWorkers = this.method === 'GET' && /^\/agent(?:\?|$)/.test(this.url ?? '')
+    return this.asksUpgrade && isForWorkers && this.headers.upgrade?.toLowerCase() === 'websocket'
+  }
+  set upgrade(upgrade: boolean) {
+    this.asksUpgrade = upgrade
+  }
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { newAgentIdentity, newId, newRoomName } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
+import type { Assignments } from '../sessions/assignments.ts'
 import { dispatchOf } from '../sessions/dispatch.ts'
 import { isAgentOf } from '../sessions/lifecycle.ts'
 import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
@@ -20,7 +21,8 @@ interface MintDeps {
   rooms: Rooms
   mintJoinToken: MintJoinToken
   liveness: LivenessCheck
-  config: Pick<Config, 'defaultAgent' | 'maxSessionsPerUser'>
+  assignments: Pick<Assignments, 'hasJob'> | null
+  config: Pick<Config, 'defaultAgent' | 'jobMetadata' | 'maxSessionsPerUser'>
   log: Pick<Logger, 'warn'>
 }
 
@@ -47,7 +49,7 @@ const NO_AGENT: SessionAgent = { agentName: null, agentData: null, agentDeployme
 
 /** Join tokens for users, each with its session, and for agents, which have none. */
 export function createJoinTokens(deps: MintDeps) {
-  const { store, sessions, rooms, mintJoinToken, liveness, config, log } = deps
+  const { store, sessions, rooms, mintJoinToken, liveness, assignments, config, log } = deps
   const { clock, users, agents, audit } = store
   let warnedAt = Number.NEGATIVE_INFINITY
 
@@ -73,7 +75,7 @@ export function createJoinTokens(deps: MintDeps) {
         name,
         metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
         attributes: { ...request.attributes, sessionId: id, userId },
-        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }) },
+        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }, config.jobMetadata) },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return { ...minted, room, identity: userId, name, sessionId: id }
@@ -171,6 +173,7 @@ export function createJoinTokens(deps: MintDeps) {
     let error = AppError.field('room_not_found', 'room', message)
     let refusedFor: string | null = null
     for (const { id } of likelyFirst.slice(0, MAX_ASKED)) {
+      if (assignments && !(await assignments.hasJob(id, agent.id, 0))) continue
       const known = await store.sessions.load(id)
       const looked = known ? (await liveness(known)).liveness : 'ended'
       if (looked === 'live') return decided('allowed', id)

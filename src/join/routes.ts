@@ -5,6 +5,7 @@ import type { RateLimits } from '../http/rate-limit.ts'
 import { createRouter } from '../http/router.ts'
 import { createJoinTokenMinter } from '../livekit/join-token.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
+import type { Assignments } from '../sessions/assignments.ts'
 import type { LivenessCheck } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
 import type { Store } from '../store/store.ts'
@@ -17,6 +18,7 @@ interface JoinRoutesDeps {
   tokens: AccessTokens
   sessions: Sessions
   liveness: LivenessCheck
+  assignments: Pick<Assignments, 'hasJob'> | null
   store: Store
   livekit: LiveKit
   livekitKeys: KeyPair
@@ -27,11 +29,11 @@ interface JoinRoutesDeps {
 
 /** `/token` and `/rooms`: what a client may ask for, and what is minted. */
 export function joinRoutes(deps: JoinRoutesDeps) {
-  const { tokens, sessions, liveness, store, livekit, livekitKeys, limits, config, log } = deps
+  const { tokens, sessions, liveness, assignments, store, livekit, livekitKeys, limits, config, log } = deps
   const { now } = store.clock
   const rooms = createRooms({ rooms: store.rooms, livekit, config, now })
   const mintJoinToken = createJoinTokenMinter(livekitKeys, now)
-  const joinTokens = createJoinTokens({ store, sessions, rooms, mintJoinToken, liveness, config, log })
+  const joinTokens = createJoinTokens({ store, sessions, rooms, mintJoinToken, liveness, assignments, config, log })
   return createRouter()
     .route('/', tokenRoutes({ tokens, agents: store.agents, joinTokens, limits, livekitUrl: config.livekitPublicUrl }))
     .route('/', roomRoutes({ tokens, rooms, limits }))

@@ -43,6 +43,8 @@ export interface Room {
 export interface NewDispatch {
   agentName: string
   metadata: string
+  /** The job's, which only the service sets. */
+  attributes: Record<string, string>
   /** Which workers of that name get the job: those registered with the same deployment, or with none. */
   deployment?: string
 }

@@ -69,10 +69,11 @@ const toRoom = ({ sid, name, numParticipants }: Room): LiveKit.Room => ({
   participants: numParticipants,
 })
 
-const toDispatch = ({ id, agentName, metadata, state }: AgentDispatch): LiveKit.Dispatch => ({
+const toDispatch = ({ id, agentName, metadata, attributes, state }: AgentDispatch): LiveKit.Dispatch => ({
   id,
   agentName,
   metadata,
+  attributes,
   jobs: (state?.jobs ?? []).map((job) => ({
     identity: job.state?.participantIdentity || `agent-${job.id}`,
     hasSucceeded: (job.state?.status as number | undefined) === SUCCESS,

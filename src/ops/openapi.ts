@@ -50,6 +50,12 @@ const SECURITY_SCHEMES = {
     scheme: 'basic',
     description: 'An agent’s id and secret, from `npm run agent -- create <name>`.',
   },
+  workerToken: {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'JWT',
+    description: 'What LiveKit’s SDKs sign with the agent’s secret for each connection; good for a minute.',
+  },
   livekitWebhook: {
     type: 'apiKey',
     in: 'header',

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
 import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { AgentStore } from '../store/agents.ts'
@@ -10,6 +11,7 @@ interface DispatcherDeps {
   accounts: Pick<AgentStore, 'findAgent'>
   livekit: LiveKit
   clock: Clock
+  jobMetadata: Config['jobMetadata']
 }
 
 /** None of these dispatches an agent whose account is disabled. */
@@ -36,12 +38,12 @@ const ACCEPTED_WITHIN_MS = 10_000
 const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
 
-export function createDispatcher({ store, accounts, livekit, clock }: DispatcherDeps): Dispatcher {
+export function createDispatcher({ store, accounts, livekit, clock, jobMetadata }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
   const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter(({ metadata }) => parsed(metadata).sessionId === id)
+    (await livekit.listDispatches(room)).filter((dispatch) => pairOf(dispatch).sessionId === id)
 
   /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
   async function currentOf(session: Session): Promise<Dispatch[]> {
@@ -74,7 +76,7 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
   return {
     ensure: (session, sid) =>
       ensuring(session.id, async () => {
-        const dispatch = dispatchOf(session)
+        const dispatch = dispatchOf(session, jobMetadata)
         if (!dispatch) return
         const exists = (await currentOf(session)).length > 0
         if (!exists && (await isEnabled(session))) await livekit.createDispatch(session.room, dispatch)
@@ -90,10 +92,10 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
         if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
-        const attempt = Math.max(1, ...dispatches.map(({ metadata }) => attemptIn(metadata)))
+        const attempt = Math.max(1, ...dispatches.map((dispatch) => Number(pairOf(dispatch).attempt ?? 1) || 1))
         const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
-        const dispatch = dispatchOf(session, jobs.length > 0 ? attempt + 1 : attempt)
+        const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
         if (!dispatch) return false
         await livekit.createDispatch(session.room, dispatch)
         await deleteAll(session.room, dispatches)
@@ -108,26 +110,31 @@ export function createDispatcher({ store, accounts, livekit, clock }: Dispatcher
 type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
- * The session's dispatch, if it has an agent. Of the job's metadata, the service sets the pair; the client's string goes
- * verbatim under `data`. `attempt` counts the jobs from the second one on, after the job before was lost.
+ * The session's dispatch, if it has an agent. The pair is in the job's attributes, which only the service writes; `attempt`
+ * counts the jobs from the second one on, after the job before was lost. The metadata is the client's, or JSON of all.
  */
-export function dispatchOf(session: JobSubject, attempt = 1): NewDispatch | null {
+export function dispatchOf(session: JobSubject, form: Config['jobMetadata'], attempt = 1): NewDispatch | null {
   const { id, userId, room, agentName, agentData, agentDeployment } = session
   if (agentName === null) return null
   const data = agentData === null ? {} : { data: agentData }
-  const metadata = JSON.stringify({ userId, sessionId: id, room, ...data, ...(attempt > 1 ? { attempt } : {}) })
-  return { agentName, metadata, ...(agentDeployment === null ? {} : { deployment: agentDeployment }) }
+  const later = attempt > 1 ? { attempt } : {}
+  return {
+    agentName,
+    metadata: form === 'json' ? JSON.stringify({ userId, sessionId: id, room, ...data, ...later }) : (agentData ?? ''),
+    attributes: { userId, sessionId: id, ...(attempt > 1 ? { attempt: String(attempt) } : {}) },
+    ...(agentDeployment === null ? {} : { deployment: agentDeployment }),
+  }
 }
 
-function parsed(metadata: string): { sessionId?: unknown; attempt?: unknown } {
+/** What the service wrote into a dispatch or a job: attributes, or JSON in the metadata before there were any. */
+export function pairOf({ attributes, metadata }: Pick<NewDispatch, 'attributes' | 'metadata'>): {
+  sessionId?: unknown
+  attempt?: unknown
+} {
+  if (attributes.sessionId !== undefined) return attributes
   try {
     return JSON.parse(metadata) ?? {}
   } catch {
     return {}
   }
-}
-
-const attemptIn = (metadata: string): number => {
-  const { attempt } = parsed(metadata)
-  return Number.isInteger(attempt) ? (attempt as number) : 1
 }

@@ -45,10 +45,12 @@ export function sessionResponse({ id, userId, room, status, ...session }: Sessio
 export const EventResponse = z
   .object({
     seq: z.number().int().describe('Counts the events of the session, from 1.'),
-    type: z.string().describe('`session.status` comes from the service, any other type from an agent.'),
+    type: z.string().describe('`session.…` and `agent.…` come from the service, any other type from an agent.'),
     data: z
       .unknown()
-      .describe('What the agent sent; for `session.status`, `{status, reason?, agentId?, detail?, result?}`.'),
+      .describe(
+        'What the agent sent; for `session.status`, `{status, reason?, agentId?, detail?, result?}`; for `agent.joined` and `agent.lost`, `{agentId, jobId, reason?}`.',
+      ),
     agentId: z.string().optional().describe('The agent that sent it. Absent for the service’s own events.'),
     createdAt: z.iso.datetime().describe('UTC.'),
   })
@@ -62,12 +64,14 @@ export function eventResponse({ seq, type, data, agentId, createdAt }: SessionEv
 export const AuditEntryResponse = z
   .object({
     agentId: z.string().describe('Who called.'),
-    route: z.string().describe('Method and path, such as `POST /agent/progress`.'),
+    route: z
+      .string()
+      .describe('Method and path, such as `POST /agent/progress`, or a job that LiveKit gave it, `job AJ_…`.'),
     outcome: z
       .string()
       .describe(
         [
-          '`allowed`: let through by the guard; `replayed`: answered from an Idempotency-Key; otherwise the code of the',
+          'Of a job, `assigned` or how it ended. `allowed`: let through by the guard; `replayed`: answered from an Idempotency-Key; otherwise the code of the',
           'refusal. When the route itself refuses what the guard let through, that is a second entry beside `allowed`.',
         ].join(' '),
       ),

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import type { Config } from '../config.ts'
 import type { LiveKit } from '../livekit/livekit.ts'
 import type { AgentStore } from '../store/agents.ts'
 import type {
@@ -46,6 +47,7 @@ export interface SessionsDeps {
   clock: Clock
   rules: Rules
   limits: SessionLimits
+  jobMetadata: Config['jobMetadata']
 }
 
 /** A session as its first join token is minted. */
@@ -88,8 +90,9 @@ export interface Sessions {
   removal: Removal
 }
 
-export function createSessions({ store, accounts, livekit, background, clock, rules, limits }: SessionsDeps): Sessions {
-  const agents = createDispatcher({ store, accounts, livekit, clock })
+export function createSessions(deps: SessionsDeps): Sessions {
+  const { store, livekit, background, clock, rules, limits } = deps
+  const agents = createDispatcher(deps)
   const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>

@@ -5,8 +5,11 @@ export interface Agent {
   id: string
   /** SHA-256 of the secret, hex. */
   secretHash: string
+  /** The secret, encrypted (agent/sealed-secrets.ts); null if an earlier version issued it. */
+  sealedSecret: string | null
   /** The previous secret, valid until `oldSecretUntil` (milliseconds); null without one. */
   oldSecretHash: string | null
+  oldSealedSecret: string | null
   oldSecretUntil: number | null
   /** RFC 6749 §3.3. */
   scopes: `${string}:${string}`[]
@@ -16,6 +19,9 @@ export interface Agent {
   disabledAt: number | null
   summon: (typeof SUMMONERS)[number]
 }
+
+/** A secret as it is stored. */
+export type StoredSecret = Pick<Agent, 'secretHash' | 'sealedSecret'>
 
 /** What an operator chooses for an account. */
 export type AgentRights = Pick<Agent, 'scopes' | 'summon'>
@@ -35,7 +41,7 @@ export interface AgentStore {
   /** Null for an unknown agent. A disabled one gets the next generation: an attacker may still hold its tokens. */
   enableAgent(id: string): Promise<Agent | null>
   /** Sets the secret, drops any old one and raises the generation, in one write; null for an unknown agent. */
-  replaceSecret(id: string, secretHash: string): Promise<Agent | null>
+  replaceSecret(id: string, secret: StoredSecret): Promise<Agent | null>
   /** Sets a new secret and keeps the previous one valid until `oldUntil`, but none before that. */
-  addSecret(id: string, secretHash: string, oldUntil: number): Promise<Agent | null>
+  addSecret(id: string, secret: StoredSecret, oldUntil: number): Promise<Agent | null>
 }

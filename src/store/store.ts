@@ -1,6 +1,7 @@
 import { type Clock, SYSTEM_TIME, type TimeSource } from '../clock.ts'
 import type { AgentStore } from './agents.ts'
 import type { AuditStore } from './audit.ts'
+import type { JobStore } from './jobs.ts'
 import type { KeyStore } from './keys.ts'
 import type { RoomStore } from './rooms.ts'
 import type { EventStore, SessionStore } from './sessions.ts'
@@ -8,6 +9,7 @@ import { sqliteAgents } from './sqlite/agents.ts'
 import { sqliteAudit } from './sqlite/audit.ts'
 import { appendHints, sqliteEvents } from './sqlite/events.ts'
 import { createGroupCommit } from './sqlite/group-commit.ts'
+import { sqliteJobs } from './sqlite/jobs.ts'
 import { sqliteKeys } from './sqlite/keys.ts'
 import { sqliteRooms } from './sqlite/rooms.ts'
 import { sqliteSessions } from './sqlite/sessions.ts'
@@ -23,6 +25,7 @@ export interface Store {
   users: UserStore
   keys: KeyStore
   agents: AgentStore
+  jobs: JobStore
   rooms: RoomStore
   sessions: SessionStore
   events: EventStore
@@ -58,6 +61,7 @@ export async function openStore(
     users: sqliteUsers(db, write),
     keys: sqliteKeys(db, write),
     agents: sqliteAgents(db, write),
+    jobs: sqliteJobs(db, write),
     rooms: sqliteRooms(db, write),
     sessions: sqliteSessions(db, write, hints, durable, clock),
     events: sqliteEvents(db, hints, durable),

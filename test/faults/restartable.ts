@@ -21,7 +21,7 @@ export async function restartable() {
   const clock = testClock()
   const start = () => makeApp({ databaseUrl, sfu, clock, env: ENV })
   let t: TestApp = await start()
-  const agent = await createAgentAccounts({ agents: t.store.agents, clock: t.store.clock }).create('tutor', SCOPES)
+  const agent = await createAgentAccounts(t.store).create('tutor', SCOPES)
 
   async function stop(): Promise<void> {
     await t.background.idle()

@@ -151,8 +151,19 @@ export interface StoredProgress {
 export interface Context {
   user: Me
   session: Session
+  /** This agent's newest job in the session, if its worker connects through the service. */
+  assignment?: Assignment | undefined
   events: SessionEvent[]
   cursor: number
+}
+
+/** A job that LiveKit gave to a worker; without `endedAt` and `end` while it runs. */
+export interface Assignment {
+  jobId: string
+  workerId: string
+  assignedAt: string
+  endedAt?: string | undefined
+  end?: 'finished' | 'failed' | 'left' | 'replaced' | undefined
 }
 
 export interface SessionEnd extends Pair {
@@ -178,11 +189,13 @@ export type ErrorCode =
   | 'validation_failed'
   | 'not_found'
   | 'method_not_allowed'
+  | 'upgrade_required'
   | 'rate_limited'
   | 'missing_token'
   | 'invalid_token'
   | 'insufficient_scope'
   | 'agent_disabled'
+  | 'agent_secret_outdated'
   | 'invalid_credentials'
   | 'invalid_refresh_token'
   | 'email_taken'
@@ -206,6 +219,7 @@ export type ErrorCode =
   | 'session_full'
   | 'too_many_rooms'
   | 'not_sessions_agent'
+  | 'no_assignment'
   | 'session_not_live'
   | 'liveness_unknown'
   | 'invalid_idempotency_key'

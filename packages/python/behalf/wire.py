@@ -20,6 +20,7 @@ ProblemCode = Literal[
     "session_full",
     "session_mismatch",
     "not_sessions_agent",
+    "no_assignment",
     "session_not_live",
     "liveness_unknown",
     "invalid_idempotency_key",
@@ -84,11 +85,30 @@ class SessionEvent(_SessionEvent, total=False):
     agentId: str
 
 
-class Context(TypedDict):
+class _Assignment(TypedDict):
+    jobId: str
+    workerId: str
+    assignedAt: str
+
+
+class Assignment(_Assignment, total=False):
+    """A job that LiveKit gave to a worker; without `endedAt` and `end` while it runs."""
+
+    endedAt: str
+    end: Literal["finished", "failed", "left", "replaced"]
+
+
+class _Context(TypedDict):
     user: User
     session: Session
     events: list[SessionEvent]
     cursor: int
+
+
+class Context(_Context, total=False):
+    """With `assignment` if the agent's worker connects through the service: its newest job in the session."""
+
+    assignment: Assignment
 
 
 class StoredProgress(TypedDict):

@@ -48,7 +48,9 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .update(agents)
     .set({
       secretHash: sql`${param('secretHash')}`,
+      sealedSecret: sql`${param('sealedSecret')}`,
       oldSecretHash: null,
+      oldSealedSecret: null,
       oldSecretUntil: null,
       generation: sql`${agents.generation} + 1`,
     })
@@ -59,8 +61,10 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .update(agents)
     .set({
       secretHash: sql`${param('secretHash')}`,
+      sealedSecret: sql`${param('sealedSecret')}`,
       // SQLite reads the row as it was before this update.
       oldSecretHash: sql`${agents.secretHash}`,
+      oldSealedSecret: sql`${agents.sealedSecret}`,
       oldSecretUntil: sql`${param('oldUntil')}`,
     })
     .where(withId)
@@ -79,7 +83,7 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
       write(() => orNull(setRights.get({ id, scopes: scopes?.join(' ') ?? null, summon: summon ?? null }))),
     disableAgent: (id, now) => write(() => orNull(disable.get({ id, now }))),
     enableAgent: (id) => write(() => orNull(enable.get({ id }))),
-    replaceSecret: (id, secretHash) => write(() => orNull(replaceSecret.get({ id, secretHash }))),
-    addSecret: (id, secretHash, oldUntil) => write(() => orNull(addSecret.get({ id, secretHash, oldUntil }))),
+    replaceSecret: (id, secret) => write(() => orNull(replaceSecret.get({ id, ...secret }))),
+    addSecret: (id, secret, oldUntil) => write(() => orNull(addSecret.get({ id, ...secret, oldUntil }))),
   }
 }

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import { SUMMONERS } from '../agents.ts'
+import { JOB_ENDS } from '../jobs.ts'
 import { END_REASONS, STATUSES } from '../sessions.ts'
 
 // Times are integers, milliseconds. Ids are text that the service generates. JSON is text.
@@ -90,10 +91,13 @@ export const agents = sqliteTable('agents', {
   id: text().primaryKey(),
   /** SHA-256 of the secret, hex. */
   secretHash: text('secret_hash').notNull(),
+  /** The same secret encrypted, for the gateway; null if an earlier version issued it. */
+  sealedSecret: text('sealed_secret'),
   /** Space-separated, RFC 6749 §3.3. */
   scopes: text().notNull(),
   /** The previous secret, while both are valid. */
   oldSecretHash: text('old_secret_hash'),
+  oldSealedSecret: text('old_sealed_secret'),
   oldSecretUntil: integer('old_secret_until'),
   /** Incremented when a secret is replaced at once or the agent is enabled again; older tokens are refused. */
   generation: integer().notNull().default(1),
@@ -265,6 +269,25 @@ export const agentRefusals = sqliteTable(
     lastAt: integer('last_at').notNull(),
   },
   (t) => [primaryKey({ columns: [t.agentId, t.minute, t.route, t.outcome] }), index('agent_refusals_age').on(t.lastAt)],
+)
+
+/** Which worker was given which session's job, as LiveKit said to it through the gateway. */
+export const jobs = sqliteTable(
+  'jobs',
+  {
+    id: text().primaryKey(),
+    sessionId: text('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    agentId: text('agent_id').notNull(),
+    workerId: text('worker_id').notNull(),
+    assignedAt: integer('assigned_at').notNull(),
+    endedAt: integer('ended_at'),
+    /** `steady`: decides how long an agent may still wrap up. */
+    endedSteady: integer('ended_steady'),
+    end: text({ enum: JOB_ENDS }),
+  },
+  (t) => [index('jobs_session').on(t.sessionId, t.agentId)],
 )
 
 export const webhookEvents = sqliteTable(

@@ -1,0 +1,59 @@
+import type { AssignedJob } from '../livekit/worker-messages.ts'
+import type { Job, JobEnd } from '../store/jobs.ts'
+import type { Store } from '../store/store.ts'
+import { pairOf } from './dispatch.ts'
+import { change } from './lifecycle.ts'
+
+/** The evidence of which account was given which session's job: LiveKit's own messages to workers, as they pass the gateway. */
+export interface Assignments {
+  assigned(worker: { agentId: string; workerId: string }, job: AssignedJob): Promise<void>
+  ended(agentId: string, jobId: string, end: JobEnd): Promise<void>
+  /** Whether that account has a job in the session, or had one until `wrapUpMs` ago. */
+  hasJob(sessionId: string, agentId: string, wrapUpMs: number): Promise<boolean>
+}
+
+export function createAssignments({
+  jobs,
+  sessions,
+  audit,
+  clock,
+}: Pick<Store, 'jobs' | 'sessions' | 'audit' | 'clock'>): Assignments {
+  const times = () => ({ now: clock.now(), steady: clock.steady() })
+
+  /** Tells the user, whose event stream shows it, and the audit trail. */
+  async function tell({ id, sessionId, agentId }: Pick<Job, 'id' | 'sessionId' | 'agentId'>, end: JobEnd | null) {
+    const data = { agentId, jobId: id, ...(end === null ? {} : { reason: end }) }
+    const type = end === null ? 'agent.joined' : 'agent.lost'
+    const at = clock.now()
+    await Promise.all([
+      audit.record({ sessionId, agentId, route: `job ${id}`, outcome: end ?? 'assigned', at }),
+      sessions.change({ session: sessionId }, ([known]) => {
+        if (!known || known.facts.end) return { result: undefined }
+        const event = { seq: known.session.lastSeq + 1, type, data, agentId: null, createdAt: at }
+        return { changed: [change(known, {}, { events: [event] })], result: undefined }
+      }),
+    ])
+  }
+
+  return {
+    async assigned({ agentId, workerId }, { id, room, ...dispatched }) {
+      const { sessionId } = pairOf(dispatched)
+      const session = typeof sessionId === 'string' ? await sessions.find(sessionId) : null
+      // Whoever else uses this LiveKit may dispatch this agent with any metadata: only its own session counts.
+      if (!session || session.room !== room || session.agentName !== agentId) return
+      const job = { id, sessionId: session.id, agentId, workerId }
+      const replaced = await jobs.assign(job, times())
+      if (!replaced) return
+      for (const lost of replaced) await tell(lost, 'replaced')
+      await tell(job, null)
+    },
+    async ended(agentId, jobId, end) {
+      const job = await jobs.end(jobId, agentId, { end, ...times() })
+      if (job) await tell(job, end)
+    },
+    async hasJob(sessionId, agentId, wrapUpMs) {
+      const job = await jobs.newest(sessionId, agentId)
+      return job !== null && (job.endedSteady === null || clock.steady() - job.endedSteady < wrapUpMs)
+    },
+  }
+}
