@@ -92,6 +92,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     store,
     jobs,
     background,
+    reconcile,
     connect,
     livekitUrl: config.livekitPublicUrl,
     limits,

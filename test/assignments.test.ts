@@ -129,6 +129,33 @@ describe('a job that LiveKit gives to a worker', () => {
     expect(await assignment()).toMatchObject({ jobId: 'AJ_2', workerId: 'AW_2' })
   })
 
+  test.each(['is gone', 'fails'])(
+    'is dispatched again at once when its worker %s, without waiting for a comparison',
+    async (what) => {
+      const { s, worker, given, says } = await assignmentScene()
+      await s.reconcile()
+      await given('AJ_1')
+      s.clock.advance(20)
+      const before = s.sfu.asked('CreateDispatch')
+      if (what === 'fails') says('AJ_1', JobStatus.JS_FAILED)
+      else worker.socket.terminate()
+      await vi.waitFor(() => expect(s.sfu.asked('CreateDispatch')).toBe(before + 1))
+    },
+  )
+
+  test('that has ended needs no other when its worker goes', async () => {
+    const { s, worker, given, says, events } = await assignmentScene()
+    await s.reconcile()
+    await given('AJ_1')
+    says('AJ_1', JobStatus.JS_SUCCESS)
+    await vi.waitFor(async () => expect(await events()).toHaveLength(2))
+    const before = s.sfu.asked('ListRooms')
+    worker.socket.terminate()
+    await new Promise((resolve) => worker.atLiveKit.socket.once('close', resolve))
+    await s.background.idle()
+    expect(s.sfu.asked('ListRooms')).toBe(before)
+  })
+
   test('counts for nothing if it is not of the session’s room or agent, or another account says that it ended', async () => {
     const { s, url, livekit, given, events } = await assignmentScene()
     await given('AJ_1', { room: new Room({ name: 'another' }) })

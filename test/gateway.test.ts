@@ -306,7 +306,18 @@ async function hasty(timing: Partial<typeof GATEWAY_TIMING>) {
   const address = createClientAddress([])
   const jobs = { assigned: async () => {}, ended: async () => {} }
   const background = createBackground(log)
-  const deps = { store, jobs, background, connect, livekitUrl: config.livekitPublicUrl, limits, address, log }
+  const reconcile = async () => {}
+  const deps = {
+    store,
+    jobs,
+    background,
+    reconcile,
+    connect,
+    livekitUrl: config.livekitPublicUrl,
+    limits,
+    address,
+    log,
+  }
   const gateway = createGateway(deps, { ...GATEWAY_TIMING, ...timing })
   const { url } = await served({ app: router.route('/', gateway.routes), config })
   const token = () => workerToken(w.agent.id, w.agent.secret)

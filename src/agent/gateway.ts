@@ -75,10 +75,15 @@ const connectRoute = createRoute({
   },
 })
 
+/** Milliseconds after the loss of a worker: LiveKit takes up to about 20 s to notice that its agents are gone. */
+const REPLACE_AFTER = [0, 5_000, 20_000]
+
 interface GatewayDeps {
   store: Pick<Store, 'agents' | 'keys' | 'clock'>
   jobs: Pick<Assignments, 'assigned' | 'ended'>
   background: Background
+  /** Compares with LiveKit, and so dispatches anew what was lost. */
+  reconcile: () => Promise<unknown>
   connect: ConnectWorker
   /** What a worker's jobs connect to: LiveKit itself. */
   livekitUrl: string
@@ -100,7 +105,7 @@ interface Link {
  * secret, and gets a connection to LiveKit made with a token that allows nothing but registering; media never comes here.
  */
 export function createGateway(
-  { store, jobs, background, connect, livekitUrl, limits, address, log }: GatewayDeps,
+  { store, jobs, background, reconcile, connect, livekitUrl, limits, address, log }: GatewayDeps,
   timing = GATEWAY_TIMING,
 ) {
   const auth = createWorkerAuth(store)
@@ -110,6 +115,15 @@ export function createGateway(
   const counts = new Map<string, number>()
   let isStopping = false
   let isRechecking = false
+  let replacing: NodeJS.Timeout[] = []
+
+  /** The jobs of a worker that is gone, or of one that failed, need not wait for the next comparison with LiveKit. */
+  function replaceSoon(): void {
+    if (isStopping) return
+    for (const timer of replacing) clearTimeout(timer)
+    const replace = () => background.run('replace', reconcile)
+    replacing = REPLACE_AFTER.map((after) => setTimeout(replace, after).unref())
+  }
 
   /** @throws AppError `rate_limited` */
   function occupy(agentId: string): () => void {
@@ -167,7 +181,7 @@ export function createGateway(
   }
 
   function join(worker: AuthenticatedWorker, client: WebSocket, livekit: WebSocket): void {
-    const link = createLink({ worker, client, livekit, jobs, background, livekitUrl, log, timing })
+    const link = createLink({ worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, timing })
     links.add(link)
     recheckSoon()
     client.once('close', () => links.delete(link))
@@ -206,6 +220,7 @@ export function createGateway(
     /** Lets jobs that are just being assigned reach their worker, then closes all connections: the SDKs reconnect. */
     async close(): Promise<void> {
       isStopping = true
+      for (const timer of replacing) clearTimeout(timer)
       await Promise.all(
         [...links].map(async (link) => {
           await link.drain()
@@ -222,12 +237,15 @@ interface LinkDeps extends Pick<GatewayDeps, 'jobs' | 'background' | 'livekitUrl
   worker: AuthenticatedWorker
   client: WebSocket
   livekit: WebSocket
+  replaceSoon: () => void
   timing: GatewayTiming
 }
 
-function createLink({ worker, client, livekit, jobs, background, livekitUrl, log, timing }: LinkDeps): Link {
+function createLink(deps: LinkDeps): Link {
+  const { worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, timing } = deps
   const { id: agentId } = worker.agent
   const offered = new Set<string>()
+  const running = new Set<string>()
   let workerId: string | undefined
   let onSettled: (() => void) | undefined
   let isOver = false
@@ -253,8 +271,11 @@ function createLink({ worker, client, livekit, jobs, background, livekitUrl, log
     work.catch((err: unknown) =>
       log.error({ err, agent: agentId, job: jobId }, 'what is known of a job could not be stored'),
     )
-  const ends = (jobId: string, end: JobEnd) =>
+  function ends(jobId: string, end: JobEnd): void {
+    running.delete(jobId)
     background.run('job', () => stored(jobId, jobs.ended(agentId, jobId, end)))
+    if (end === 'failed') replaceSoon()
+  }
 
   function fromWorker(data: Uint8Array): void {
     const { forward, declined, ended, isStatus } = readWorkerMessage(data, agentId)
@@ -270,6 +291,7 @@ function createLink({ worker, client, livekit, jobs, background, livekitUrl, log
     if (offer !== undefined) offered.add(offer)
     if (terminated !== undefined) ends(terminated, 'left')
     if (assigned && workerId !== undefined) {
+      running.add(assigned.id)
       // Stored first: the worker may act on it at once.
       await stored(assigned.id, jobs.assigned({ agentId, workerId }, assigned))
     }
@@ -336,6 +358,7 @@ function createLink({ worker, client, livekit, jobs, background, livekitUrl, log
   }
   client.once('close', (code: number) => {
     log.info({ agent: agentId, worker: workerId, closeCode: code }, 'worker disconnected')
+    if (running.size > 0) replaceSoon()
     close(CLOSE.goingAway, '')
   })
   livekit.once('close', () => close(CLOSE.serviceRestart, 'LiveKit closed the connection'))
