@@ -132,6 +132,8 @@ const Environment = z.object({
   DEFAULT_AGENT: z.string().optional(),
   AGENT_SCOPES: scopes().default([]),
   JOB_METADATA: z.enum(['client', 'json'], 'must be client or json').default('json'),
+  SIP_TRUNK_ID: z.string().optional(),
+  CALLS_PER_AGENT_PER_HOUR: whole(1, 1_000_000).default(60),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),
   MAX_ROOMS_PER_USER: whole(1, 1_000_000).default(1000),
   MAX_EVENTS_PER_SESSION: whole(1, 10_000_000).default(10_000),
@@ -288,6 +290,9 @@ export function loadConfig(env: Variables) {
       agentScopes: [...SCOPES, ...e.AGENT_SCOPES] as readonly Scope[],
       /** What a job's metadata is: JSON with the pair, for agents that read it there, or the client's string alone. */
       jobMetadata: e.JOB_METADATA,
+      /** LiveKit's outbound trunk for calls to phones; without one there are none. */
+      sipTrunkId: e.SIP_TRUNK_ID,
+      callsPerAgentPerHour: e.CALLS_PER_AGENT_PER_HOUR,
       maxSessionsPerUser: e.MAX_SESSIONS_PER_USER,
       /** Names that a user may have claimed at once. */
       maxRoomsPerUser: e.MAX_ROOMS_PER_USER,

@@ -202,7 +202,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
     [
       2,
       ['create', 'tutor', '--scope', 'everything'],
-      /^Unknown scope everything\. The scopes are progress:write, context:read, session:end, rooms:join, sessions:any\.$/,
+      /^Unknown scope everything\. The scopes are progress:write, context:read, session:end, rooms:join, sessions:any, calls:place\.$/,
     ],
     [1, ['set', 'nobody', '--summon', 'any'], /^No agent is named nobody\.$/],
     [2, ['set', 'tutor'], /^set takes --scope, --summon or both\.$/],

@@ -39,7 +39,7 @@ describe('POST /agent/token', () => {
       access_token: expect.any(String),
       token_type: 'Bearer',
       expires_in: 900,
-      scope: 'progress:write context:read session:end rooms:join sessions:any',
+      scope: 'progress:write context:read session:end rooms:join sessions:any calls:place',
     })
   })
 

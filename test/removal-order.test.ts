@@ -16,6 +16,8 @@ const session = (userId: string, index: number) => ({
   agentDeployment: null,
   dispatchedSid: null,
   dispatchedAt: null,
+  phoneSid: null,
+  callingSince: null,
   removedAt: null,
   eventBytes: 0,
   lastSeq: 2,

@@ -38,7 +38,8 @@ const routes = new Set(
     .map(({ method, path }) => `${method} ${path}`),
 )
 const guarded = [...routes].filter((route) => !PUBLIC.includes(route))
-const isAgents = (route: string) => route.includes(' /agent/')
+const CALL = 'POST /sessions/:id/call'
+const isAgents = (route: string) => route.includes(' /agent/') || route === CALL
 const agentRoutes = guarded.filter(isAgents)
 const userRoutes = guarded.filter((route) => !isAgents(route))
 
@@ -52,11 +53,12 @@ async function requester() {
     const [method = '', path = ''] = route.split(' ')
     const isGet = method === 'GET'
     const query = isAgents(route) && isGet ? `?${new URLSearchParams({ ...pair })}` : ''
-    const body = path === '/agent/progress' ? { ...pair, data: {} } : isAgents(route) ? pair : {}
+    const body = route === CALL ? { userId: pair.userId, to: '+4930123456' } : isAgents(route) ? pair : {}
+    const sent = path === '/agent/progress' ? { ...pair, data: {} } : body
     return s.app.request(path.replace(/:\w+/g, pair.sessionId) + query, {
       method,
       headers: { 'Content-Type': 'application/json', ...(authorization ? { Authorization: authorization } : {}) },
-      ...(isGet ? {} : { body: JSON.stringify(body) }),
+      ...(isGet ? {} : { body: JSON.stringify(sent) }),
     })
   }
   /** The claims that this route would take. */
@@ -68,7 +70,8 @@ const codes = { missing: { status: 401, code: 'missing_token' }, invalid: { stat
 
 test('every route is classified as public, for users or for agents', () => {
   expect([...routes].filter((route) => PUBLIC.includes(route)).sort()).toEqual([...PUBLIC].sort())
-  expect(agentRoutes.sort()).toEqual(['GET /agent/context', 'POST /agent/progress', 'POST /agent/session/end'])
+  const below = ['GET /agent/context', 'POST /agent/progress', 'POST /agent/session/end']
+  expect(agentRoutes.sort()).toEqual([...below, CALL])
   expect(userRoutes).toEqual(expect.arrayContaining([BOTH, 'GET /auth/me', 'POST /rooms', 'DELETE /sessions/:id']))
 })
 
@@ -78,6 +81,7 @@ describe.each(guarded)('%s', (route) => {
     const answer = await request(route, `Bearer ${await sign(s, rightClaims(route))}`)
     // A guest has no password to change.
     if (route === 'POST /auth/password') expect(answer.status).toBe(422)
+    else if (route === CALL) expect(await refusal(answer)).toEqual({ status: 403, code: 'calls_disabled' })
     else expect(answer.status).toBeLessThan(300)
   })
 

@@ -1,4 +1,4 @@
-import { AgentDispatch, ParticipantInfo, Room } from 'livekit-server-sdk'
+import { AgentDispatch, ParticipantInfo, Room, SIPParticipantInfo } from 'livekit-server-sdk'
 import type { DisconnectReason, SfuDispatch, SfuParticipant, SfuRoom } from './sfu-rooms.ts'
 
 // LiveKit's messages in its two forms of JSON: Twirp answers name every field, webhooks leave defaults out.
@@ -42,8 +42,17 @@ export const participantInWebhook = (participant: SfuParticipant, disconnectReas
 export const dispatchAnswer = ({ createdAtMs, jobs, ...fields }: SfuDispatch) =>
   AgentDispatch.fromJson({ ...fields, state: { createdAt: `${createdAtMs}000000`, jobs } }).toJson(TWIRP)
 
+/** livekit.SIPParticipantInfo as SIP answers with it. */
+export const sipParticipantAnswer = ({ sid, identity }: SfuParticipant, roomName: string) =>
+  SIPParticipantInfo.fromJson({
+    participantId: sid,
+    participantIdentity: identity,
+    roomName,
+    sipCallId: `SCL_${sid.slice(3)}`,
+  }).toJson(TWIRP)
+
 /** How livekit-server words a refusal of its own, without Twirp's `meta`. */
-export const refusal = (status: number, code: 'not_found' | 'unavailable', what: string) => ({
+export const refusal = (status: number, code: 'not_found' | 'unavailable' | 'internal', what: string) => ({
   status,
   body: { code, msg: `twirp error unknown: ${what}` },
 })

@@ -1,11 +1,18 @@
 import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
-import { SignJWT } from 'jose'
+import { decodeJwt, SignJWT } from 'jose'
 import { z } from 'zod'
 import type { KeyPair } from '../src/config.ts'
 import { newSid, type SfuEvent, sfuRooms } from './sfu-rooms.ts'
-import { dispatchAnswer, participantAnswer, participantInWebhook, refusal, roomAnswer } from './sfu-wire.ts'
+import {
+  dispatchAnswer,
+  participantAnswer,
+  participantInWebhook,
+  refusal,
+  roomAnswer,
+  sipParticipantAnswer,
+} from './sfu-wire.ts'
 import type { TestApp } from './support.ts'
 
 /** How every request is answered: normally, or with a failure seen in practice. */
@@ -31,6 +38,12 @@ const Body = z.object({
   dispatchId: z.string().default(''),
   emptyTimeout: z.number().default(0),
   departureTimeout: z.number().default(0),
+  sipTrunkId: z.string().default(''),
+  sipCallTo: z.string().default(''),
+  roomName: z.string().default(''),
+  participantIdentity: z.string().default(''),
+  participantAttributes: z.record(z.string(), z.string()).default({}),
+  hidePhoneNumber: z.boolean().default(false),
 })
 type Body = z.infer<typeof Body>
 
@@ -38,6 +51,9 @@ const ok = (body: unknown) => ({ status: 200, body })
 const unauthenticated = { status: 401, body: { code: 'unauthenticated', msg: 'permissions denied' } }
 const noParticipant = refusal(404, 'not_found', 'participant does not exist')
 const noDispatch = refusal(404, 'not_found', 'dispatch ID not found')
+// The real server without Redis has no SIP service, and checks nothing else first.
+const noSip = refusal(500, 'internal', 'sip not connected (redis required)')
+const noTrunk = refusal(404, 'not_found', 'requested sip trunk does not exist')
 const noRoom = refusal(404, 'not_found', 'requested room does not exist')
 // LiveKit asks whichever node has the room, and waits 3 s for it to answer.
 const noNode = refusal(503, 'unavailable', 'no response from servers')
@@ -47,9 +63,13 @@ const noNode = refusal(503, 'unavailable', 'no response from servers')
  * participants behind Twirp's JSON, which can stop answering. Needs no closing: it does not keep the process alive.
  */
 export async function startSfu({ path = '' } = {}) {
+  /** Ids of outbound trunks; without any there is no SIP service. */
+  const trunks = new Set<string>()
+  /** What was sent to place calls. */
+  const calls: Array<{ message: unknown; grants: Record<string, unknown> }> = []
   const { rooms, named, dispatch, undispatch, ...acts } = sfuRooms()
   const questions: Question[] = []
-  const interrupts = new Map<string, () => void>()
+  const interrupts = new Map<string, () => unknown>()
   let gate = Promise.resolve()
 
   const methods: Record<string, (body: Body) => { status: number; body: unknown }> = {
@@ -77,20 +97,31 @@ export async function startSfu({ path = '' } = {}) {
       const deleted = undispatch(room, dispatchId)
       return deleted ? ok(dispatchAnswer(deleted)) : noDispatch
     },
+    // The SIP service joins the room, answers, and then dials.
+    'SIP/CreateSIPParticipant': ({ sipTrunkId, sipCallTo, roomName, participantIdentity, ...call }) => {
+      if (trunks.size === 0) return noSip
+      if (!trunks.has(sipTrunkId)) return noTrunk
+      const number = call.hidePhoneNumber ? {} : { 'sip.phoneNumber': sipCallTo }
+      const attributes = { ...call.participantAttributes, 'sip.callStatus': 'dialing', ...number }
+      const { participant } = acts.enter(roomName, { identity: participantIdentity, kind: 'SIP', attributes })
+      return ok(sipParticipantAnswer(participant, roomName))
+    },
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse) {
     const method = request.url?.replace(`${path}/twirp/livekit.`, '') ?? ''
     const asked = method.split('/')[1] ?? ''
-    const body = Body.parse(JSON.parse(await text(request)))
+    const message = JSON.parse(await text(request))
+    const body = Body.parse(message)
     questions.push({ method: asked, room: body.room, identity: body.identity, revokeTokenTs: body.revokeTokenTs })
     const interrupt = interrupts.get(asked)
     interrupts.delete(asked)
-    interrupt?.()
+    await interrupt?.()
     await gate
     response.sendDate = false
     if (sfu.clock) response.setHeader('Date', new Date(sfu.clock()).toUTCString())
     if (!request.headers.authorization) return send(response, unauthenticated)
+    if (asked === 'CreateSIPParticipant') calls.push({ message, grants: grantsIn(request.headers.authorization) })
     switch (sfu.mode) {
       case 'hang':
         return
@@ -136,11 +167,13 @@ export async function startSfu({ path = '' } = {}) {
     rooms,
     /** For what else LiveKit serves there. */
     server,
+    trunks,
+    calls,
     questions,
     /** How many requests it received, in total or for that method. */
     asked: (method?: string) => questions.filter((question) => !method || question.method === method).length,
     /** Runs once, before the next answer of that method. */
-    before: (method: string, work: () => void) => void interrupts.set(method, work),
+    before: (method: string, work: () => unknown) => void interrupts.set(method, work),
     /** Holds every answer until the returned function is called. */
     hold() {
       let release = () => {}
@@ -161,6 +194,12 @@ export async function startSfu({ path = '' } = {}) {
     ...acts,
   }
   return sfu
+}
+
+/** A token's claims without those that every token has. */
+function grantsIn(authorization: string) {
+  const { iss, exp, nbf, sub, iat, ...grants } = decodeJwt(authorization.slice('Bearer '.length))
+  return grants
 }
 
 export type Sfu = Awaited<ReturnType<typeof startSfu>>

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import type { JWTPayload } from 'jose'
 import { onTestFinished } from 'vitest'
+import { DEFAULT_SCOPES } from '../src/auth/scopes.ts'
 import { sign } from './forged.ts'
 import { type Pair, scene } from './scene.ts'
 
@@ -20,7 +21,7 @@ export async function spoofScene() {
     await s.store.close()
     rmSync(folder, { recursive: true })
   })
-  const agent = await s.newAgent()
+  const agent = await s.newAgent('tutor', [...DEFAULT_SCOPES, 'calls:place'])
   const victim = await s.present()
   const other = await s.present()
   for (const { pair } of [victim, other]) await s.context(agent.bearer, pair)

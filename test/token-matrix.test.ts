@@ -19,6 +19,8 @@ const KINDS = [
 ] as const
 type Kind = (typeof KINDS)[number]
 
+const CALL = 'POST /sessions/:id/call'
+
 /** Routes that take no credential at all, or make the first one. */
 const OPEN = /^(GET (\/openapi\.json|\/docs|\/health.*|\/\.well-known\/.*)|POST \/auth\/(register|login|guest|logout))$/
 
@@ -45,7 +47,7 @@ function takes(route: string): Kind[] {
     case 'POST /token':
       return ['user access', 'agent access']
     default:
-      return route.includes(' /agent/') ? ['agent access'] : ['user access']
+      return route.includes(' /agent/') || route === CALL ? ['agent access'] : ['user access']
   }
 }
 
@@ -74,6 +76,7 @@ async function requester() {
       '/token': { room },
       '/rooms': {},
       '/agent/progress': { ...pair, data: {} },
+      '/sessions/:id/call': { userId: pair.userId, to: '+4930123456' },
     }
     const body = route === 'POST /livekit/webhook' ? event : JSON.stringify(bodies[path] ?? pair)
     const token = await tokens[kind](body)
@@ -108,6 +111,8 @@ describe.each(routes)('%s', (route) => {
       if (verb === 'takes' && route === 'POST /auth/password') expect(status).toBe(422)
       // Taken, but not a WebSocket.
       else if (verb === 'takes' && route === 'GET /agent') expect(status).toBe(426)
+      // Without a trunk nothing can be called.
+      else if (verb === 'takes' && route === CALL) expect(status).toBe(403)
       else if (verb === 'takes') expect(status).toBeLessThan(300)
       // No refresh token is as long as a JWT.
       else expect(route === 'POST /auth/refresh' ? [401, 422] : [401]).toContain(status)

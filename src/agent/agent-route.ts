@@ -32,7 +32,7 @@ export const Pair = strictObject({
 })
 
 /** Documented only: the guard reads it, and a schema would have every header of the request copied. */
-const IDEMPOTENCY_KEY_HEADER = {
+export const IDEMPOTENCY_KEY_HEADER = {
   in: 'header',
   name: 'idempotency-key',
   required: false,
@@ -120,7 +120,7 @@ const REFUSALS = [
   'session_ended',
   'liveness_unknown',
 ] as const
-const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
+export const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'] as const
 
 /**
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
@@ -237,13 +237,13 @@ const isRefusal = (outcome: unknown): outcome is Refusal =>
   typeof outcome === 'string' && Object.hasOwn(REFUSED, outcome)
 
 /** The audit outcome for a refusal by the handler itself. */
-function codeOf(error: unknown): string {
+export function codeOf(error: unknown): string {
   if (error instanceof AppError) return error.code
   return error instanceof HTTPException && error.status < 500 ? String(error.status) : '500'
 }
 
 /** @throws AppError `invalid_idempotency_key` */
-async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyKey | null> {
+export async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyKey | null> {
   const key = c.req.header('Idempotency-Key')
   if (key === undefined) return null
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {

@@ -1,7 +1,6 @@
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { Session, SessionEvent } from '../store/sessions.ts'
 import type { Store } from '../store/store.ts'
 import { keyReused, type MakeAgentRoute, mismatch, Pair } from './agent-route.ts'
 import {
@@ -11,6 +10,7 @@ import {
   EndRequest,
   ProgressRequest,
   StoredResponse,
+  stored,
 } from './schemas.ts'
 import { type AgentTokenRoutesDeps, agentTokenRoutes } from './token-routes.ts'
 
@@ -102,9 +102,3 @@ export function agentRoutes({ agentRoute, sessions, ...deps }: AgentRoutesDeps) 
     .openapi(...context)
     .openapi(...end)
 }
-
-const stored = ({ id }: Session, { seq, createdAt }: SessionEvent) => ({
-  sessionId: id,
-  seq,
-  createdAt: new Date(createdAt).toISOString(),
-})

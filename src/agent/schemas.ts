@@ -1,8 +1,10 @@
 import { z } from '@hono/zod-openapi'
 import { MeResponse } from '../auth/schemas.ts'
 import { isShallow } from '../http/json.ts'
+import { strictObject } from '../http/router.ts'
 import { EventResponse, SessionResponse } from '../sessions/json.ts'
 import { JOB_ENDS, type Job } from '../store/jobs.ts'
+import type { Session, SessionEvent } from '../store/sessions.ts'
 import { Pair } from './agent-route.ts'
 
 /** How many past events of a session an agent gets. */
@@ -43,6 +45,17 @@ export const EndRequest = Pair.extend({
   ),
 }).openapi('EndSession')
 
+export const CallRequest = strictObject({
+  userId: Pair.shape.userId,
+  to: z
+    .string()
+    .regex(/^\+[1-9]\d{1,14}$/, 'is a phone number in E.164, such as +4930123456')
+    .openapi({
+      description: 'The user’s phone number, in E.164. Whoever answers it counts as the user.',
+      example: '+4930123456',
+    }),
+}).openapi('PlaceCall')
+
 export const StoredResponse = z
   .object({
     sessionId: z.string().describe('As sent.'),
@@ -50,6 +63,12 @@ export const StoredResponse = z
     createdAt: z.iso.datetime().describe('UTC, when it was stored.'),
   })
   .openapi('StoredEvent')
+
+export const stored = ({ id }: Pick<Session, 'id'>, { seq, createdAt }: SessionEvent) => ({
+  sessionId: id,
+  seq,
+  createdAt: new Date(createdAt).toISOString(),
+})
 
 export const ContextResponse = z
   .object({

@@ -206,6 +206,28 @@ const PROBLEMS = {
     todo: 'Retry after `Retry-After` seconds; `/health` shows whether LiveKit answers.',
     retryAfter: true,
   },
+  user_joined: {
+    status: 409,
+    means: 'The user has joined the session without a phone, or is in its room.',
+    todo: 'Do not call for this session. To be called, the user opens another one.',
+  },
+  call_in_progress: {
+    status: 409,
+    means: 'The user’s phone rings, or the user is on it.',
+    todo: 'Retry when the call is over, after `Retry-After` seconds at the earliest.',
+    retryAfter: true,
+  },
+  calls_disabled: {
+    status: 403,
+    means: 'The service has no SIP trunk to call phones with.',
+    todo: 'Set `SIP_TRUNK_ID` to the id of one of LiveKit’s outbound trunks.',
+  },
+  call_failed: {
+    status: 502,
+    means: 'LiveKit did not place the call: its SIP service is missing, or refuses the trunk or the number.',
+    todo: '`detail` says what to check. A phone that is busy or not answered is not a failure of this kind.',
+    needsAttention: true,
+  },
   invalid_idempotency_key: {
     status: 400,
     means: 'The Idempotency-Key is malformed.',

@@ -26,6 +26,8 @@ export function createRateLimits(config: Config) {
     userReads: perMinute('reads', config.readsPerUserPerMinute),
     /** Per agent: everything that agents do with their tokens. */
     agentRequests: perMinute('agent', config.requestsPerAgentPerMinute),
+    /** Per agent: requests to call a phone. */
+    agentCalls: counters({ name: 'calls', count: config.callsPerAgentPerHour, windowSeconds: 60 * 60 }),
   }
 }
 

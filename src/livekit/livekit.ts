@@ -13,14 +13,20 @@ export type LiveKitFailure = (typeof LIVEKIT_FAILURES)[number]
 /** The cause of a `livekit_unavailable`. Its message says what to do, and holds nothing that another system wrote. */
 export class LiveKitError extends Error {
   readonly kind: LiveKitFailure
-  constructor(kind: LiveKitFailure, message: string) {
+  /** Twirp's error code, when LiveKit itself answered with an error. */
+  readonly code: string | undefined
+  constructor(kind: LiveKitFailure, message: string, code?: string) {
     super(message)
     this.name = 'LiveKitError'
     this.kind = kind
+    this.code = code
   }
 }
 
-/** A participant as LiveKit lists it. Its `attributes` are as minted: the join token does not let it change them. */
+/**
+ * A participant as LiveKit lists it. Its `attributes` are as minted: the join token does not let it change them. Those of
+ * a SIP participant prove nothing, since a trunk can map the headers of a call to attributes.
+ */
 export interface Participant {
   sid: string
   identity: string
@@ -29,7 +35,9 @@ export interface Participant {
   isStandard: boolean
   /** The participant of an agent's job. */
   isAgent: boolean
-  /** Media is up. Before that a participant is joining, not present. */
+  /** A phone call. */
+  isSip: boolean
+  /** Media is up, and a phone was answered. Before that a participant is joining, not present. */
   isActive: boolean
 }
 
@@ -56,6 +64,19 @@ export interface Dispatch extends NewDispatch {
    * created, and lists a job as running for as long as the room exists, even if its worker was killed.
    */
   jobs: Array<{ identity: string; hasSucceeded: boolean }>
+}
+
+/** A phone call as a participant of a room. */
+export interface NewCall {
+  /** LiveKit's outbound trunk. */
+  trunkId: string
+  /** E.164, such as +4930123456. */
+  to: string
+  room: string
+  identity: string
+  attributes: Record<string, string>
+  /** LiveKit hangs up after this. */
+  maxSeconds: number
 }
 
 export interface RoomTimeouts {
@@ -88,4 +109,9 @@ export interface LiveKit {
   createDispatch(room: string, dispatch: NewDispatch): Promise<void>
   /** Ends its jobs and removes their agents from the room. Returns false if the dispatch does not exist. */
   deleteDispatch(room: string, id: string): Promise<boolean>
+  /**
+   * Adds a participant to the room that rings a phone, and returns its sid without waiting for an answer.
+   * @throws AppError `call_failed` when LiveKit refuses the call; after `livekit_unavailable` the phone may ring nevertheless
+   */
+  createSipParticipant(call: NewCall): Promise<string>
 }

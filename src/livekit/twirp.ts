@@ -27,13 +27,19 @@ interface Answer {
 
 /** Returns the answer, or null for LiveKit's own `not_found`. @throws AppError `livekit_unavailable` */
 type AskLiveKit = <T>(
-  method: `${'RoomService' | 'AgentDispatchService'}/${string}`,
+  method: `${'RoomService' | 'AgentDispatchService' | 'SIP'}/${string}`,
   message: Record<string, unknown>,
-  /** livekit.VideoGrant */
-  grant: Record<string, unknown>,
+  grants: Grants,
   /** Reads the answer; throws for JSON of another shape. */
   read: (json: unknown) => T,
+  timeoutMs?: number,
 ) => Promise<T | null>
+
+/** What the token of one request allows (livekit-server-sdk, grants.ts). */
+interface Grants {
+  video?: Record<string, unknown>
+  sip?: { call: true }
+}
 
 /**
  * Twirp over `node:http`, which takes half the time of `fetch`. Unlike the SDK's client it keeps the path of the URL, does
@@ -43,20 +49,20 @@ type AskLiveKit = <T>(
 export function createTwirp(
   url: string,
   { key, secret }: KeyPair,
-  { now, reportSkew, timeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
+  { now, reportSkew, timeoutMs: usualTimeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
 ): AskLiveKit {
   const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
   const protocol = endpoint.startsWith('https:') ? https : http
   const agent = new protocol.Agent({ keepAlive: true, timeout: IDLE_MS })
   const hs256 = createHs256(secret)
 
-  function tokenFor(video: Record<string, unknown>): string {
+  function tokenFor(grants: Grants): string {
     const issuedAt = Math.floor(now() / 1000)
-    return hs256.sign({ video, iss: key, exp: issuedAt + TOKEN_SECONDS, nbf: issuedAt })
+    return hs256.sign({ ...grants, iss: key, exp: issuedAt + TOKEN_SECONDS, nbf: issuedAt })
   }
 
-  function send(method: string, message: unknown, grant: Record<string, unknown>): Promise<Answer> {
-    const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${tokenFor(grant)}` }
+  function send(method: string, message: unknown, grants: Grants, timeoutMs: number): Promise<Answer> {
+    const headers = { 'Content-Type': 'application/json', Authorization: `Bearer ${tokenFor(grants)}` }
     return new Promise((resolve, reject) => {
       const fail = (error: NodeJS.ErrnoException) => reject(unavailable(unreachable(error)))
       const request = protocol.request(`${endpoint}${method}`, { method: 'POST', headers, agent }, (answer) => {
@@ -81,9 +87,9 @@ export function createTwirp(
     })
   }
 
-  return async (method, message, grant, read) => {
+  return async (method, message, grants, read, timeoutMs = usualTimeoutMs) => {
     const sentAt = now()
-    const answer = await send(method, message, grant)
+    const answer = await send(method, message, grants, timeoutMs)
     const aheadMs = skewOf(answer, sentAt, now())
     reportSkew(aheadMs, 'answer')
     const json = parse(answer.body)
@@ -157,7 +163,11 @@ function refusal({ status, headers }: Answer, code: string | undefined, aheadMs:
   }
   if (status < 500 && code === undefined) return notLiveKit(status)
   const what = code === undefined ? status : `${status} ${code}`
-  return new LiveKitError('failed', `LiveKit, or a proxy before it, answered with an error (${what}): see its log.`)
+  return new LiveKitError(
+    'failed',
+    `LiveKit, or a proxy before it, answered with an error (${what}): see its log.`,
+    code,
+  )
 }
 
 const notLiveKit = (status: number) =>

@@ -1,8 +1,16 @@
-import { AgentDispatch, ParticipantInfo, ParticipantInfo_State, Room, WebhookEvent } from 'livekit-server-sdk'
+import {
+  AgentDispatch,
+  ParticipantInfo,
+  ParticipantInfo_State,
+  Room,
+  SIPParticipantInfo,
+  WebhookEvent,
+} from 'livekit-server-sdk'
 import type * as LiveKit from './livekit.ts'
 
-/** livekit.ParticipantInfo.Kind STANDARD and AGENT, and livekit.JobStatus JS_SUCCESS; the SDK exports neither enum. */
+/** livekit.ParticipantInfo.Kind, and livekit.JobStatus JS_SUCCESS; the SDK exports neither enum. */
 const STANDARD = 0
+const SIP = 3
 const AGENT = 4
 const SUCCESS = 2
 /** A number that no enum has. */
@@ -59,9 +67,13 @@ function toParticipant({ sid, identity, attributes, kind, state }: ParticipantIn
     attributes,
     isStandard: (kind as number) === STANDARD,
     isAgent: (kind as number) === AGENT,
-    isActive: state === ParticipantInfo_State.ACTIVE,
+    isSip: (kind as number) === SIP,
+    isActive: state === ParticipantInfo_State.ACTIVE && ((kind as number) !== SIP || isAnswered(attributes)),
   }
 }
+
+/** LiveKit's SIP service joins the room before it dials, and sets this attribute when the phone is answered. */
+const isAnswered = (attributes: Record<string, string>) => attributes['sip.callStatus'] === 'active'
 
 const toRoom = ({ sid, name, numParticipants }: Room): LiveKit.Room => ({
   sid: shortId(sid),
@@ -107,6 +119,12 @@ export const answers = {
   participants: (json: unknown) => list(json, 'participants').map(answers.participant),
   dispatches: (json: unknown) =>
     list(json, 'agent_dispatches', 'agentDispatches').map((dispatch) => toDispatch(decode(AgentDispatch, dispatch))),
+  /** The sid of a new SIP participant. */
+  sipParticipant: (json: unknown) => {
+    const { participantId } = decode(SIPParticipantInfo, object(json))
+    if (participantId === '') throw new TypeError('a SIP participant without a sid')
+    return shortId(participantId)
+  },
   anything: object,
 }
 

@@ -49,9 +49,12 @@ export const EventResponse = z
     data: z
       .unknown()
       .describe(
-        'What the agent sent; for `session.status`, `{status, reason?, agentId?, detail?, result?}`; for `agent.joined` and `agent.lost`, `{agentId, jobId, reason?}`.',
+        'What the agent sent; for `session.status`, `{status, reason?, agentId?, detail?, result?}`; for `agent.joined` and `agent.lost`, `{agentId, jobId, reason?}`; for `session.call`, `{to}`.',
       ),
-    agentId: z.string().optional().describe('The agent that sent it. Absent for the service’s own events.'),
+    agentId: z
+      .string()
+      .optional()
+      .describe('The agent that sent it, or that called the user. Absent for the service’s other events.'),
     createdAt: z.iso.datetime().describe('UTC.'),
   })
   .openapi('SessionEvent')

@@ -5,7 +5,7 @@ import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
-import { answerFor, isUserOf } from './participants.ts'
+import { answerFor, belongsTo, isUserOf } from './participants.ts'
 import { createRemovalOrder } from './removal-order.ts'
 import type { Sessions } from './sessions.ts'
 
@@ -77,14 +77,15 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     askedAbout.set(room, askedAt)
     const participants = await orTick(ofRoom, livekit.listParticipants(room))
     await Promise.all(ofRoom.map((session) => record(session, participants, askedAt)))
+    const isThere = (session: Session) => participants.some((participant) => belongsTo(session, participant))
     const named = new Set(participants.map(({ attributes }) => attributes.sessionId))
-    if (ofRoom.length > 0) await markRemoved(ended.filter(({ id }) => !named.has(id)))
     for (const { id } of ofRoom) named.delete(id)
     for (const id of named) {
       const session = id === undefined ? null : await store.sessions.find(id)
       // An ended session's participant can come back with a token that LiveKit refreshed.
-      if (session?.room === room && session.endedAt !== null) toRemove.set(session.id, session)
+      if (session?.room === room && session.endedAt !== null && isThere(session)) toRemove.set(session.id, session)
     }
+    if (ofRoom.length > 0) await markRemoved(ended.filter(({ id }) => !toRemove.has(id)))
     await renewDispatches(ofRoom, participants)
   }
 

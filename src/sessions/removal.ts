@@ -5,6 +5,7 @@ import { createSingleFlight } from '../single-flight.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
 import type { Dispatcher } from './dispatch.ts'
 import { change } from './lifecycle.ts'
+import { belongsTo } from './participants.ts'
 
 interface RemovalDeps {
   store: SessionStore
@@ -40,7 +41,9 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
     // Deleting the room also stops its agents' jobs.
     if (!isOthers) await livekit.deleteRoom(session.room)
     else await removeFrom(session, participants)
-    const isOut = (await livekit.listParticipants(session.room)).every((participant) => !isOf(session, participant))
+    const isOut = (await livekit.listParticipants(session.room)).every(
+      (participant) => !belongsTo(session, participant),
+    )
     // Until LiveKit lists none, the session is neither pruned nor dropped from `listToRemove`.
     await markRemoved(session, isOut)
     return isOut
@@ -51,19 +54,20 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
    * caller, a recorder or a supervisor. Agents alone do not need it.
    */
   async function hasOthers(room: string, participants: Participant[]): Promise<boolean> {
-    for (const { isAgent, attributes } of participants) {
-      if (isAgent) continue
-      const session = attributes.sessionId === undefined ? null : await store.find(attributes.sessionId)
-      if (session?.room !== room) return true
+    for (const participant of participants) {
+      if (participant.isAgent) continue
+      const { sessionId } = participant.attributes
+      const session = sessionId === undefined ? null : await store.find(sessionId)
+      if (session?.room !== room || !belongsTo(session, participant)) return true
     }
     return (await store.listUnfinished(room)).length > 0
   }
 
   async function removeFrom(session: Session, participants: Participant[]): Promise<void> {
-    for (const { identity } of participants.filter((participant) => isOf(session, participant))) {
+    for (const { identity } of participants.filter((participant) => belongsTo(session, participant))) {
       // LiveKit removes by identity, which may by now belong to another session of the same user.
       const holder = await livekit.getParticipant(session.room, identity)
-      if (!holder || !isOf(session, holder)) continue
+      if (!holder || !belongsTo(session, holder)) continue
       await livekit.removeParticipant(session.room, identity, session.endedAt ?? clock.now())
     }
     // An empty list may also mean that there is no room: then LiveKit would not answer for its dispatches.
@@ -85,6 +89,3 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
       }),
   }
 }
-
-/** A participant names its session in an attribute, as minted; a second leg of its user does so too. */
-const isOf = ({ id }: Session, { attributes }: Participant): boolean => attributes.sessionId === id

@@ -214,6 +214,8 @@ const opening = (session: NewSession): Session => ({
   endReason: null,
   dispatchedSid: null,
   dispatchedAt: null,
+  phoneSid: null,
+  callingSince: null,
   removedAt: null,
   lastSeq: 0,
   eventBytes: 0,

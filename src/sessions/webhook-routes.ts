@@ -11,7 +11,7 @@ import type { Webhook } from '../livekit/wire.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
 import type { Fact } from './lifecycle.ts'
-import { isUserOf } from './participants.ts'
+import { belongsTo, isUserOf } from './participants.ts'
 import type { Sessions } from './sessions.ts'
 
 interface WebhookRoutesDeps {
@@ -47,12 +47,17 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     if (session?.room !== room.name) return NOTHING
     if (session.endedAt !== null) {
       // LiveKit hands connected clients fresh tokens, so an ended participant can come back.
-      if (event === 'participant_joined') background.run('remove', () => sessions.removal.remove(session))
+      if (event === 'participant_joined' && belongsTo(session, participant)) {
+        background.run('remove', () => sessions.removal.remove(session))
+      }
       return NOTHING
     }
     if (!isUserOf(session, participant)) return NOTHING
-    if (event === 'participant_joined' && !participant.hasKnownState) return NOTHING
-    const fact = participantFact(event, { sid: participant.sid, roomSid: room.sid, at }, participant.disconnectReason)
+    const { sid, isSip, isActive, hasKnownState, disconnectReason } = participant
+    if (event === 'participant_joined' && !(isSip ? isActive : hasKnownState)) return NOTHING
+    // A phone leaves the room even if nobody answered it.
+    const name = event === 'participant_left' && isSip ? 'participant_connection_aborted' : event
+    const fact = participantFact(name, { sid, roomSid: room.sid, at }, disconnectReason)
     return fact ? { which: { session: sessionId }, fact } : NOTHING
   }
 

@@ -32,6 +32,10 @@ export interface Session {
   dispatchedSid: string | null
   /** When the dispatch was found or created; `steady`. */
   dispatchedAt: number | null
+  /** The sid of the user's phone: of the SIP participant that the service created last. Null if it created none. */
+  phoneSid: string | null
+  /** When LiveKit was asked to call the phone; `steady`. Null unless the sid of that call is not known (yet). */
+  callingSince: number | null
   /** When LiveKit confirmed that no participant of this ended session is in the room. */
   removedAt: number | null
   /** `seq` of its newest event. */

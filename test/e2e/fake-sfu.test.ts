@@ -30,6 +30,7 @@ const ROOMS = 'RoomService/ListRooms'
 const DISPATCH = 'AgentDispatchService/CreateDispatch'
 const DISPATCHES = 'AgentDispatchService/ListDispatch'
 const UNDISPATCH = 'AgentDispatchService/DeleteDispatch'
+const CALL = 'SIP/CreateSIPParticipant'
 
 /** Each ends with the end of its room. */
 const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
@@ -44,6 +45,11 @@ const ACTS: Record<string, (stage: Stage) => Promise<void>> = {
     await ask(DISPATCH, { agentName: 'tutor', metadata: 'level 3' })
     await ask(DISPATCHES)
     await ask(ROOMS, { names: [room] })
+    await ask(DELETE)
+  },
+  'a call without a SIP service': async ({ room, ask }) => {
+    await ask(CALL, { sipTrunkId: 'ST_x', sipCallTo: '+4930123456', roomName: room })
+    await ask(CREATE, { name: room })
     await ask(DELETE)
   },
   'a room without a join': async ({ room, ask }) => {

@@ -107,6 +107,7 @@ const asking =
 function adminToken(room: string): Promise<string> {
   const token = new AccessToken(DEV_KEY.key, DEV_KEY.secret)
   token.addGrant({ roomAdmin: true, roomCreate: true, roomList: true, room })
+  token.addSIPGrant({ call: true })
   return token.toJwt()
 }
 

@@ -24,7 +24,7 @@ const SECOND = 1000
 const JUMPS = [LIVENESS_MS, RECONNECT_MS, LIMIT_MS, TOKEN_MS + LEEWAY_MS].map((ms) => ms + SECOND)
 /** The reconciler's and the guard's: either may be under way while the other comes back. */
 const MAX_QUESTIONS = 2
-const OURS = { id: 'sess_ours', userId: 'user_1' }
+const OURS = { id: 'sess_ours', userId: 'user_1', phoneSid: null }
 
 /** A request in flight, with the participants that LiveKit listed at its start. */
 export interface Question {
@@ -131,6 +131,7 @@ function answerOf({ askedAt, listed }: Question): Extract<Fact, { kind: 'answer'
     identity: OURS.userId,
     attributes: { sessionId: listed.whose === 'ours' ? OURS.id : 'sess_other' },
     isStandard: true,
+    isSip: false,
     isAgent: false,
     isActive: listed.phase === 'active',
   }

@@ -123,7 +123,7 @@ export interface SessionPage {
   before?: string | undefined
 }
 
-/** Something that happened in a session: an agent's progress, or `session.status`. */
+/** Something that happened in a session: an agent's progress, `session.status`, or `session.call`. */
 export interface SessionEvent {
   /** Counts the events of the session, from 1. */
   seq: number
@@ -222,6 +222,10 @@ export type ErrorCode =
   | 'no_assignment'
   | 'session_not_live'
   | 'liveness_unknown'
+  | 'user_joined'
+  | 'call_in_progress'
+  | 'calls_disabled'
+  | 'call_failed'
   | 'invalid_idempotency_key'
   | 'idempotency_key_reused'
   | 'livekit_unavailable'

@@ -148,6 +148,10 @@ export const sessions = sqliteTable(
     dispatchedSid: text('dispatched_sid'),
     /** When the dispatch was found or created. */
     dispatchedAt: integer('dispatched_at'),
+    /** The SIP participant that the service created as the user's phone. */
+    phoneSid: text('phone_sid'),
+    /** When LiveKit was asked to call it, until the sid is known. */
+    callingSince: integer('calling_since'),
     /** When LiveKit confirmed that no participant of this ended session is in the room. */
     removedAt: integer('removed_at'),
     lastSeq: integer('last_seq').notNull().default(0),
