@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { SCOPES } from '../src/auth/scopes.ts'
 import { commonHeaders } from '../src/http/common-headers.ts'
 import { createRouter } from '../src/http/router.ts'
 import { demoPage } from '../src/ops/demo.ts'
@@ -20,13 +21,14 @@ const jsonRoutes = operations
 
 /** A scene, and requests with the bearer that the path takes. */
 async function caller() {
-  const c = await callingScene()
-  const bearerOf = (path: string) => (path.startsWith('/agent/') ? c.agent.bearer : c.user.bearer)
+  const c = await callingScene({}, SCOPES)
+  const bearerOf = (method: string, path: string) =>
+    path.startsWith('/agent/') || `${method} ${path}` === 'POST /sessions/{id}/call' ? c.agent.bearer : c.user.bearer
   const request = (method: string, path: string, body: string | ReadableStream | null = null, type = JSON_TYPE) =>
     c.s.app.request(
       new Request(new URL(path.replaceAll('{id}', c.pair.sessionId), 'http://localhost'), {
         method,
-        headers: { Authorization: `Bearer ${bearerOf(path)}`, 'Content-Type': type },
+        headers: { Authorization: `Bearer ${bearerOf(method, path)}`, 'Content-Type': type },
         body,
         ...(body instanceof ReadableStream ? { duplex: 'half' } : {}),
       }),

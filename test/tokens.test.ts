@@ -244,7 +244,7 @@ describe('the published metadata', () => {
       issuer: 'https://api.example.com',
       token_endpoint: 'https://api.example.com/agent/token',
       jwks_uri: 'https://api.example.com/.well-known/jwks.json',
-      scopes_supported: ['progress:write', 'context:read', 'session:end', 'rooms:join', 'sessions:any'],
+      scopes_supported: ['progress:write', 'context:read', 'session:end', 'rooms:join', 'sessions:any', 'calls:place'],
       response_types_supported: [],
       grant_types_supported: ['client_credentials'],
       token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
