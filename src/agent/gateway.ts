@@ -75,8 +75,8 @@ const connectRoute = createRoute({
   },
 })
 
-/** Milliseconds after the loss of a worker: LiveKit takes up to about 20 s to notice that its agents are gone. */
-const REPLACE_AFTER = [0, 5_000, 20_000]
+/** Milliseconds after the loss of a worker: LiveKit takes up to about 21 s to notice that its agents are gone. */
+const REPLACE_AFTER = [0, 5_000, 22_000, 30_000]
 
 interface GatewayDeps {
   store: Pick<Store, 'agents' | 'keys' | 'clock'>
