@@ -27,7 +27,7 @@ interface CallRoutesDeps {
   limits: Pick<RateLimits, 'agentRequests' | 'agentCalls'>
 }
 
-/** Seconds until a call that nobody answers may be over. */
+/** Seconds after which an unanswered call may be over. */
 const RETRY_SECONDS = 30
 
 const REFUSED: Record<CallRefusal | 'key_reused', () => AppError> = {

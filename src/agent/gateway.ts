@@ -23,7 +23,7 @@ import { type AuthenticatedWorker, createWorkerAuth } from './worker-auth.ts'
 interface GatewayTiming {
   /** How long a worker may take to register, as with LiveKit itself. */
   register: number
-  /** Between two pings; whoever has not answered by the next one is gone. */
+  /** Between two pings; a side that has not answered by the next one counts as gone. */
   ping: number
   /** Between two looks at whether accounts are still enabled and their secrets valid. */
   recheck: number

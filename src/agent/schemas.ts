@@ -51,7 +51,7 @@ export const CallRequest = strictObject({
     .string()
     .regex(/^\+[1-9]\d{1,14}$/, 'is a phone number in E.164, such as +4930123456')
     .openapi({
-      description: 'The user’s phone number, in E.164. Whoever answers it counts as the user.',
+      description: 'The user’s phone number, in E.164. The person who answers counts as the user.',
       example: '+4930123456',
     }),
 }).openapi('PlaceCall')

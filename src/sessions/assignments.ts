@@ -39,7 +39,7 @@ export function createAssignments({
     async assigned({ agentId, workerId }, { id, room, ...dispatched }) {
       const { sessionId } = pairOf(dispatched)
       const session = typeof sessionId === 'string' ? await sessions.find(sessionId) : null
-      // Whoever else uses this LiveKit may dispatch this agent with any metadata: only its own session counts.
+      // Other users of this LiveKit may dispatch this agent with any metadata: only its own session counts.
       if (!session || session.room !== room || session.agentName !== agentId) return
       const job = { id, sessionId: session.id, agentId, workerId }
       const replaced = await jobs.assign(job, times())

@@ -40,7 +40,7 @@ export type PlaceCall = (sessionId: string, request: CallRequest) => Promise<Pla
 
 /**
  * Calls a session's user on the phone. The participant that LiveKit creates is the user for this session by its sid,
- * which LiveKit assigns and nobody else can choose.
+ * which LiveKit assigns and no one else can choose.
  */
 export function createCalls(deps: CallsDeps): PlaceCall {
   const { sessions, store, livekit, background, clock, trunkId, maxSeconds } = deps
@@ -76,7 +76,7 @@ export function createCalls(deps: CallsDeps): PlaceCall {
     const { id, room, userId: identity } = session
     let mayRing = false
     try {
-      // LiveKit would disconnect whoever holds the identity, such as the user in another session in this room.
+      // LiveKit would disconnect the current holder of the identity, such as the user in another session in this room.
       const holder = await livekit.getParticipant(room, identity)
       if (holder) return holder.isSip ? 'call_in_progress' : 'user_joined'
       mayRing = true

@@ -55,7 +55,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     if (!isUserOf(session, participant)) return NOTHING
     const { sid, isSip, isActive, hasKnownState, disconnectReason } = participant
     if (event === 'participant_joined' && !(isSip ? isActive : hasKnownState)) return NOTHING
-    // A phone leaves the room even if nobody answered it.
+    // A phone leaves the room even if it was not answered.
     const name = event === 'participant_left' && isSip ? 'participant_connection_aborted' : event
     const fact = participantFact(name, { sid, roomSid: room.sid, at }, disconnectReason)
     return fact ? { which: { session: sessionId }, fact } : NOTHING
