@@ -34,7 +34,7 @@ export interface Case {
   /** Runs at the same time, on 32 connections; each waits so many milliseconds before a request. */
   under?: { other: string; pauseMs: number }
   /** At most that many requests will be sent. */
-  prepare(count: number, world: World, connections: number): Promise<string[]>
+  prepare(count: number, world: World, connections: number, url: string): Promise<string[]>
   /** @throws Error when the answer is not what it should be */
   check(body: string, world: World): Promise<void>
 }
@@ -64,6 +64,7 @@ function expect(isTrue: boolean, what: string, body: string): void {
 
 /** Users who come back now and then, and pairs whose agent is talking. */
 const USERS = 4_000
+const JSON_TYPE = { 'Content-Type': 'application/json' }
 const READERS = 1_000
 const HOT_PAIRS = 48
 
@@ -103,9 +104,22 @@ const bareMint = (name: string, server: Case['server'], what: string): Case => (
 
 const userTokens = (world: World, users: User[]) => Promise.all(users.map((user) => world.tokens.issueUserToken(user)))
 
-async function prepareTokens(users: number, world: World): Promise<string[]> {
-  const bearers = await userTokens(world, world.newUsers(users))
-  return bearers.map((bearer) => http('POST', '/token', { bearer, body: {} }))
+const tokenRequest = (bearer: string) => http('POST', '/token', { bearer, body: {} })
+
+/** Users with the access tokens that the service itself issued to them. */
+async function prepareTokens(world: World, url: string): Promise<string[]> {
+  const requests: string[] = []
+  const users = world.newUsers(USERS).values()
+  async function refreshEach(): Promise<void> {
+    for (const { refreshToken } of users) {
+      const body = JSON.stringify({ refresh_token: refreshToken })
+      const answer = await fetch(`${url}/auth/refresh`, { method: 'POST', headers: JSON_TYPE, body })
+      const { access_token } = (await answer.json()) as { access_token: string }
+      requests.push(tokenRequest(access_token))
+    }
+  }
+  await Promise.all(Array.from({ length: 16 }, refreshEach))
+  return requests
 }
 
 async function prepareProgress(pairs: Pair[], world: World): Promise<string[]> {
@@ -192,7 +206,7 @@ const echo = {
 /** What W2 shares with `token`, under a name of its own. */
 const tokenInTurn: Rest = {
   status: 201,
-  prepare: (_, world) => prepareTokens(USERS, world),
+  prepare: (_, world, _connections, url) => prepareTokens(world, url),
   check: checkToken,
 }
 
@@ -226,10 +240,10 @@ export const CASES: readonly Case[] = [
   floor('hono-post', 'Hono POST JSON', 'hono', echo),
 
   ours('token', `POST /token, ${USERS} users in turn, each with one access token`, tokenInTurn),
-  ours('token-first', 'POST /token, each with an access token never seen before', {
+  ours('token-verified', 'POST /token, each with an access token that another instance issued', {
     ...tokenInTurn,
     once: true,
-    prepare: prepareTokens,
+    prepare: async (count, world) => (await userTokens(world, world.newUsers(count))).map(tokenRequest),
   }),
   ours('progress', `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`, {
     ...{ status: 201, asks: 0 },

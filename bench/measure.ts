@@ -69,7 +69,7 @@ export async function measure(plan: Plan, livekit: Livekit, folder: string, atte
   const { server, world, store } = place
   const prepare = async (what: Case, on: number, pauseMs: number) => ({
     ...{ of: what, connections: on, seconds, pauseMs },
-    requests: await what.prepare(MOST_PER_SECOND * seconds, world, on),
+    requests: await what.prepare(MOST_PER_SECOND * seconds, world, on, server.url),
   })
   await livekit.behave(of.livekit ?? WELL)
   const main = await prepare(of, connections, 0)

@@ -29,6 +29,14 @@ async function accepted() {
 type Accepted = Awaited<ReturnType<typeof accepted>>
 const KINDS = ['user', 'agent'] as const
 
+test('an access token that this process issued is accepted without verifying its signature', async () => {
+  const verified = vi.spyOn(crypto.subtle, 'verify')
+  const { s, user, agent, pair } = await callingScene()
+  expect((await s.get('/auth/me', user.bearer)).status).toBe(200)
+  expect((await s.context(agent.bearer, pair)).status).toBe(200)
+  expect(verified).not.toHaveBeenCalled()
+})
+
 describe.each(KINDS)('an access token of the kind %s that was accepted before', (kind) => {
   const claimsOf = ({ s, user, agent }: Accepted) => (kind === 'user' ? userClaims(s, user) : agentClaims(s, agent.id))
 

@@ -73,14 +73,18 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
   const verifyForUsers = createVerifier(userAudience, usersTokens)
   const verifyForAgents = createVerifier(agentAudience, agentsTokens)
 
-  async function sign(claims: JWTPayload, aud: string): Promise<string> {
+  /** A token that this process signed needs no verification when it comes back. */
+  async function sign(claims: JWTPayload, aud: string, cache: TokenCache<Verified>): Promise<string> {
     await keys.refresh()
     const { kid, privateKey } = keys.current()
     const iat = Math.floor(clock.now() / 1000)
     const exp = iat + ACCESS_TOKEN_SECONDS
     const payload = { ...claims, [STEADY_IAT]: clock.latest(), iss: publicUrl, aud, iat, exp, jti: randomUUID() }
     const key = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const
-    return compactJws({ alg: ALG, typ: TYP, kid }, payload, (input) => signBytes('sha256', Buffer.from(input), key))
+    const signature = (input: string) => signBytes('sha256', Buffer.from(input), key)
+    const token = compactJws({ alg: ALG, typ: TYP, kid }, payload, signature)
+    cache.set(token, { kid, claims: payload })
+    return token
   }
 
   /**
@@ -138,7 +142,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
 
   return {
     issueUserToken: ({ userId, signInId }) =>
-      sign({ sub: userId, sid: signInId, client_id: FIRST_PARTY_CLIENT }, userAudience),
+      sign({ sub: userId, sid: signInId, client_id: FIRST_PARTY_CLIENT }, userAudience, usersTokens),
     async verifyUserToken(token) {
       const { sub, sid, exp } = await verifyForUsers(token)
       if (typeof sub !== 'string' || !sub.startsWith('user_')) throw notValid()
@@ -148,7 +152,7 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
       return { userId: sub, signInId: sid, expiresAt: exp }
     },
     issueAgentToken: ({ agentId, scopes, generation }) =>
-      sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience),
+      sign({ sub: agentId, client_id: agentId, scope: scopes.join(' '), generation }, agentAudience, agentsTokens),
     async verifyAgentToken(token) {
       const { sub, client_id, scope, generation } = await verifyForAgents(token)
       const wellFormed = typeof sub === 'string' && sub === client_id && typeof scope === 'string'
