@@ -30,6 +30,8 @@ export type Counters = (quota: Quota) => Counter
 
 /** Distinct keys per counter; about 250 bytes each. */
 const MAX_KEYS = 100_000
+/** Characters; a longer key is hashed, so that a client's own words take no more room than others. */
+const MAX_KEY = 64
 /** Keys drawn at random, of which the least-counted one is forgotten. */
 const DRAWN = 16
 
@@ -73,8 +75,7 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
 
     function change(name: string, by: number): Window {
       const now = performance.now()
-      // Hashed, so that a client's own words take no more room than others.
-      const key = createHash('sha256').update(name).digest('base64url')
+      const key = name.length <= MAX_KEY ? name : `#${createHash('sha256').update(name).digest('base64url')}`
       const known = windows.get(key)
       if (known && known.endsAt > now) {
         known.count = Math.max(0, Math.min(known.count + by, quota.count + 1))
