@@ -36,7 +36,6 @@ async function fill(file: string): Promise<Entrant[]> {
     `insert into sessions (id, user_id, sign_in_id, room, status, created_at, token_expires_at, ended_at, end_reason,
       removed_at, last_seq, event_bytes, version) values (?, ?, 'fam_1', ?, ?, ?, ?, ?, ?, ?, 3, 90, 3)`,
   )
-  const room = raw.prepare('insert into rooms (name, owner_id, claimed_at, used_at, is_claimed) values (?, ?, ?, ?, 0)')
   const event = raw.prepare('insert into events (session_id, seq, type, data, created_at) values (?, ?, ?, ?, ?)')
   const presence = raw.prepare(
     `insert into presences (session_id, sid, joined_at, seen_at, confirmed_at, left_at) values (?, ?, ?, ?, ?, ?)`,
@@ -55,7 +54,6 @@ async function fill(file: string): Promise<Entrant[]> {
         ? ['live', createdAt, now, null, null, null]
         : ['ended', createdAt, createdAt, createdAt, 'left', createdAt]
       session.run(id, userId, name, ...ended)
-      room.run(name, userId, createdAt, createdAt)
       for (const seq of [1, 2, 3]) event.run(id, seq, 'session.status', '{"status":"live"}', createdAt)
       presence.run(id, sid, createdAt, createdAt, createdAt, isLive ? null : createdAt)
       if (isLive) entrants.push({ room: name, identity: userId, sid, attributes: { sessionId: id } })

@@ -37,7 +37,7 @@ export interface World {
   agentToken(): Promise<string>
 }
 
-/** Creates a store with that many ended sessions, each with its room, presence, events and audit entry. */
+/** Creates a store with that many ended sessions, each with its presence, events and audit entry. */
 export async function createPast(path: string, sessions: number): Promise<void> {
   const { openStore } = await built.store()
   const { loadSigningKeys } = await built.keys()
@@ -72,11 +72,9 @@ export async function createPast(path: string, sessions: number): Promise<void> 
       select 'fam_' || e, 'user_' || e, at, ${now + 60 * DAY_MS} from person;
     insert into refresh_tokens (hash, family_id, created_at, expires_at)
       select lower(hex(randomblob(32))), 'fam_' || e, at, ${now + 20 * DAY_MS} from person;
-    insert into rooms (name, owner_id, claimed_at, used_at, is_claimed)
-      select 'room_' || e, 'user_' || person, at, at, 0 from past;
     insert into sessions (id, user_id, sign_in_id, room, status, created_at, token_expires_at, ended_at, end_reason,
         agent_name, dispatched_sid, dispatched_at, removed_at, last_seq, event_bytes, version)
-      select 'sess_' || e, 'user_' || person, 'fam_' || person, 'room_' || e, 'ended', at, at + 900000, at + 600000, 'left',
+      select 'sess_' || e, 'user_' || person, 'fam_' || person, 'room_' || substr(e, -32), 'ended', at, at + 900000, at + 600000, 'left',
         '${AGENT}', 'PA_' || substr(e, -12), at + 1000, at + 600000, 3, ${live.length + said.length + left.length}, 5 from past;
     insert into presences (sid, session_id, room_sid, joined_at, seen_at, confirmed_at, left_at, left_reason)
       select 'PA_' || substr(e, -12), 'sess_' || e, 'RM_' || substr(e, -12), at + 500, at + 540000, at + 530000, at + 540000,
@@ -116,9 +114,6 @@ export async function openWorld(path: string): Promise<World> {
   const insertToken = db.prepare(
     `insert into refresh_tokens (hash, family_id, created_at, expires_at) values (@hash, @signInId, @now, @now + ${30 * DAY_MS})`,
   )
-  const insertRoom = db.prepare(
-    `insert into rooms (name, owner_id, claimed_at, used_at, is_claimed) values (@room, @userId, @now, @now, 0)`,
-  )
   const insertSession = db.prepare(
     `insert into sessions (id, user_id, sign_in_id, room, status, created_at, token_expires_at, agent_name, dispatched_sid,
        dispatched_at, last_seq, event_bytes)
@@ -152,9 +147,13 @@ export async function openWorld(path: string): Promise<World> {
 
   function insertNewPair(now: number, evidence: Evidence): Pair {
     const { ending, ...user } = insertNewUser(now)
-    const pair = { ...user, sessionId: `sess_${ending}`, room: `room_${ending}`, sid: `PA_${ending.slice(-12)}` }
+    const pair = {
+      ...user,
+      sessionId: `sess_${ending}`,
+      room: `room_${ending.slice(-32)}`,
+      sid: `PA_${ending.slice(-12)}`,
+    }
     const isPending = evidence === 'pending'
-    insertRoom.run({ ...pair, now })
     insertSession.run({
       ...pair,
       now,

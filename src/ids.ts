@@ -11,6 +11,8 @@ export function newId(prefix: 'user' | 'sess' | 'fam', now: number): string {
 /** An unguessable room name: it does not reveal when or for whom it was generated. */
 export const newRoomName = (): string => `room_${randomHex(16)}`
 
+export const isNewRoomName = (name: string): boolean => /^room_[0-9a-f]{32}$/.test(name)
+
 /** The identity of one join of an agent: two workers of one account do not take each other's place in a room. */
 export const newAgentIdentity = (agentId: string): string => `${agentId}#${randomHex(8)}`
 

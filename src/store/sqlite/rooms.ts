@@ -1,7 +1,8 @@
-import { and, count, eq, inArray, sql } from 'drizzle-orm'
+import { asc, count, eq, inArray, sql } from 'drizzle-orm'
+import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
 import { runRead, type Write } from './group-commit.ts'
-import { rooms } from './schema.ts'
+import { rooms, sessions } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
 /** SQLite limits the number of parameters in a statement. */
@@ -14,6 +15,13 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     .from(rooms)
     .where(eq(rooms.name, param('name')))
     .prepare()
+  const findFirstUser = db
+    .select({ userId: sessions.userId })
+    .from(sessions)
+    .where(eq(sessions.room, param('name')))
+    .orderBy(asc(sessions.id))
+    .limit(1)
+    .prepare()
   const insert = db
     .insert(rooms)
     .values({ name: param('name'), ownerId: param('ownerId'), claimedAt: param('now'), usedAt: param('now') })
@@ -21,33 +29,30 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
   const claims = db
     .select({ count: count() })
     .from(rooms)
-    .where(and(eq(rooms.ownerId, param('ownerId')), eq(rooms.isClaimed, true)))
+    .where(eq(rooms.ownerId, param('ownerId')))
     .prepare()
+  const firstUserOf = (name: string) => (isNewRoomName(name) ? findFirstUser.get({ name })?.userId : undefined)
+  const ownerOf = (name: string) => find.get({ name })?.ownerId ?? firstUserOf(name) ?? null
   return {
-    findOwner: (name) => runRead(() => find.get({ name })?.ownerId ?? null),
+    findOwner: (name) => runRead(() => ownerOf(name)),
     claim: (name, ownerId, now, max) =>
       write(() => {
-        const known = find.get({ name })
-        if (known) return { ownerId: known.ownerId, isNew: false }
+        const known = ownerOf(name)
+        if (known !== null) return { ownerId: known, isNew: false }
         if ((claims.get({ ownerId })?.count ?? 0) >= max) return null
         insert.run({ name, ownerId, now })
         return { ownerId, isNew: true }
       }),
     filterKnown: (names) =>
       runRead(() => {
-        const known: string[] = []
+        const known = new Set<string>()
         for (let i = 0; i < names.length; i += NAMES_PER_QUERY) {
-          const some = inArray(rooms.name, names.slice(i, i + NAMES_PER_QUERY))
-          known.push(
-            ...db
-              .select({ name: rooms.name })
-              .from(rooms)
-              .where(some)
-              .all()
-              .map(({ name }) => name),
-          )
+          const some = names.slice(i, i + NAMES_PER_QUERY)
+          const claimed = db.select({ name: rooms.name }).from(rooms).where(inArray(rooms.name, some))
+          const used = db.select({ name: sessions.room }).from(sessions).where(inArray(sessions.room, some))
+          for (const { name } of claimed.union(used).all()) known.add(name)
         }
-        return known
+        return [...known]
       }),
     prune: (usedBefore, limit) =>
       write(() => {

@@ -106,6 +106,7 @@ export const agents = sqliteTable('agents', {
   summon: text({ enum: SUMMONERS }).notNull().default('any'),
 })
 
+/** Claims to names that users chose. A generated name has none: it belongs to the user of its first session. */
 export const rooms = sqliteTable(
   'rooms',
   {
@@ -116,8 +117,6 @@ export const rooms = sqliteTable(
     claimedAt: integer('claimed_at').notNull(),
     /** When a session was last opened in it; the claim lapses 30 days after its last session. */
     usedAt: integer('used_at').notNull(),
-    /** False for the fresh room of a session, which no client named: it does not count against MAX_ROOMS_PER_USER. */
-    isClaimed: integer('is_claimed', { mode: 'boolean' }).notNull().default(true),
   },
   (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
 )
@@ -162,7 +161,7 @@ export const sessions = sqliteTable(
   (t) => [
     index('sessions_user').on(t.userId, t.id),
     index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
-    index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
+    index('sessions_room').on(t.room, t.endedAt),
     index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
     index('sessions_never_joined').on(t.endedAt).where(sql`removed_at is not null and last_seq = 1`),
     index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),

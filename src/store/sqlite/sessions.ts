@@ -151,15 +151,9 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
     .prepare()
 
   const keepRoom = db
-    .insert(rooms)
-    .values({
-      name: param('room'),
-      ownerId: param('userId'),
-      claimedAt: param('createdAt'),
-      usedAt: param('createdAt'),
-      isClaimed: false,
-    })
-    .onConflictDoUpdate({ target: rooms.name, set: { usedAt: sql`excluded.used_at` } })
+    .update(rooms)
+    .set({ usedAt: sql`${param('createdAt')}` })
+    .where(eq(rooms.name, param('room')))
     .prepare()
   const insert = db
     .insert(sessions)
