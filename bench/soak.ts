@@ -1,7 +1,8 @@
-// Mixed load at full speed for --minutes (default 60): join tokens, calls that come and go in LiveKit with its webhooks, and
-// in each an agent's progress, reads and the end; refreshed sign-ins. The service is the built one, LiveKit a fake one in a
-// process of its own. Every few seconds it samples memory, the write-ahead log, requests per second and errors; at the end,
-// the memory after a rest. Writes soak.json and soak.png to --out (default test-output). Exits with 1 on any error.
+// Mixed load for --minutes (default 60), at full speed or with --pause-ms after each request: join tokens, calls that come
+// and go in LiveKit with its webhooks, and in each an agent's progress, reads and the end; refreshed sign-ins. The service
+// is the built one, LiveKit a fake one in a process of its own. Every few seconds it samples memory, the write-ahead log,
+// requests per second and errors; at the end, the memory after a rest. Writes soak.json and soak.png to --out (default
+// test-output). Exits with 1 on any error.
 // npm run build && node --import tsx bench/soak.ts --minutes 15
 import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,11 +21,13 @@ import { startFakeLiveKit } from './fake-livekit.ts'
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '60' },
+    'pause-ms': { type: 'string', default: '0' },
     out: { type: 'string', default: 'test-output' },
     server: { type: 'string', default: fileURLToPath(new URL('../dist/server.js', import.meta.url)) },
   },
 })
 const MINUTES = Number(values.minutes)
+const PAUSE_MS = Number(values['pause-ms'])
 const SAMPLE_SECONDS = 5
 const REST_SECONDS = 45
 /** Concurrent loops of each kind. */
@@ -83,6 +86,7 @@ async function call(kind: Kind | null, path: string, { method = 'POST', bearer, 
     const said = await text(answer)
     if (answer.statusCode >= 300) throw new Error(`${answer.statusCode} ${said}`)
     if (kind) counts[kind]++
+    if (PAUSE_MS > 0) await delay(PAUSE_MS)
     return JSON.parse(said) as Record<string, never>
   } catch (error) {
     if (!isOver) failed(`${method} ${path}: ${error}`)
