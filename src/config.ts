@@ -131,7 +131,7 @@ const Environment = z.object({
   ROOM_POLICY: z.enum(['owner', 'open'], 'must be owner or open').default('owner'),
   DEFAULT_AGENT: z.string().optional(),
   AGENT_SCOPES: scopes().default([]),
-  JOB_METADATA: z.enum(['client', 'json'], 'must be client or json').default('json'),
+  JOB_METADATA: z.enum(['client', 'json'], 'must be client or json').default('client'),
   SIP_TRUNK_ID: z.string().optional(),
   CALLS_PER_AGENT_PER_HOUR: whole(1, 1_000_000).default(60),
   MAX_SESSIONS_PER_USER: whole(1, 10_000).default(5),

@@ -23,9 +23,8 @@ async function assignmentScene(env: Record<string, string> = {}) {
   const present = await w.s.present({ room_config: { agents: [{ agent_name: 'tutor' }] } })
   const worker = await w.registered()
   const { pair, room, user } = present
-  const metadata = JSON.stringify({ ...pair, room })
   const job = (id: string, more: Partial<Job> = {}) =>
-    new Job({ id, room: new Room({ name: room }), metadata, agentName: 'tutor', ...more })
+    new Job({ id, room: new Room({ name: room }), attributes: { ...pair }, agentName: 'tutor', ...more })
   /** As the user sees them. */
   const events = async () =>
     (await w.s.eventsOf(user, pair))
@@ -157,11 +156,12 @@ describe('a job that LiveKit gives to a worker', () => {
   })
 
   test('counts for nothing if it is not of the session’s room or agent, or another account says that it ended', async () => {
-    const { s, url, livekit, given, events } = await assignmentScene()
+    const { s, url, livekit, pair, given, events } = await assignmentScene()
     await given('AJ_1', { room: new Room({ name: 'another' }) })
-    await given('AJ_2', { metadata: JSON.stringify({ sessionId: 'sess_x' }) })
-    await given('AJ_3', { metadata: 'plain text' })
-    await given('AJ_4', { metadata: '' })
+    await given('AJ_2', { attributes: { sessionId: 'sess_x' } })
+    await given('AJ_3', { attributes: {} })
+    // The client may have written this.
+    await given('AJ_4', { attributes: {}, metadata: JSON.stringify(pair) })
     expect(await events()).toEqual([])
     await given('AJ_5')
     const other = await s.newAgent('other')

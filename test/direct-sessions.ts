@@ -26,7 +26,7 @@ export function directSessions(store: Store, given: Partial<Pick<SessionsDeps, '
     clock: store.clock,
     rules: RULES,
     limits: NO_LIMITS,
-    jobMetadata: 'json' as const,
+    jobMetadata: 'client' as const,
   }
   return createSessions({ ...deps, livekit, background, ...given })
 }

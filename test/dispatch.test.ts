@@ -7,8 +7,8 @@ import { post } from './support.ts'
 
 const TUTOR = { room_config: { agents: [{ agent_name: 'tutor', metadata: 'level 3' }] } }
 
-async function setUp() {
-  const s = await scene()
+async function setUp(env = {}) {
+  const s = await scene({ env })
   await s.accounts.create('tutor', [])
   s.sfu.workers.add('tutor')
   return { s, user: await s.newUser() }
@@ -20,11 +20,11 @@ async function reconcileAfter({ clock, reconcile, background }: Scene, seconds: 
   await background.idle()
 }
 
-/** Agent and job metadata of every dispatch in the room, but for LiveKit's own of agents without a name. */
+/** Agent, job attributes and job metadata of every dispatch in the room, but for LiveKit's own of agents without a name. */
 const dispatchesIn = ({ sfu }: Scene, room: string) =>
   (sfu.rooms.get(room)?.dispatches ?? [])
     .filter(({ agentName }) => agentName !== '')
-    .map(({ agentName, metadata }) => [agentName, JSON.parse(metadata)])
+    .map(({ agentName, attributes, metadata }) => [agentName, attributes, metadata])
 
 describe('the agent dispatch of a session whose user joins', () => {
   test('comes from the token in a room that the join created, and is not repeated', async () => {
@@ -34,7 +34,7 @@ describe('the agent dispatch of a session whose user joins', () => {
     await postWebhook(s, webhookEvent('participant_joined', leg))
     await s.background.idle()
     await reconcileAfter(s, 20)
-    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+    expect(dispatchesIn(s, room)).toEqual([['tutor', pair, 'level 3']])
     expect(s.sfu.asked('CreateDispatch')).toBe(0)
   })
 
@@ -50,7 +50,7 @@ describe('the agent dispatch of a session whose user joins', () => {
         await postWebhook(s, webhookEvent('participant_joined', leg))
         await s.background.idle()
       } else await reconcileAfter(s, 0)
-      const dispatched = [['tutor', { ...pair, room: 'lesson', data: 'level 3' }]]
+      const dispatched = [['tutor', pair, 'level 3']]
       expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
       for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
       expect(dispatchesIn(s, 'lesson')).toEqual(dispatched)
@@ -65,8 +65,8 @@ describe('the agent dispatch of a session whose user joins', () => {
     const second = await s.newSession(user, { room: 'lesson', ...TUTOR })
     s.sfu.join(second.joinToken)
     await reconcileAfter(s, 20)
-    const named = dispatchesIn(s, 'lesson').map(([, { sessionId }]) => sessionId)
-    expect(named).toEqual([first.pair.sessionId, second.pair.sessionId])
+    const named = dispatchesIn(s, 'lesson').map(([, attributes]) => attributes)
+    expect(named).toEqual([first.pair, second.pair])
   })
 
   test('is created again after the room was closed', async () => {
@@ -78,7 +78,7 @@ describe('the agent dispatch of a session whose user joins', () => {
     s.sfu.enter(room, { identity: 'somebody' })
     s.sfu.join(joinToken)
     await reconcileAfter(s, 20)
-    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+    expect(dispatchesIn(s, room)).toEqual([['tutor', pair, 'level 3']])
   })
 
   test('is created once, even if LiveKit reports the join many times at once', async () => {
@@ -182,7 +182,7 @@ describe('a dispatch that no worker accepted', () => {
     for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
     expect(s.sfu.asked('CreateDispatch')).toBe(4)
     expect(jobs()).toEqual([1])
-    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3' }]])
+    expect(dispatchesIn(s, room)).toEqual([['tutor', pair, 'level 3']])
   })
 
   test('is recreated only after ten seconds', async () => {
@@ -218,8 +218,8 @@ describe('a dispatch that no worker accepted', () => {
 
 describe('a dispatch whose job was lost', () => {
   /** A user in the room, whose agent was there as well; `lose` is what a worker killed with -9 looks like. */
-  async function lost() {
-    const { s, user } = await setUp()
+  async function lost(env = {}) {
+    const { s, user } = await setUp(env)
     const session = await s.newSession(user, TUTOR)
     s.sfu.join(session.joinToken)
     const participants = () => [...(s.sfu.rooms.get(session.room)?.participants.values() ?? [])]
@@ -232,10 +232,10 @@ describe('a dispatch whose job was lost', () => {
     return { s, ...session, agents, lose }
   }
 
-  test('has the pair in its attributes, and with JOB_METADATA=client the client’s own metadata as it is', async () => {
-    const s = await scene({ env: { JOB_METADATA: 'client' } })
-    await s.accounts.create('tutor', [])
-    const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
+  test('has the pair in its attributes, and the client’s metadata as it is, which speaks for no other session', async () => {
+    const { s } = await setUp()
+    const victim = await s.present(TUTOR)
+    const words = JSON.stringify(victim.pair)
     const told = await s.present({ room_config: { agents: [{ agent_name: 'tutor', metadata: words }] } })
     const silent = await s.present({ room_config: { agents: [{ agent_name: 'tutor' }] } })
     const ofRoom = (room: string) => s.sfu.rooms.get(room)?.dispatches
@@ -246,14 +246,13 @@ describe('a dispatch whose job was lost', () => {
     expect(ofRoom(told.room)).toHaveLength(1)
   })
 
-  test('of an earlier version, with the pair in its metadata only, is not made twice', async () => {
-    const { s, user } = await setUp()
-    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
-    const { pair, joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
-    await s.livekit.createDispatch('lesson', { agentName: 'tutor', metadata: JSON.stringify(pair), attributes: {} })
-    s.sfu.join(joinToken)
-    await reconcileAfter(s, 0)
-    expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  test('with JOB_METADATA=json has the pair, the room, the attempt and the client’s words as JSON in its metadata', async () => {
+    const { s, pair, room, lose } = await lost({ JOB_METADATA: 'json' })
+    const metadata = () => JSON.parse(s.sfu.rooms.get(room)?.dispatches.at(-1)?.metadata ?? '')
+    expect(metadata()).toEqual({ ...pair, room, data: 'level 3' })
+    lose()
+    await reconcileAfter(s, 40)
+    expect(metadata()).toEqual({ ...pair, room, data: 'level 3', attempt: 2 })
   })
 
   test('is recreated for another worker, and tells it that it is the second attempt', async () => {
@@ -261,7 +260,7 @@ describe('a dispatch whose job was lost', () => {
     lose()
     await reconcileAfter(s, 40)
     expect(agents()).toHaveLength(1)
-    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, room, data: 'level 3', attempt: 2 }]])
+    expect(dispatchesIn(s, room)).toEqual([['tutor', { ...pair, attempt: '2' }, 'level 3']])
     for (let i = 0; i < 5; i++) await reconcileAfter(s, 20)
     expect(s.sfu.asked('CreateDispatch')).toBe(1)
   })
@@ -327,7 +326,7 @@ const deps = ({ store, livekit }: Scene) => ({
   accounts: store.agents,
   livekit,
   clock: store.clock,
-  jobMetadata: 'json' as const,
+  jobMetadata: 'client' as const,
 })
 
 test('a webhook is answered before the dispatch is created', async () => {

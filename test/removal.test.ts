@@ -62,7 +62,7 @@ describe('when a user hangs up, the room', () => {
     expect(there.find(({ kind }) => kind === 'STANDARD')?.sid).toBe(leg.participant.sid)
     expect(there.filter(({ kind }) => kind === 'AGENT')).toHaveLength(1)
     const dispatches = s.sfu.rooms.get('lesson')?.dispatches.filter(({ agentName }) => agentName)
-    expect(dispatches?.map(({ metadata }) => JSON.parse(metadata).sessionId)).toEqual([other.pair.sessionId])
+    expect(dispatches?.map(({ attributes }) => attributes.sessionId)).toEqual([other.pair.sessionId])
   })
 
   test('is left by the user although LiveKit does not answer for its dispatches, which are ended later', async () => {

@@ -16,9 +16,9 @@ async function setUp(env: Record<string, string> = {}) {
 describe('the agent dispatched by a join token', () => {
   test('is the one that the client names, and gets the user and session in its job', async () => {
     const { s, user } = await setUp()
-    const { token, session_id, room } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
-    const job = { userId: user.id, sessionId: session_id, room, data: 'level 3' }
-    expect(await dispatchOf(s, token)).toEqual({ name: 'tutor', job })
+    const { token, session_id } = await mint(s, user.bearer, withAgent('tutor', 'level 3'))
+    const job = { userId: user.id, sessionId: session_id }
+    expect(await dispatchOf(s, token)).toEqual({ name: 'tutor', job, metadata: 'level 3' })
   })
 
   test('may be named in snake_case or camelCase, as protojson allows', async () => {
@@ -27,11 +27,20 @@ describe('the agent dispatched by a join token', () => {
     expect((await dispatchOf(s, token))?.name).toBe('tutor')
   })
 
-  test('cannot be given another user or session: the client’s metadata stays under data', async () => {
+  test('cannot be given another user or session: what the client writes is the job’s metadata only', async () => {
     const { s, user } = await setUp()
     const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
     const { token, session_id } = await mint(s, user.bearer, withAgent('tutor', words))
-    expect((await dispatchOf(s, token))?.job).toMatchObject({ userId: user.id, sessionId: session_id, data: words })
+    const job = { userId: user.id, sessionId: session_id }
+    expect(await dispatchOf(s, token)).toEqual({ name: 'tutor', job, metadata: words })
+  })
+
+  test('has the client’s words under data with JOB_METADATA=json', async () => {
+    const { s, user } = await setUp({ JOB_METADATA: 'json' })
+    const words = JSON.stringify({ userId: 'user_victim', sessionId: 'sess_victim' })
+    const { token, session_id, room } = await mint(s, user.bearer, withAgent('tutor', words))
+    const { metadata = '' } = (await dispatchOf(s, token)) ?? {}
+    expect(JSON.parse(metadata)).toEqual({ userId: user.id, sessionId: session_id, room, data: words })
   })
 
   test('may be of a deployment that the client chooses, in the token and in every later dispatch', async () => {
@@ -76,7 +85,7 @@ describe('the agent dispatched by a join token', () => {
     const renew = async (request = {}) => dispatchOf(s, (await mint(s, user.bearer, { session_id, ...request })).token)
     expect(await renew()).toEqual(first)
     expect(await renew(withAgent('coach'))).toMatchObject({ name: 'coach', job: { sessionId: session_id } })
-    expect((await renew())?.job).not.toHaveProperty('data')
+    expect((await renew())?.metadata).toBe('')
   })
 })
 
@@ -86,10 +95,11 @@ describe('DEFAULT_AGENT', () => {
     const silent = await mint(s, user.bearer)
     expect(await dispatchOf(s, silent.token)).toEqual({
       name: 'coach',
-      job: { userId: user.id, sessionId: silent.session_id, room: silent.room },
+      job: { userId: user.id, sessionId: silent.session_id },
+      metadata: '',
     })
     const spoken = await mint(s, user.bearer, withAgent(undefined, 'level 3'))
-    expect(await dispatchOf(s, spoken.token)).toMatchObject({ name: 'coach', job: { data: 'level 3' } })
+    expect(await dispatchOf(s, spoken.token)).toMatchObject({ name: 'coach', metadata: 'level 3' })
     expect(await dispatchOf(s, (await mint(s, user.bearer, withAgent('tutor'))).token)).toMatchObject({ name: 'tutor' })
   })
 

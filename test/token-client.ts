@@ -19,13 +19,6 @@ const TokenAnswer = z.strictObject({
   identity: z.string(),
 })
 
-const JobMetadata = z.strictObject({
-  userId: z.string(),
-  sessionId: z.string(),
-  room: z.string(),
-  data: z.string().optional(),
-})
-
 /** Everything that a join token may contain: any further grant or an admin grant fails to parse. */
 const JoinClaims = z.strictObject({
   iss: z.string(),
@@ -82,10 +75,10 @@ export async function joinClaims({ secrets, clock }: Omit<Asked, 'app'>, token: 
   return JoinClaims.parse(payload)
 }
 
-/** The agent that the token dispatches, with its job's metadata read. */
+/** The agent that the token dispatches, with its job's attributes and metadata. */
 export async function dispatchOf(t: Asked, token: string) {
   const agent = (await joinClaims(t, token)).roomConfig?.agents?.[0]
-  return agent && { name: agent.agentName, job: JobMetadata.parse(JSON.parse(agent.metadata)) }
+  return agent && { name: agent.agentName, job: agent.attributes, metadata: agent.metadata }
 }
 
 /** Status, code and the fields that a refusal names; fails for what is no well-formed problem. */

@@ -178,9 +178,8 @@ describe('the join token', () => {
       const { token, room, session_id: sessionId = '' } = await mint(s, bearer, request)
       const metadata = JSON.stringify({ theme: 'dark', sessionId })
       const attributes = { level: '3', sessionId, userId: identity }
-      const job = JSON.stringify({ userId: identity, sessionId, room, data: 'level 3' })
       // In its JSON form, since the SDK would write every default of the message itself.
-      const agents = [{ agentName: 'tutor', metadata: job, attributes: { userId: identity, sessionId } }]
+      const agents = [{ agentName: 'tutor', metadata: 'level 3', attributes: { userId: identity, sessionId } }]
       const roomConfig = { emptyTimeout: 300, departureTimeout: s.config.reconnectSeconds, agents } as never
       expect(token).toBe(await bySdk(s, { identity, name, metadata, attributes }, room, { roomConfig }))
     })

@@ -27,7 +27,6 @@ export interface FromLiveKit {
 export interface AssignedJob {
   id: string
   room: string
-  metadata: string
   attributes: Record<string, string>
 }
 
@@ -73,8 +72,8 @@ export function readServerMessage(bytes: Uint8Array, livekitUrl: string): FromLi
   if (kind === 'termination') return { forward: bytes, terminated: value.jobId }
   if (kind !== 'assignment') return { forward: bytes }
   if (!value.url) value.url = livekitUrl
-  const { id = '', room, metadata = '', attributes = {} } = value.job ?? {}
-  const assigned = { id, room: room?.name ?? '', metadata, attributes }
+  const { id = '', room, attributes = {} } = value.job ?? {}
+  const assigned = { id, room: room?.name ?? '', attributes }
   return { forward: message.toBinary(), assigned }
 }
 

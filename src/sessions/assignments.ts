@@ -1,7 +1,6 @@
 import type { AssignedJob } from '../livekit/worker-messages.ts'
 import type { Job, JobEnd } from '../store/jobs.ts'
 import type { Store } from '../store/store.ts'
-import { pairOf } from './dispatch.ts'
 import { change } from './lifecycle.ts'
 
 /** The evidence of which account was given which session's job: LiveKit's own messages to workers, as they pass the gateway. */
@@ -36,10 +35,9 @@ export function createAssignments({
   }
 
   return {
-    async assigned({ agentId, workerId }, { id, room, ...dispatched }) {
-      const { sessionId } = pairOf(dispatched)
-      const session = typeof sessionId === 'string' ? await sessions.find(sessionId) : null
-      // Other users of this LiveKit may dispatch this agent with any metadata: only its own session counts.
+    async assigned({ agentId, workerId }, { id, room, attributes: { sessionId } }) {
+      const session = sessionId === undefined ? null : await sessions.find(sessionId)
+      // Other users of this LiveKit may dispatch this agent with any attributes: only its own session counts.
       if (!session || session.room !== room || session.agentName !== agentId) return
       const job = { id, sessionId: session.id, agentId, workerId }
       const replaced = await jobs.assign(job, times())

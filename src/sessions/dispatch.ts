@@ -43,7 +43,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
   const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
-    (await livekit.listDispatches(room)).filter((dispatch) => pairOf(dispatch).sessionId === id)
+    (await livekit.listDispatches(room)).filter(({ attributes }) => attributes.sessionId === id)
 
   /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
   async function currentOf(session: Session): Promise<Dispatch[]> {
@@ -92,7 +92,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
         const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
         // An agent that has finished its work is not called back.
         if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
-        const attempt = Math.max(1, ...dispatches.map((dispatch) => Number(pairOf(dispatch).attempt ?? 1) || 1))
+        const attempt = Math.max(1, ...dispatches.map(({ attributes }) => Number(attributes.attempt) || 1))
         const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
         if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
         const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
@@ -111,7 +111,8 @@ type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
  * The session's dispatch, if it has an agent. The pair is in the job's attributes, which only the service writes; `attempt`
- * counts the jobs from the second one on, after the job before was lost. The metadata is the client's, or JSON of all.
+ * counts the jobs from the second one on, after the job before was lost. The metadata is the client's own, or JSON of all:
+ * either way it is for the agent, and the service reads nothing from it.
  */
 export function dispatchOf(session: JobSubject, form: Config['jobMetadata'], attempt = 1): NewDispatch | null {
   const { id, userId, room, agentName, agentData, agentDeployment } = session
@@ -123,18 +124,5 @@ export function dispatchOf(session: JobSubject, form: Config['jobMetadata'], att
     metadata: form === 'json' ? JSON.stringify({ userId, sessionId: id, room, ...data, ...later }) : (agentData ?? ''),
     attributes: { userId, sessionId: id, ...(attempt > 1 ? { attempt: String(attempt) } : {}) },
     ...(agentDeployment === null ? {} : { deployment: agentDeployment }),
-  }
-}
-
-/** What the service wrote into a dispatch or a job: attributes, or JSON in the metadata before there were any. */
-export function pairOf({ attributes, metadata }: Pick<NewDispatch, 'attributes' | 'metadata'>): {
-  sessionId?: unknown
-  attempt?: unknown
-} {
-  if (attributes.sessionId !== undefined) return attributes
-  try {
-    return JSON.parse(metadata) ?? {}
-  } catch {
-    return {}
   }
 }

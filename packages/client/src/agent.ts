@@ -51,7 +51,8 @@ const ATTEMPT_MS = 10_000
  * unavailable. They reject with a `ProblemError`; after `session_ended`, stop calling.
  * @example
  * const agent = agentClient({ url, id: 'tutor', secret })
- * const session = agent.session(JSON.parse(job.metadata))
+ * const { userId, sessionId } = ctx.job.attributes
+ * const session = agent.session({ userId, sessionId })
  * await session.progress({ step: 1 })
  */
 export function agentClient({

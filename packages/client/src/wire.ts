@@ -1,6 +1,6 @@
 // What goes over the wire. `test/client.types.ts` holds every type here to the routes of the server.
 
-/** Who the agent acts for, and in which session; from the job's metadata. */
+/** Who the agent acts for, and in which session; from the job's attributes. */
 export interface Pair {
   userId: string
   sessionId: string

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from livekit.agents import JobContext
@@ -19,17 +18,17 @@ class Pair(NamedTuple):
 
 
 def pair_from(ctx: JobContext) -> Pair:
-    """The user and session that the job is for: from its attributes, else from its metadata, both written by the
-    service; else, for a job that the service did not dispatch, from the attributes of the only user in the room.
+    """The user and session that the job is for: from its attributes; else, for a job that the service did not dispatch,
+    from the attributes of the only user in the room. The service wrote both. Never from the job's metadata, which may be
+    the client's own.
 
     The service checks the pair in every call.
 
     Raises:
         LookupError: there is none; a job without its own needs `ctx.connect()` and `ctx.wait_for_participant()` first.
     """
-    for written in (ctx.job.attributes, _object_in(ctx.job.metadata)):
-        if pair := _pair_in(written):
-            return pair
+    if pair := _pair_in(ctx.job.attributes):
+        return pair
     users = set()
     for participant in ctx.room.remote_participants.values():
         pair = _pair_in(participant.attributes)
@@ -43,16 +42,6 @@ def pair_from(ctx: JobContext) -> Pair:
     return users.pop()
 
 
-def _pair_in(fields: Mapping[str, Any]) -> Pair | None:
-    user_id, session_id = fields.get("userId"), fields.get("sessionId")
-    if isinstance(user_id, str) and isinstance(session_id, str) and user_id and session_id:
-        return Pair(user_id, session_id)
-    return None
-
-
-def _object_in(text: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _pair_in(attributes: Mapping[str, str]) -> Pair | None:
+    user_id, session_id = attributes.get("userId"), attributes.get("sessionId")
+    return Pair(user_id, session_id) if user_id and session_id else None

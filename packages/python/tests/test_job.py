@@ -31,17 +31,22 @@ def test_standard_is_livekits() -> None:
     assert rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD == STANDARD
 
 
-def test_the_jobs_attributes_come_before_its_metadata() -> None:
-    metadata = json.dumps({**attributes_of(EVE), "room": "r"})
-    assert pair_from(context(attributes=attributes_of(ADA), metadata=metadata)) == ADA
-    assert pair_from(context(metadata=metadata)) == EVE
-    assert pair_from(context(participant(ADA), metadata=metadata)) == EVE
+def test_the_jobs_attributes_have_the_pair() -> None:
+    assert pair_from(context(participant(EVE), attributes=attributes_of(ADA))) == ADA
 
 
-@pytest.mark.parametrize("metadata", ["", "level 3", "[]", '{"userId": 1, "sessionId": "sess_1"}', '{"userId": "u"}'])
-def test_a_job_without_a_pair_is_for_the_only_user_in_the_room(metadata: str) -> None:
+def test_what_a_client_writes_into_the_metadata_is_not_believed() -> None:
+    forged = json.dumps({**attributes_of(EVE), "room": "r"})
+    assert pair_from(context(attributes=attributes_of(ADA), metadata=forged)) == ADA
+    assert pair_from(context(participant(ADA), metadata=forged)) == ADA
+    with pytest.raises(LookupError):
+        pair_from(context(metadata=forged))
+
+
+@pytest.mark.parametrize("attributes", [{}, {"userId": "user_eve"}, {"userId": "user_eve", "sessionId": ""}])
+def test_a_job_without_a_pair_is_for_the_only_user_in_the_room(attributes: dict[str, str]) -> None:
     agents = SimpleNamespace(identity="agent-AJ_1", kind=4, attributes={"lk.agent.state": "listening"})
-    assert pair_from(context(participant(ADA), agents, metadata=metadata)) == ADA
+    assert pair_from(context(participant(ADA), agents, attributes=attributes)) == ADA
 
 
 @pytest.mark.parametrize(
