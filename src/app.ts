@@ -69,7 +69,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     limits: sessionLimits,
     jobMetadata: config.jobMetadata,
   })
-  const { reconcile } = createReconciler({ sessions, store, livekit, clock, log })
+  const jobs = createAssignments(store)
+  const { reconcile, reconcileAgents } = createReconciler({ sessions, store, jobs, livekit, clock, log })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
   const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
@@ -83,7 +84,6 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const tokens = createAccessTokens({ keys, users, publicUrl: config.publicUrl, clock })
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
   const scopes = config.agentScopes
-  const jobs = createAssignments(store)
   const assignments = config.requireAssignment ? jobs : null
   const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments })
   clock.onStep((milliseconds) => {
@@ -117,7 +117,15 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route(
       '/',
-      webhookRoutes({ keys: secrets.webhook, reportSkew, sessions, store: store.sessions, background, clock }),
+      webhookRoutes({
+        keys: secrets.webhook,
+        reportSkew,
+        sessions,
+        reconcileAgents,
+        store: store.sessions,
+        background,
+        clock,
+      }),
     )
     .route('/', agentRoutes({ agentRoute, store, sessions, tokens, limits, address }))
     .route('/', gateway.routes)

@@ -92,6 +92,17 @@ describe('a job that LiveKit gives to a worker', () => {
     expect(await events()).toEqual([joined('AJ_1'), lost('AJ_1', reason), joined('AJ_2')])
   })
 
+  test('ends as left when its account is disabled', async () => {
+    const { s, room, given, events } = await assignmentScene()
+    await given('AJ_1')
+    s.sfu.enter(room, { identity: 'agent-AJ_1', kind: 'AGENT', attributes: { 'lk.agent_name': 'tutor' } })
+    await s.accounts.disable('tutor')
+    await s.reconcile()
+    await s.reconcile()
+    expect(await events()).toEqual([joined('AJ_1'), lost('AJ_1', 'left')])
+    expect(s.sfu.rooms.get(room)?.participants.has('agent-AJ_1')).toBe(false)
+  })
+
   test('reaches the worker once it is stored, since the worker may act on it at once', async () => {
     const { s, worker, job } = await assignmentScene()
     const { assign: store } = s.store.jobs

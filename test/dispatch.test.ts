@@ -265,6 +265,24 @@ describe('a dispatch whose job was lost', () => {
     expect(s.sfu.asked('CreateDispatch')).toBe(1)
   })
 
+  test.each([
+    ['as soon as LiveKit reports that the agent was lost', 'CONNECTION_TIMEOUT', 1],
+    ['not before the next comparison if the agent left on its own', 'CLIENT_INITIATED', 0],
+  ] as const)('is recreated %s', async (_, disconnectReason, created) => {
+    const { s, room, agents, lose } = await lost()
+    const [participant] = agents()
+    if (!participant) throw new Error('There is no agent')
+    s.clock.advance(40)
+    lose()
+    const { sid = '', name = '' } = s.sfu.rooms.get(room) ?? {}
+    const left = webhookEvent('participant_left', { room: { sid, name }, participant, disconnectReason })
+    expect((await postWebhook(s, left)).status).toBe(200)
+    await s.background.idle()
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([created, created])
+    await reconcileAfter(s, 20)
+    expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([1, 1])
+  })
+
   test('is recreated although an agent that was not dispatched is in the room', async () => {
     const { s, room, agents, lose } = await lost()
     lose()

@@ -54,6 +54,7 @@ export type DisconnectReason =
   | 'ROOM_DELETED'
   | 'ROOM_CLOSED'
   | 'SIGNAL_CLOSE'
+  | 'CONNECTION_TIMEOUT'
 
 /** Something that LiveKit sends a webhook about. */
 export interface SfuEvent extends Pick<Leg, 'room'> {
@@ -185,12 +186,13 @@ export function sfuRooms() {
     return created
   }
 
-  /** Its jobs end as well. */
+  /** Its jobs end as well, if there is a worker to tell. */
   function undispatch(name: string, id: string): SfuDispatch | undefined {
     const dispatches = rooms.get(name)?.dispatches ?? []
     const index = dispatches.findIndex((dispatch) => dispatch.id === id)
     const [deleted] = index < 0 ? [] : dispatches.splice(index, 1)
-    for (const { state } of deleted?.jobs ?? []) remove(name, state.participantIdentity)
+    if (!deleted || !workers.has(deleted.agentName)) return deleted
+    for (const { state } of deleted.jobs) remove(name, state.participantIdentity)
     return deleted
   }
 

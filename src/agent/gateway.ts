@@ -75,14 +75,17 @@ const connectRoute = createRoute({
   },
 })
 
-/** Milliseconds after the loss of a worker: LiveKit takes up to about 21 s to notice that its agents are gone. */
-const REPLACE_AFTER = [0, 5_000, 22_000, 30_000]
+/**
+ * Milliseconds after the loss of a worker. Its jobs may run on, so only LiveKit can say that an agent is gone: those of
+ * a killed worker leave after up to 15 s by themselves, those killed with it are noticed after about 21 s.
+ */
+const REPLACE_AFTER = [0, 5_000, 16_000, 22_000, 30_000]
 
 interface GatewayDeps {
   store: Pick<Store, 'agents' | 'keys' | 'clock'>
   jobs: Pick<Assignments, 'assigned' | 'ended'>
   background: Background
-  /** Compares with LiveKit, and so dispatches anew what was lost. */
+  /** Compares with LiveKit, which recreates lost dispatches and removes the agents of disabled accounts. */
   reconcile: () => Promise<unknown>
   connect: ConnectWorker
   /** What a worker's jobs connect to: LiveKit itself. */
@@ -165,6 +168,7 @@ export function createGateway(
       for (const { worker, close } of links) {
         if (worker.agent.id !== id || auth.isStillGood(worker, now)) continue
         close(CLOSE.policyViolation, 'the agent account was disabled, or its secret replaced')
+        replaceSoon()
       }
     }
   }

@@ -7,6 +7,8 @@ import { change } from './lifecycle.ts'
 export interface Assignments {
   assigned(worker: { agentId: string; workerId: string }, job: AssignedJob): Promise<void>
   ended(agentId: string, jobId: string, end: JobEnd): Promise<void>
+  /** The agent's participant was removed from the room, because its account is disabled. */
+  calledOff(sessionId: string, agentId: string): Promise<void>
   /** Whether that account has a job in the session, or had one until `wrapUpMs` ago. */
   hasJob(sessionId: string, agentId: string, wrapUpMs: number): Promise<boolean>
 }
@@ -34,7 +36,13 @@ export function createAssignments({
     ])
   }
 
+  async function ended(agentId: string, jobId: string, end: JobEnd) {
+    const job = await jobs.end(jobId, agentId, { end, ...times() })
+    if (job) await tell(job, end)
+  }
+
   return {
+    ended,
     async assigned({ agentId, workerId }, { id, room, attributes: { sessionId } }) {
       const session = sessionId === undefined ? null : await sessions.find(sessionId)
       // Other users of this LiveKit may dispatch this agent with any attributes: only its own session counts.
@@ -45,9 +53,9 @@ export function createAssignments({
       for (const lost of replaced) await tell(lost, 'replaced')
       await tell(job, null)
     },
-    async ended(agentId, jobId, end) {
-      const job = await jobs.end(jobId, agentId, { end, ...times() })
-      if (job) await tell(job, end)
+    async calledOff(sessionId, agentId) {
+      const job = await jobs.newest(sessionId, agentId)
+      if (job?.end === null) await ended(agentId, job.id, 'left')
     },
     async hasJob(sessionId, agentId, wrapUpMs) {
       const job = await jobs.newest(sessionId, agentId)

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
-import type { Dispatch, LiveKit, NewDispatch } from '../livekit/livekit.ts'
+import type { Dispatch, LiveKit, NewDispatch, Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { AgentStore } from '../store/agents.ts'
 import type { Session, SessionAgent, SessionStore } from '../store/sessions.ts'
@@ -28,10 +28,18 @@ export interface Dispatcher {
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
   renew(session: Session, present: ReadonlySet<string>): Promise<boolean>
+  /**
+   * Removes from the room those of its `agents` whose account is disabled, and deletes the dispatches of these accounts
+   * and of the `promised` ones that are disabled: LiveKit ends only the jobs of workers that are still connected.
+   * @returns the disabled accounts. @throws AppError `livekit_unavailable`
+   */
+  expelDisabled(room: string, agents: Participant[], promised: string[]): Promise<ReadonlySet<string>>
   /** Ends the session's jobs in a room that exists. @throws AppError `livekit_unavailable` */
   stop(session: Session): Promise<void>
 }
 
+/** The attribute that LiveKit gives to the agents of its jobs. */
+export const AGENT_NAME = 'lk.agent_name'
 /** How long a worker may take to accept a job. */
 const ACCEPTED_WITHIN_MS = 10_000
 /** How long an accepted job's agent may take to join; doubled after every job that was lost, up to the limit. */
@@ -101,11 +109,32 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
         await deleteAll(session.room, dispatches)
         return true
       }),
+    async expelDisabled(room, agents, promised) {
+      const disabled = new Set<string>()
+      for (const name of new Set([...agents.map(accountOf), ...promised])) {
+        const account = await accounts.findAgent(name)
+        if (account && account.disabledAt !== null) disabled.add(name)
+      }
+      if (agents.length === 0 || disabled.size === 0) return disabled
+      const dispatches = (await livekit.listDispatches(room)).filter(({ agentName }) => disabled.has(agentName))
+      // An agent can change its own attributes, but not what LiveKit lists as its job.
+      const ofJobs = new Set(dispatches.flatMap(({ jobs }) => jobs.map(({ identity }) => identity)))
+      for (const agent of agents) {
+        if (!disabled.has(accountOf(agent)) && !ofJobs.has(agent.identity)) continue
+        await livekit.removeParticipant(room, agent.identity, clock.now())
+      }
+      await deleteAll(room, dispatches)
+      return disabled
+    },
     async stop(session) {
       if (session.agentName !== null) await deleteAll(session.room, await dispatchesOf(session))
     },
   }
 }
+
+/** LiveKit names the account of a job's agent; one that joined with a join token of the service has an identity that begins so. */
+const accountOf = ({ attributes, identity }: Participant): string =>
+  attributes[AGENT_NAME] || (identity.split('#')[0] ?? identity)
 
 type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 

@@ -5,6 +5,8 @@ import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
+import type { Assignments } from './assignments.ts'
+import { AGENT_NAME } from './dispatch.ts'
 import { answerFor, belongsTo, isUserOf } from './participants.ts'
 import { createRemovalOrder } from './removal-order.ts'
 import type { Sessions } from './sessions.ts'
@@ -12,6 +14,7 @@ import type { Sessions } from './sessions.ts'
 interface ReconcilerDeps {
   sessions: Sessions
   store: { sessions: SessionStore; rooms: RoomStore }
+  jobs: Pick<Assignments, 'calledOff'>
   livekit: LiveKit
   clock: Clock
   log: Logger
@@ -20,6 +23,8 @@ interface ReconcilerDeps {
 interface Reconciler {
   /** One pass over all known rooms with a session or a participant. False when LiveKit did not answer everything. */
   reconcile(): Promise<boolean>
+  /** Compares only the agents of one room, when an agent was lost there. @throws AppError `livekit_unavailable` */
+  reconcileAgents(room: string): Promise<void>
 }
 
 /** Concurrent queries to LiveKit. */
@@ -32,7 +37,7 @@ const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the nex
 
 /** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, store, livekit, clock, log } = deps
+  const { sessions, store, jobs, livekit, clock, log } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
   const inOrder = createRemovalOrder()
@@ -86,7 +91,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       if (session?.room === room && session.endedAt !== null && isThere(session)) toRemove.set(session.id, session)
     }
     if (ofRoom.length > 0) await markRemoved(ended.filter(({ id }) => !toRemove.has(id)))
-    await renewDispatches(ofRoom, participants)
+    await settleAgents(room, ofRoom, participants)
   }
 
   async function markRemoved(ended: InRoom[]): Promise<void> {
@@ -104,17 +109,25 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     }
   }
 
-  /** Gives every user in the room the agent they were promised, even if its worker registered later or was killed. */
-  async function renewDispatches(ofRoom: Session[], participants: Participant[]): Promise<void> {
+  /**
+   * Removes agents whose account is disabled, and gives every user in the room the agent they were promised, even if its
+   * worker registered later or was killed.
+   */
+  async function settleAgents(room: string, ofRoom: Session[], participants: Participant[]): Promise<void> {
+    const agents = participants.filter(({ isAgent }) => isAgent)
+    const names = ofRoom.flatMap(({ agentName }) => agentName ?? [])
+    const disabled = await dispatcher.expelDisabled(room, agents, names)
+    for (const { id, agentName } of ofRoom) {
+      if (agentName !== null && disabled.has(agentName)) await jobs.calledOff(id, agentName)
+    }
     const promised = ofRoom.filter((session) =>
       participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
     )
-    const agents = participants.filter(({ isAgent }) => isAgent)
     const present = new Set(agents.map(({ identity }) => identity))
     for (const session of promised) {
       const { id, agentName } = session
-      // LiveKit sets this attribute for the agents of its jobs: a room with all of its agents needs no further query.
-      const there = agents.filter(({ attributes }) => attributes['lk.agent_name'] === agentName).length
+      // A room with all of its agents needs no further query.
+      const there = agents.filter(({ attributes }) => attributes[AGENT_NAME] === agentName).length
       if (there >= promised.filter((other) => other.agentName === agentName).length) continue
       if (!(await dispatcher.renew(session, present))) continue
       log.warn({ sessionId: id, agent: agentName }, 'the agent is not in the room; its dispatch was recreated')
@@ -149,6 +162,10 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   return {
+    async reconcileAgents(room) {
+      const ofRoom = await store.sessions.listUnfinished(room)
+      if (ofRoom.length > 0) await settleAgents(room, ofRoom, await livekit.listParticipants(room))
+    },
     reconcile: () =>
       once('all', async () => {
         try {

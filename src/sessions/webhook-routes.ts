@@ -19,6 +19,7 @@ interface WebhookRoutesDeps {
   keys: KeyPair
   reportSkew: ReportSkew
   sessions: Sessions
+  reconcileAgents: (room: string) => Promise<void>
   store: SessionStore
   background: Background
   clock: Clock
@@ -33,13 +34,18 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { keys, reportSkew, sessions, store, background, clock } = deps
+  const { keys, reportSkew, sessions, reconcileAgents, store, background, clock } = deps
   const receiver = createWebhookReceiver(keys, clock.now, reportSkew)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()
     if (event === 'room_finished' && room?.sid) {
       return { which: { unfinishedIn: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
+    }
+    // An agent that leaves on its own may have finished. Of any other, LiveKit has just noticed the loss.
+    if (event === 'participant_left' && participant?.isAgent && participant.disconnectReason !== 'CLIENT_INITIATED') {
+      if (room) background.run('agents', () => reconcileAgents(room.name))
+      return NOTHING
     }
     const sessionId = participant?.attributes.sessionId
     if (!participant?.sid || !room || sessionId === undefined) return NOTHING

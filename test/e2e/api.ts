@@ -100,8 +100,15 @@ export function apiAt({ url, databaseUrl }: Service) {
       headers: key ? { 'Idempotency-Key': key } : {},
     })
 
+  /** A command of the service, run beside it. */
+  function command(...given: string[]): Promise<string> {
+    const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), ...given]
+    return output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
+  }
+
   return {
     url,
+    command,
     request,
     session,
     progress,
@@ -187,9 +194,7 @@ export function apiAt({ url, databaseUrl }: Service) {
     /** An agent account made beside the running service, with its access token. */
     async agent(name: string, scopes: string[] = []): Promise<Agent> {
       const options = scopes.flatMap((scope) => ['--scope', scope])
-      const command = ['agent', 'create', name, ...options, '--json']
-      const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), ...command]
-      const printed = await output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
+      const printed = await command('agent', 'create', name, ...options, '--json')
       const { id, secret } = AgentSecret.parse(JSON.parse(printed))
       const response = await fetch(`${url}/agent/token`, {
         method: 'POST',

@@ -52,30 +52,6 @@ describeWithLiveKit('a dispatched worker', () => {
       expect(worker.log()).toContain(`for user ${user.id} in room ${ticket.room}`)
     }, 90_000)
 
-    test('is replaced by another worker’s job when it is killed while the user stays', async () => {
-      const { api, join } = stack()
-      const agent = await api.agent('fragile')
-      worker = await startWorker(stack(), agent)
-      const user = await api.guest()
-      const ticket = await api.mint(user, { room_config: { agents: [{ agent_name: 'fragile' }] } })
-      await join(ticket.token)
-      const [lost] = await jobsOf(api, user, ticket.session_id)
-      const killed = worker
-      worker = await startWorker(stack(), agent)
-      await killed.stop('SIGKILL')
-
-      const jobs = await until(
-        'a second job reports',
-        async () => {
-          const all = await jobsOf(api, user, ticket.session_id)
-          return all.length > 1 && all
-        },
-        100,
-      )
-      expect(jobs).toEqual([lost, expect.stringMatching(/^AJ_/)])
-      expect((await api.session(user, ticket.session_id)).status).toBe('live')
-    }, 180_000)
-
     test('gets a job for each session in a room that existed before, with that session’s ids', async () => {
       const { api, join } = stack()
       const agent = await api.agent('coach')

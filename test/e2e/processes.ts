@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../examples/demo/ports.ts'
 
 export interface RunningProcess {
+  /** Also that of its group; undefined when it could not be started. */
+  pid: number | undefined
   /** Everything it printed, for the report of a failure. */
   log: () => string
   isRunning: () => boolean
@@ -39,6 +41,7 @@ export function run(
   child.on('error', (error) => chunks.push(`${error.message}\n`))
   const isRunning = () => child.pid !== undefined && child.exitCode === null && child.signalCode === null
   return {
+    pid: child.pid,
     log: () => chunks.join(''),
     isRunning,
     exitCode: () => child.exitCode,
