@@ -10,7 +10,7 @@ import {
 } from '@livekit/protocol'
 import { SignJWT } from 'jose'
 import { describe, expect, test, vi } from 'vitest'
-import { createGateway, GATEWAY_TIMING } from '../src/agent/gateway.ts'
+import { createGateway, GATEWAY_LIMITS } from '../src/agent/gateway.ts'
 import { createClientAddress } from '../src/http/address.ts'
 import { createRateLimits } from '../src/http/rate-limit.ts'
 import { createServiceRouter } from '../src/http/service-router.ts'
@@ -298,8 +298,8 @@ describe('a worker’s connection is closed', () => {
   })
 })
 
-/** The gateway alone, with short times. */
-async function hasty(timing: Partial<typeof GATEWAY_TIMING>) {
+/** The gateway alone, with low limits. */
+async function limited(own: Partial<typeof GATEWAY_LIMITS>) {
   const w = await workerScene()
   const { config, secrets, store } = w.s
   const log = createLog('silent')
@@ -321,21 +321,40 @@ async function hasty(timing: Partial<typeof GATEWAY_TIMING>) {
     address,
     log,
   }
-  const gateway = createGateway(deps, { ...GATEWAY_TIMING, ...timing })
+  const gateway = createGateway(deps, { ...GATEWAY_LIMITS, ...own })
   const { url } = await served({ app: router.route('/', gateway.routes), config })
   const token = () => workerToken(w.agent.id, w.agent.secret)
-  return { ...w, connect: async (options = {}) => connectWorker(url, await token(), options) }
+  return { ...w, url, connect: async (options = {}) => connectWorker(url, await token(), options) }
 }
+
+test('an account has so many workers at a time, whatever others have', async () => {
+  const { s, url, connect, livekit } = await limited({ workers: 2 })
+  const outcome = async () => (await connect()).outcome
+  const first = await connect()
+  expect([await first.outcome, await outcome(), await outcome()]).toEqual(['open', 'open', 429])
+  const other = await s.newAgent('other')
+  expect(await connectWorker(url, await workerToken('other', other.secret)).outcome).toBe('open')
+  first.socket.terminate()
+  await vi.waitFor(async () => expect(await outcome()).toBe('open'))
+  expect(await outcome()).toBe(429)
+  // One that LiveKit refuses takes up no place.
+  const second = livekit.registered[1]
+  second?.socket.terminate()
+  livekit.isUp = false
+  await vi.waitFor(async () => expect(await outcome()).toBe(503))
+  livekit.isUp = true
+  expect([await outcome(), await outcome()]).toEqual(['open', 429])
+})
 
 describe('a connection that does nothing', () => {
   test('is closed when its worker does not register', async () => {
-    const { connect } = await hasty({ register: 100 })
+    const { connect } = await limited({ register: 100 })
     const worker = await connect()
     expect(await worker.closed).toEqual({ code: 1008, reason: 'the worker did not register' })
   })
 
   test.each(['the worker', 'LiveKit'])('is closed on both sides when %s no longer answers pings', async (who) => {
-    const { connect, livekit } = await hasty({ ping: 100 })
+    const { connect, livekit } = await limited({ ping: 100 })
     const worker = await connect({ autoPong: who !== 'the worker' })
     await worker.outcome
     worker.socket.send(register('tutor'))
@@ -348,7 +367,7 @@ describe('a connection that does nothing', () => {
   })
 
   test('stays open while both answer', async () => {
-    const { connect, livekit } = await hasty({ ping: 50 })
+    const { connect, livekit } = await limited({ ping: 50 })
     const worker = await connect()
     await worker.outcome
     worker.socket.send(register('tutor'))

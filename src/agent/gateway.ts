@@ -6,7 +6,6 @@ import type { RawData, WebSocket } from 'ws'
 import { AppError } from '../errors.ts'
 import type { ClientAddress } from '../http/address.ts'
 import { bearerRefusals, bearerToken } from '../http/bearer.ts'
-import type { Quota } from '../http/counters.ts'
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter } from '../http/router.ts'
@@ -19,31 +18,22 @@ import type { Store } from '../store/store.ts'
 import { FAILED_AGENT_SIGN_INS } from './token-routes.ts'
 import { type AuthenticatedWorker, createWorkerAuth } from './worker-auth.ts'
 
-/** Milliseconds. */
-interface GatewayTiming {
+/** Times in milliseconds. */
+export const GATEWAY_LIMITS = {
+  /** Connections of one account, open or being opened. */
+  workers: 1_000,
   /** How long a worker may take to register, as with LiveKit itself. */
-  register: number
-  /** Between two pings; a side that has not answered by the next one counts as gone. */
-  ping: number
-  /** Between two looks at whether accounts are still enabled and their secrets valid. */
-  recheck: number
-  /** How long jobs that are just being offered may take to be assigned when the service stops. */
-  drain: number
-  /** How long the closing handshake may take. */
-  close: number
-}
-
-export const GATEWAY_TIMING: GatewayTiming = {
   register: 10_000,
+  /** Between two pings; a side that has not answered by the next one counts as gone. */
   ping: 15_000,
+  /** Between two looks at whether accounts are still enabled and their secrets valid. */
   recheck: 1_000,
+  /** How long jobs that are just being offered may take to be assigned when the service stops. */
   drain: 5_000,
+  /** How long the closing handshake may take. */
   close: 2_000,
 }
 
-/** Connections of one account, open or being opened. */
-const MAX_WORKERS = 1_000
-const CONNECTS: Quota = { name: 'worker-connects', count: 2 * MAX_WORKERS, windowSeconds: 60 }
 /** Bytes that wait for one side of a connection; beyond it, nothing more is read from the other. */
 const MAX_BUFFERED = 256 * 1024
 
@@ -95,29 +85,19 @@ interface GatewayDeps {
   log: Logger
 }
 
-/** One worker's connection, and the one to LiveKit that carries on for it. */
-interface Link {
-  worker: AuthenticatedWorker
-  close(code: number, reason: string): void
-  /** Has LiveKit offer no further jobs; resolves when those under way are assigned or declined. */
-  drain(): Promise<void>
-}
-
 /**
  * Where LiveKit's workers connect when their LIVEKIT_URL is this service. Each is authenticated by its account's own
  * secret, and gets a connection to LiveKit made with a token that allows nothing but registering; media never comes here.
  */
-export function createGateway(
-  { store, jobs, background, reconcile, connect, livekitUrl, limits, address, log }: GatewayDeps,
-  timing = GATEWAY_TIMING,
-) {
+export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
+  const { store, background, reconcile, connect, limits, address, log } = deps
   const auth = createWorkerAuth(store)
   const failures = limits.counters(FAILED_AGENT_SIGN_INS)
-  const connects = limits.counters(CONNECTS)
+  const connects = limits.counters({ name: 'worker-connects', count: 2_000, windowSeconds: 60 })
   const links = new Set<Link>()
   const counts = new Map<string, number>()
   let isStopping = false
-  let isRechecking = false
+  let rechecking: NodeJS.Timeout | undefined
   let replacing: NodeJS.Timeout[] = []
 
   /** The jobs of a worker that is gone, or of one that failed, need not wait for the next comparison with LiveKit. */
@@ -130,18 +110,13 @@ export function createGateway(
 
   /** @throws AppError `rate_limited` */
   function occupy(agentId: string): () => void {
-    const count = counts.get(agentId) ?? 0
-    if (count >= MAX_WORKERS) {
-      throw new AppError('rate_limited', `${agentId} already has ${MAX_WORKERS} workers here.`, {
-        retryAfterSeconds: 10,
-      })
+    const add = (more: number) => counts.set(agentId, (counts.get(agentId) ?? 0) + more)
+    if ((counts.get(agentId) ?? 0) >= own.workers) {
+      const detail = `${agentId} already has ${own.workers} workers here.`
+      throw new AppError('rate_limited', detail, { retryAfterSeconds: 10 })
     }
-    counts.set(agentId, count + 1)
-    return () => {
-      const left = (counts.get(agentId) ?? 1) - 1
-      if (left > 0) counts.set(agentId, left)
-      else counts.delete(agentId)
-    }
+    add(1)
+    return () => add(-1)
   }
 
   /** @throws AppError for one that is not let in */
@@ -161,6 +136,7 @@ export function createGateway(
     }
   }
 
+  /** Commands change accounts from other processes, so the store is asked again and again while workers are connected. */
   async function recheck(): Promise<void> {
     const ids = new Set([...links].map(({ worker }) => worker.agent.id))
     for (const id of ids) {
@@ -173,22 +149,18 @@ export function createGateway(
     }
   }
 
-  /** Commands change accounts from other processes, so the store is asked again and again while workers are connected. */
-  function recheckSoon(): void {
-    if (isRechecking) return
-    isRechecking = true
-    setTimeout(async () => {
-      await recheck().catch((err: unknown) => log.warn({ err }, 'agent accounts could not be checked; retrying'))
-      isRechecking = false
-      if (links.size > 0) recheckSoon()
-    }, timing.recheck).unref()
-  }
-
   function join(worker: AuthenticatedWorker, client: WebSocket, livekit: WebSocket): void {
-    const link = createLink({ worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, timing })
+    const link = createLink({ ...deps, worker, client, livekit, replaceSoon, own })
     links.add(link)
-    recheckSoon()
-    client.once('close', () => links.delete(link))
+    rechecking ??= setInterval(() => {
+      recheck().catch((err: unknown) => log.warn({ err }, 'agent accounts could not be checked; retrying'))
+    }, own.recheck).unref()
+    client.once('close', () => {
+      links.delete(link)
+      if (links.size > 0) return
+      clearInterval(rechecking)
+      rechecking = undefined
+    })
     if (isStopping) link.close(CLOSE.goingAway, 'the service is stopping')
   }
 
@@ -242,11 +214,13 @@ interface LinkDeps extends Pick<GatewayDeps, 'jobs' | 'background' | 'livekitUrl
   client: WebSocket
   livekit: WebSocket
   replaceSoon: () => void
-  timing: GatewayTiming
+  own: typeof GATEWAY_LIMITS
 }
 
-function createLink(deps: LinkDeps): Link {
-  const { worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, timing } = deps
+type Link = ReturnType<typeof createLink>
+
+/** One worker's connection, and the one to LiveKit that carries on for it. */
+function createLink({ worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, own }: LinkDeps) {
   const { id: agentId } = worker.agent
   const offered = new Set<string>()
   const running = new Set<string>()
@@ -256,13 +230,10 @@ function createLink(deps: LinkDeps): Link {
 
   function close(code: number, reason: string): void {
     isOver = true
-    for (const [socket, text] of [
-      [client, reason],
-      [livekit, ''],
-    ] as const) {
+    for (const socket of [client, livekit]) {
       if (socket.readyState === socket.CLOSED) continue
-      socket.close(code, text)
-      setTimeout(() => socket.terminate(), timing.close).unref()
+      socket.close(code, socket === client ? reason : '')
+      setTimeout(() => socket.terminate(), own.close).unref()
     }
   }
 
@@ -336,7 +307,7 @@ function createLink(deps: LinkDeps): Link {
     })
   }
 
-  const registering = setTimeout(close, timing.register, CLOSE.policyViolation, 'the worker did not register')
+  const registering = setTimeout(close, own.register, CLOSE.policyViolation, 'the worker did not register')
   const silent = new Set<WebSocket>()
   const pinging = setInterval(() => {
     for (const socket of [client, livekit]) {
@@ -345,7 +316,7 @@ function createLink(deps: LinkDeps): Link {
       silent.add(socket)
       socket.ping()
     }
-  }, timing.ping)
+  }, own.ping)
 
   for (const socket of [client, livekit]) {
     const heard = () => silent.delete(socket)
@@ -374,12 +345,13 @@ function createLink(deps: LinkDeps): Link {
   return {
     worker,
     close,
+    /** Has LiveKit offer no further jobs; resolves when those under way are assigned or declined. */
     drain() {
-      return new Promise((resolve) => {
+      return new Promise<void>((resolve) => {
         onSettled = resolve
         if (livekit.readyState === livekit.OPEN && workerId !== undefined) livekit.send(fullStatus())
         if (offered.size === 0) resolve()
-        else setTimeout(resolve, timing.drain).unref()
+        else setTimeout(resolve, own.drain).unref()
       })
     },
   }
