@@ -20,7 +20,6 @@ import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
 import { createAssignments } from './sessions/assignments.ts'
 import { createBackground } from './sessions/background.ts'
-import { createCalls } from './sessions/calls.ts'
 import { createEventStreams } from './sessions/event-stream.ts'
 import { createLivenessCheck } from './sessions/liveness.ts'
 import { createReconciler } from './sessions/reconciler.ts'
@@ -74,10 +73,6 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
   const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
-  const trunkId = config.sipTrunkId
-  const maxSeconds = config.maxSessionMinutes * 60
-  const calls = { sessions, store: store.sessions, livekit, background, clock, trunkId, maxSeconds }
-  const placeCall = createCalls(calls)
   const streams = createEventStreams({ events, sessions: store.sessions, users, wrapUpMs, log, clock })
   const health = createHealth({ sessions: store.sessions, livekit, clock })
 
@@ -113,7 +108,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
       joinRoutes({ tokens, sessions, liveness, assignments, store, livekit, livekitKeys, limits, config, log }),
     )
     // Before the users' routes below /sessions, whose guard would refuse an agent's token.
-    .route('/', callRoutes({ placeCall, tokens, store, limits }))
+    .route('/', callRoutes({ tokens, sessions, store, livekit, background, limits, config }))
     .route('/', sessionRoutes({ tokens, limitReads, sessions, store, streams }))
     .route(
       '/',
