@@ -29,8 +29,8 @@ export interface Dispatcher {
    */
   renew(session: Session, present: ReadonlySet<string>): Promise<boolean>
   /**
-   * Removes from the room those of its `agents` whose account is disabled, and deletes the dispatches of these accounts
-   * and of the `promised` ones that are disabled: LiveKit ends only the jobs of workers that are still connected.
+   * Removes from the room those of its `agents` whose account is disabled, known by LiveKit's name for them or by the jobs
+   * of the `promised` accounts. Their dispatches stay: they tell whose job an agent is that comes back.
    * @returns the disabled accounts. @throws AppError `livekit_unavailable`
    */
   expelDisabled(room: string, agents: Participant[], promised: string[]): Promise<ReadonlySet<string>>
@@ -123,7 +123,6 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
         if (!disabled.has(accountOf(agent)) && !ofJobs.has(agent.identity)) continue
         await livekit.removeParticipant(room, agent.identity, clock.now())
       }
-      await deleteAll(room, dispatches)
       return disabled
     },
     async stop(session) {
