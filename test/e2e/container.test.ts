@@ -54,7 +54,8 @@ describe.skipIf(!canIsolate)('the container image', () => {
     image = await build(folder)
     await mkdir(join(image.root, 'run/secrets'), { recursive: true })
     await secret('livekit', `${SECRET}\n`)
-  }, 120_000)
+    // Alone about 25 seconds, of which npm takes most.
+  }, 240_000)
   afterEach(async () => {
     await container?.process.stop('SIGKILL')
     container = undefined

@@ -68,7 +68,9 @@ export async function build(folder: string): Promise<Image> {
         await mkdir(join(image.root, image.folder), { recursive: true })
         break
       case 'COPY': {
-        const from = (instruction as Copy).getFromFlag()?.getValue()
+        const copy = instruction as Copy
+        if (copy.getFlags().some((flag) => flag.getName() !== 'from')) throw new Error(`${copy}: not understood`)
+        const from = copy.getFromFlag()?.getValue()
         const source = from ? (stages.get(from) ?? '') : context
         const to = words.at(-1) ?? ''
         for (const path of words.slice(0, -1)) {
