@@ -9,12 +9,22 @@ import { build, type Container, type Image, start } from './container.ts'
 import { NO_LIVEKIT, output, until } from './processes.ts'
 
 /** Namespaces need root, as on CI; without them this suite cannot stand in for an engine. */
-const canIsolate = await output('unshare', ['--fork', '--pid', '--mount', '--net', 'true']).then(
+const canIsolate = await output('unshare', [
+  '--fork',
+  '--pid',
+  '--mount',
+  '--net',
+  'ip',
+  'link',
+  'set',
+  'lo',
+  'up',
+]).then(
   () => true,
   () => false,
 )
 if (!canIsolate) {
-  console.log('skipped: no container (namespaces need root on Linux)')
+  console.log('skipped: no container (namespaces need Linux, root, unshare and ip)')
   if (process.env.BEHALF_REQUIRE_ALL === '1') throw new Error('Nothing may be skipped here: no namespaces.')
 }
 
