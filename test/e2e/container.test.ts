@@ -9,17 +9,8 @@ import { build, type Container, type Image, start } from './container.ts'
 import { NO_LIVEKIT, output, until } from './processes.ts'
 
 /** Namespaces need root, as on CI; without them this suite cannot stand in for an engine. */
-const canIsolate = await output('unshare', [
-  '--fork',
-  '--pid',
-  '--mount',
-  '--net',
-  'ip',
-  'link',
-  'set',
-  'lo',
-  'up',
-]).then(
+const [command = '', ...args] = 'unshare --fork --pid --mount --net ip link set lo up'.split(' ')
+const canIsolate = await output(command, args).then(
   () => true,
   () => false,
 )
