@@ -109,6 +109,7 @@ const Environment = z.object({
       'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #',
     )
     .default('file:./data/behalf.db'),
+  DATABASE_URL_FILE: z.string().optional(),
   LIVEKIT_URL: livekitUrl().optional(),
   LIVEKIT_PUBLIC_URL: livekitUrl().optional(),
   LIVEKIT_API_KEY: z.string().optional(),
@@ -165,7 +166,7 @@ function readSettings<T extends z.ZodObject>(schema: T, env: Variables): { setti
   const set: Variables = {}
   const problems: string[] = []
   for (const name of Object.keys(schema.shape)) {
-    const value = env[name]?.trim() || fromFile(name, env, problems)
+    const value = fromFile(name, env, problems) ?? env[name]?.trim()
     if (value && /\p{Cc}/u.test(value)) problems.push(`${name}: must be a single line without control characters`)
     else if (value) set[name] = value
   }
@@ -181,6 +182,7 @@ function readSettings<T extends z.ZodObject>(schema: T, env: Variables): { setti
 function fromFile(name: string, env: Variables, problems: string[]): string | undefined {
   const path = SETTINGS.includes(`${name}_FILE`) ? env[`${name}_FILE`]?.trim() : undefined
   if (!path) return undefined
+  if (env[name]?.trim()) problems.push(`${name} and ${name}_FILE: set one of them`)
   try {
     const value = readFileSync(path, 'utf8').trim()
     if (value === '') problems.push(`${name}_FILE: ${path} is empty`)
@@ -319,7 +321,6 @@ function pairProblems(prefix: 'LIVEKIT' | 'LIVEKIT_WEBHOOK', env: Variables, e: 
   const name = `${prefix}_API_SECRET` as const
   const hasSecret = isSet(env, name) || isSet(env, `${name}_FILE`)
   if (isSet(env, `${prefix}_API_KEY`) !== hasSecret) return [`${prefix}_API_KEY and ${name}: set both or neither`]
-  if (isSet(env, name) && isSet(env, `${name}_FILE`)) return [`${name} and ${name}_FILE: set one of them`]
   return e.NODE_ENV === 'production' ? weaknesses(name, e[name]) : []
 }
 

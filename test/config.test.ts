@@ -269,6 +269,12 @@ describe('a secret from a file', () => {
     ])
   })
 
+  test('may be the database, also for commands that read nothing else', () => {
+    const env = { ...PRODUCTION, DATABASE_URL_FILE: file('d', 'file:/data/behalf.db\n') }
+    expect(loadConfig(env).config.databaseUrl).toBe('file:/data/behalf.db')
+    expect(databaseUrlOf(env)).toBe('file:/data/behalf.db')
+  })
+
   test.each([
     ['does not exist', () => join(folder, 'none'), /^LIVEKIT_API_SECRET_FILE: .*none cannot be read \(ENOENT\)$/],
     ['is a folder', () => folder, /^LIVEKIT_API_SECRET_FILE: .* cannot be read \(EISDIR\)$/],
@@ -278,9 +284,12 @@ describe('a secret from a file', () => {
     expect(problemsOf(env)).toEqual([expect.stringMatching(sentence)])
   })
 
-  test('is refused beside the secret itself: one of them would be ignored', () => {
-    const env = { ...PRODUCTION, LIVEKIT_API_SECRET_FILE: file('a', SECRET) }
-    expect(problemsOf(env)).toEqual(['LIVEKIT_API_SECRET and LIVEKIT_API_SECRET_FILE: set one of them'])
+  test.each([
+    ['LIVEKIT_API_SECRET', SECRET],
+    ['DATABASE_URL', 'file:./data/behalf.db'],
+  ])('is refused beside %s itself: one of them would be ignored', (name, value) => {
+    const env = { ...PRODUCTION, [name]: value, [`${name}_FILE`]: file(name, value) }
+    expect(problemsOf(env)).toEqual([`${name} and ${name}_FILE: set one of them`])
   })
 })
 
