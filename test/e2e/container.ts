@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { cp, mkdir, readFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, readlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Copy, DockerfileParser, type Env, type Instruction, type JSONInstruction } from 'dockerfile-ast'
 import { REPOSITORY } from './binaries.ts'
@@ -166,11 +166,10 @@ export async function start(image: Image, env: Record<string, string>): Promise<
     [...namespaces, 'sh', '-euc', ENTER, 'sh', image.root, 'ro', ...user, ...environment, ...image.command],
     { patience: 20_000 },
   )
-  const pid = await until('the process has started', async () => {
+  const pid = await until('the process has its root, or has ended', async () => {
+    if (!started.isRunning()) return 'none'
     const child = (await readFile(`/proc/${started.pid()}/task/${started.pid()}/children`, 'utf8')).trim()
-    return child !== '' && (await readFile(`/proc/${child}/comm`, 'utf8')).trim() !== 'sh' ? child : undefined
-  }).catch((error: unknown) => {
-    throw new Error(started.log(), { cause: error })
+    return child !== '' && (await readlink(`/proc/${child}/root`)) === image.root && child
   })
   return {
     process: started,
