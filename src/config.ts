@@ -23,6 +23,8 @@ export type Config = Readonly<ReturnType<typeof loadConfig>['config']>
 export interface Secrets {
   livekit: KeyPair
   webhook: KeyPair
+  /** What a reader of `GET /metrics` has to send; undefined if there is no such route. */
+  metrics: string | undefined
 }
 
 /** Thrown with every problem at once, one line each. */
@@ -145,6 +147,13 @@ const Environment = z.object({
   MAX_SESSION_MINUTES: whole(1, 10_080).default(1440),
   WRAP_UP_SECONDS: whole(0, 600).default(0),
   REQUIRE_ASSIGNMENT: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  METRICS_HOST: z.string().default('127.0.0.1'),
+  METRICS_PORT: whole(1, 65535).optional(),
+  METRICS_TOKEN: z
+    .string()
+    .regex(/^[\w\-.~+/]+=*$/, 'must have only letters, digits and - . _ ~ + /, as bearer tokens do')
+    .optional(),
+  METRICS_TOKEN_FILE: z.string().optional(),
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
@@ -253,6 +262,11 @@ export function loadConfig(env: Variables) {
     problems.push('PUBLIC_URL: must be https:// in production')
   else if (/[?#]/.test(publicUrl)) problems.push('PUBLIC_URL: must have no query and no fragment (RFC 8414 §2)')
 
+  problems.push(...secretProblems('METRICS_TOKEN', env, e))
+  if (e.METRICS_PORT !== undefined && e.METRICS_TOKEN !== undefined)
+    problems.push('METRICS_PORT and METRICS_TOKEN: set one of them; the port asks for no token')
+  if (e.METRICS_PORT === e.PORT) problems.push('METRICS_PORT: must differ from PORT')
+
   if (problems.length > 0) throw new ConfigError(problems)
   return {
     config: {
@@ -307,9 +321,12 @@ export function loadConfig(env: Variables) {
       wrapUpSeconds: e.WRAP_UP_SECONDS,
       /** Only the account that was given the session's job through the gateway may act for it. */
       requireAssignment: e.REQUIRE_ASSIGNMENT === 'on',
+      /** Where metrics are served without a token; undefined for nowhere. */
+      metricsPort: e.METRICS_PORT,
+      metricsHost: e.METRICS_HOST,
       logLevel: e.LOG_LEVEL,
     },
-    secrets: { livekit, webhook } satisfies Secrets,
+    secrets: { livekit, webhook, metrics: e.METRICS_TOKEN } satisfies Secrets,
     warnings,
   }
 }
@@ -319,6 +336,11 @@ function pairProblems(prefix: 'LIVEKIT' | 'LIVEKIT_WEBHOOK', env: Variables, e: 
   const name = `${prefix}_API_SECRET` as const
   const hasSecret = isSet(env, name) || isSet(env, `${name}_FILE`)
   if (isSet(env, `${prefix}_API_KEY`) !== hasSecret) return [`${prefix}_API_KEY and ${name}: set both or neither`]
+  return secretProblems(name, env, e)
+}
+
+/** What is wrong with a secret that is set, by itself or as a file. */
+function secretProblems(name: `${'LIVEKIT' | 'LIVEKIT_WEBHOOK'}_API_SECRET` | 'METRICS_TOKEN', env: Variables, e: Env) {
   if (isSet(env, name) && isSet(env, `${name}_FILE`)) return [`${name} and ${name}_FILE: set one of them`]
   return e.NODE_ENV === 'production' ? weaknesses(name, e[name]) : []
 }

@@ -217,6 +217,8 @@ export function createGateway(
 
   return {
     routes,
+    /** How many are connected. */
+    workers: () => links.size,
     /** Lets jobs that are just being assigned reach their worker, then closes all connections: the SDKs reconnect. */
     async close(): Promise<void> {
       isStopping = true

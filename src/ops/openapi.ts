@@ -56,6 +56,11 @@ const SECURITY_SCHEMES = {
     bearerFormat: 'JWT',
     description: 'What LiveKit’s SDKs sign with the agent’s secret for each connection; good for a minute.',
   },
+  metricsToken: {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'The METRICS_TOKEN of the settings.',
+  },
   livekitWebhook: {
     type: 'apiKey',
     in: 'header',
@@ -144,6 +149,7 @@ const CREDENTIALS: Readonly<Record<string, string>> = {
   userToken: '-H "Authorization: Bearer $ACCESS_TOKEN"',
   agentToken: '-H "Authorization: Bearer $AGENT_TOKEN"',
   agentSecret: '-u "$BEHALF_AGENT_ID:$BEHALF_AGENT_SECRET"',
+  metricsToken: '-H "Authorization: Bearer $METRICS_TOKEN"',
   livekitWebhook: '-H "Authorization: $LIVEKIT_SIGNATURE"',
 }
 

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit.ts'
+import type { Metrics } from '../metrics.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
@@ -15,6 +16,7 @@ interface ReconcilerDeps {
   livekit: LiveKit
   clock: Clock
   log: Logger
+  metrics: Pick<Metrics, 'reconciliationSeconds' | 'corrections'>
 }
 
 interface Reconciler {
@@ -32,7 +34,7 @@ const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the nex
 
 /** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, store, livekit, clock, log } = deps
+  const { sessions, store, livekit, clock, log, metrics } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
   const inOrder = createRemovalOrder()
@@ -122,7 +124,8 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
-    await sessions.observe(session.id, answerFor(session, participants, askedAt))
+    const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
+    if (changed && changed.session.status !== changed.before.session.status) metrics.corrections.inc()
   }
 
   /** Runs them a few at a time, for a limited time; if LiveKit fails for one, the others still run. Returns a failure. */
@@ -151,10 +154,13 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   return {
     reconcile: () =>
       once('all', async () => {
+        const stop = metrics.reconciliationSeconds.startTimer()
         try {
           await reconcile()
+          stop({ outcome: 'complete' })
           return true
         } catch (err) {
+          stop({ outcome: 'incomplete' })
           const { cause } = err as Error
           if (cause instanceof LiveKitError) log.warn({ livekit: cause.kind }, cause.message)
           else log.warn({ err }, 'reconciliation failed; it will be retried')

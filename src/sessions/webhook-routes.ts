@@ -6,8 +6,9 @@ import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { ReportSkew } from '../livekit/clock-skew.ts'
-import { createWebhookReceiver } from '../livekit/webhook.ts'
+import { createWebhookReceiver, type WebhookRefusal } from '../livekit/webhook.ts'
 import type { Webhook } from '../livekit/wire.ts'
+import type { Metrics } from '../metrics.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
 import type { Fact } from './lifecycle.ts'
@@ -22,6 +23,7 @@ interface WebhookRoutesDeps {
   store: SessionStore
   background: Background
   clock: Clock
+  metrics: Pick<Metrics, 'webhooks' | 'webhookLag'>
 }
 
 interface WebhookEnv extends AppEnv {
@@ -33,8 +35,9 @@ const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { keys, reportSkew, sessions, store, background, clock } = deps
-  const receiver = createWebhookReceiver(keys, clock.now, reportSkew)
+  const { keys, reportSkew, sessions, store, background, clock, metrics } = deps
+  const count = (outcome: WebhookRefusal | 'stored' | 'duplicate') => metrics.webhooks.inc({ outcome })
+  const receiver = createWebhookReceiver(keys, clock.now, reportSkew, count)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()
@@ -86,7 +89,11 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     async (c) => {
       const webhook = receiver.open(await c.req.text(), c.var.signedHash)
       const { which, fact } = await subjectOf(webhook)
-      await sessions.receive({ id: webhook.id, receivedAt: clock.now() }, which, fact)
+      const receivedAt = clock.now()
+      const isNew = await sessions.receive({ id: webhook.id, receivedAt }, which, fact)
+      count(isNew ? 'stored' : 'duplicate')
+      // Its clock may be ahead of this one.
+      if (isNew) metrics.webhookLag.observe(Math.max(0, receivedAt / 1000 - webhook.createdAt))
       return c.json({ received: true as const }, 200)
     },
   )
