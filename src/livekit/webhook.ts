@@ -11,7 +11,7 @@ const VALID_SECONDS = 5 * 60
 const RETRIES_MS = 20_000
 
 /** Why a webhook was refused. */
-export type WebhookRefusal = 'bad_signature' | 'bad_time' | 'bad_body'
+export const WEBHOOK_REFUSALS = ['bad_signature', 'bad_time', 'bad_body'] as const
 
 interface WebhookReceiver {
   /**
@@ -28,7 +28,7 @@ export function createWebhookReceiver(
   { key, secret }: KeyPair,
   now: () => number,
   reportSkew: ReportSkew,
-  refused: (why: WebhookRefusal) => void,
+  refused: (why: (typeof WEBHOOK_REFUSALS)[number]) => void,
 ): WebhookReceiver {
   const hs256 = createHs256(secret)
 

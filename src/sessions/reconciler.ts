@@ -37,6 +37,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const { sessions, store, livekit, clock, log, metrics } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
+  for (const outcome of ['complete', 'incomplete']) metrics.reconciliationSeconds.zero({ outcome })
   const inOrder = createRemovalOrder()
   /** When LiveKit was last asked about each room. */
   let askedAbout = new Map<string, number>()

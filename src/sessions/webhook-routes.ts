@@ -6,7 +6,7 @@ import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { ReportSkew } from '../livekit/clock-skew.ts'
-import { createWebhookReceiver, type WebhookRefusal } from '../livekit/webhook.ts'
+import { createWebhookReceiver, WEBHOOK_REFUSALS } from '../livekit/webhook.ts'
 import type { Webhook } from '../livekit/wire.ts'
 import type { Metrics } from '../metrics.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
@@ -30,13 +30,16 @@ interface WebhookEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { signedHash: unknown }
 }
 
+const OUTCOMES = ['stored', 'duplicate', ...WEBHOOK_REFUSALS] as const
+
 /** Bytes. LiveKit sends whole participants and rooms, including those of other applications. */
 const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
   const { keys, reportSkew, sessions, store, background, clock, metrics } = deps
-  const count = (outcome: WebhookRefusal | 'stored' | 'duplicate') => metrics.webhooks.inc({ outcome })
+  const count = (outcome: (typeof OUTCOMES)[number], by = 1) => metrics.webhooks.inc({ outcome }, by)
+  for (const outcome of OUTCOMES) count(outcome, 0)
   const receiver = createWebhookReceiver(keys, clock.now, reportSkew, count)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
