@@ -76,7 +76,7 @@ export function createMetrics() {
     }),
     corrections: new Counter({
       name: 'behalf_reconciliation_corrections_total',
-      help: 'Sessions whose status a comparison with LiveKit changed.',
+      help: 'Sessions that a comparison with LiveKit found joined or left unnoticed.',
       registers,
     }),
     livekitSeconds: new Histogram({

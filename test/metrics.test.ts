@@ -83,12 +83,14 @@ describe('requests', () => {
       await post(t.app, `/token?${i}`, {}, `token${i}`)
     }
     await odd(0)
+    // The first one adds those of /metrics itself.
+    await scrape(t)
     const before = (await scrape(t)).series.size
     for (let i = 1; i < 50; i++) await odd(i)
     const { series, value } = await scrape(t)
     expect(series.size - before).toBeLessThan(10)
     const unmatched = 'behalf_http_requests_total{method="GET",route="/*",status="404",code="not_found"}'
-    expect(value(unmatched)).toBeGreaterThanOrEqual(100)
+    expect(value(unmatched)).toBeGreaterThanOrEqual(50)
     expect([...series.keys()].filter((name) => name.includes('METHOD'))).toEqual([])
     expect([...series.keys()].filter((name) => name.includes('method="other"'))).not.toEqual([])
   })
@@ -294,13 +296,13 @@ describe('every metric', () => {
     return { names, own: types.map(([, name = '']) => name).filter((name) => name.startsWith('behalf_')) }
   }
 
-  test.each(FILES)('that %s names exists', async (file) => {
+  test.each(FILES)('that is named in %s exists', async (file) => {
     const { names } = await existing()
     expect([...mentioned(file)].length).toBeGreaterThan(5)
     expect([...mentioned(file)].filter((name) => !names.includes(name))).toEqual([])
   })
 
-  test('is explained in operations.md and shown in the dashboard', async () => {
+  test('of the service is explained in operations.md and shown in the dashboard', async () => {
     const { own } = await existing()
     expect(own.length).toBeGreaterThan(12)
     expect(own.filter((name) => !mentioned('operations.md').has(name))).toEqual([])

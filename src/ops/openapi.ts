@@ -112,8 +112,10 @@ export function describeApi(
       'x-problems': PROBLEM_LIST,
     }),
   )
-  document.components = { ...document.components, securitySchemes: { ...SECURITY_SCHEMES }, headers: { ...HEADERS } }
   const operations = operationsOf(document)
+  const used = new Set(operations.flatMap(({ operation }) => (operation.security ?? []).flatMap(Object.keys)))
+  const securitySchemes = Object.fromEntries(Object.entries(SECURITY_SCHEMES).filter(([name]) => used.has(name)))
+  document.components = { ...document.components, securitySchemes, headers: { ...HEADERS } }
   const isTagged = ({ operation: { tags = [] } }: (typeof operations)[number]) => tags.length > 0
   if (!operations.every(isTagged)) document.tags = [...TAGS, OTHER_TAG]
   for (const described of operations) {

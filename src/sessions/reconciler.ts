@@ -126,7 +126,10 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
     const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
-    if (changed && changed.session.status !== changed.before.session.status) metrics.corrections.inc()
+    // An end is no correction: time has passed.
+    if (changed && changed.session.endedAt === null && changed.session.status !== changed.before.session.status) {
+      metrics.corrections.inc()
+    }
   }
 
   /** Runs them a few at a time, for a limited time; if LiveKit fails for one, the others still run. Returns a failure. */
