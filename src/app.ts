@@ -109,12 +109,7 @@ export function createApp(deps: AppDeps) {
     address,
     log,
   })
-  metrics.watch({
-    countUnfinished: store.sessions.countUnfinished,
-    streams: streams.count,
-    workers: gateway.workers,
-    steady: clock.steady,
-  })
+  metrics.watch({ streams: streams.count, workers: gateway.workers })
   if (secrets.metrics !== undefined) router.route('/', metricsRoutes(metrics, secrets.metrics))
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))

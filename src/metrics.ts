@@ -2,17 +2,11 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 
 /** Node's parser accepts some thirty methods, and routes have these. */
 const METHODS = new Set(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'])
-/** Milliseconds. Prometheus may scrape more often, and other instances too. */
-const COUNT_EVERY = 15_000
 
 /** Read when Prometheus asks. */
 interface Sources {
-  /** Sessions by status; absent where the store does not count them. */
-  countUnfinished: (() => Promise<Record<string, number>>) | undefined
   streams: () => number
   workers: () => number
-  /** Milliseconds, as in `Clock`. */
-  steady: () => number
 }
 
 /**
@@ -74,6 +68,12 @@ export function createMetrics() {
       buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20],
       registers,
     }),
+    sessions: new Gauge({
+      name: 'behalf_sessions',
+      help: 'Sessions that have not ended, as the last comparison with LiveKit found them in the store.',
+      labelNames: ['status'],
+      registers,
+    }),
     corrections: new Counter({
       name: 'behalf_reconciliation_corrections_total',
       help: 'Sessions that a comparison with LiveKit found joined or left unnoticed.',
@@ -103,7 +103,7 @@ export function createMetrics() {
       buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
       registers,
     }),
-    watch({ countUnfinished, streams, workers, steady }: Sources): void {
+    watch({ streams, workers }: Sources): void {
       const gauge = (name: string, help: string, read: () => number) =>
         new Gauge({
           name,
@@ -115,22 +115,6 @@ export function createMetrics() {
         })
       gauge('behalf_event_streams', 'Open event streams.', streams)
       gauge('behalf_workers', 'Workers connected through the gateway.', workers)
-      if (!countUnfinished) return
-      let countedAt = Number.NEGATIVE_INFINITY
-      new Gauge({
-        name: 'behalf_sessions',
-        help: 'Sessions that have not ended; counted at most every 15 seconds.',
-        labelNames: ['status'],
-        registers,
-        async collect() {
-          if (steady() - countedAt < COUNT_EVERY) return
-          countedAt = steady()
-          // While the store fails there is no number: an old one would look like a calm service.
-          const counts = await countUnfinished().catch(() => ({}))
-          this.reset()
-          for (const [status, count] of Object.entries(counts)) this.set({ status }, count)
-        },
-      })
     },
     contentType: registry.contentType,
     /** Everything in Prometheus's text format. Node's own metrics are collected from the first call on. */

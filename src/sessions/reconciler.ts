@@ -16,7 +16,7 @@ interface ReconcilerDeps {
   livekit: LiveKit
   clock: Clock
   log: Logger
-  metrics: Pick<Metrics, 'reconciliationSeconds' | 'corrections'>
+  metrics: Pick<Metrics, 'reconciliationSeconds' | 'corrections' | 'sessions'>
 }
 
 interface Reconciler {
@@ -24,6 +24,7 @@ interface Reconciler {
   reconcile(): Promise<boolean>
 }
 
+const UNFINISHED = ['pending', 'live', 'disconnected']
 /** Concurrent queries to LiveKit. */
 const CONCURRENCY = 8
 /** Sessions written at once: enough to share a commit, few enough that no request waits long for them. */
@@ -44,6 +45,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
 
   async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
+    for (const status of UNFINISHED) metrics.sessions.set({ status }, all.filter((one) => one.status === status).length)
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
     const listing = await orTick(all, livekit.listRooms())

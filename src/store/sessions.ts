@@ -170,8 +170,6 @@ export interface SessionStore {
   /** Ended sessions that LiveKit has not yet confirmed to be out of their room, earliest end first; they may be many. */
   listToRemove(): Promise<Array<Pick<Session, 'id' | 'room'>>>
   lastWebhookAt(): Promise<number | null>
-  /** How many sessions have not ended, by status. For metrics; a store may leave it out. */
-  countUnfinished?(): Promise<Record<string, number>>
   /** Deletes at most `limit` rows of each kind; returns the largest number deleted of one kind. */
   prune(old: Old, limit: number): Promise<number>
 }

@@ -1,4 +1,4 @@
-import { and, asc, count, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
 import type {
   Changed,
@@ -43,12 +43,6 @@ export function sqliteSessions(
     .limit(limited)
     .prepare()
   const allUnfinished = db.select().from(sessions).where(unfinished).orderBy(oldestFirst).prepare()
-  const byStatus = db
-    .select({ status: sessions.status, count: count() })
-    .from(sessions)
-    .where(unfinished)
-    .groupBy(sessions.status)
-    .prepare()
   const toRemove = db
     .select({ id: sessions.id, room: sessions.room })
     .from(sessions)
@@ -97,11 +91,6 @@ export function sqliteSessions(
     listToRemove: () => runRead(() => toRemove.all()),
     // Health asks for this: it has to notice a disk that does not answer.
     lastWebhookAt: () => durable().then(() => runRead(() => newestWebhook.get()?.at ?? null)),
-    countUnfinished: () =>
-      runRead(() => ({
-        ...{ pending: 0, live: 0, disconnected: 0 },
-        ...Object.fromEntries(byStatus.all().map(({ status, count }) => [status, count])),
-      })),
     prune: (old, limit) =>
       write(() => {
         const webhooks = sql`select id from webhook_events where received_at < ${old.webhooks} limit ${limit}`
