@@ -15,7 +15,9 @@ import { joinRoutes } from './join/routes.ts'
 import type { ReportSkew } from './livekit/clock-skew.ts'
 import type { LiveKit } from './livekit/livekit.ts'
 import { createWorkerConnector } from './livekit/worker-socket.ts'
+import type { Metrics } from './metrics.ts'
 import { createHealth } from './ops/health.ts'
+import { metricsRoutes } from './ops/metrics-routes.ts'
 import { createPruner } from './ops/prune.ts'
 import { opsRoutes } from './ops/routes.ts'
 import { createAssignments } from './sessions/assignments.ts'
@@ -37,17 +39,19 @@ interface AppDeps {
   reportSkew: ReportSkew
   version: string
   log: Logger
+  metrics: Metrics
 }
 
 /** Pending sessions per user: clients mint a join token on mount and again on hang-up. */
 const MAX_PENDING = 10
 
 /** The whole service as a value: the HTTP app, and the work that `start.ts` starts and stops. */
-export function createApp({ config, secrets, store, keys, livekit, reportSkew, version, log }: AppDeps) {
+export function createApp(deps: AppDeps) {
+  const { config, secrets, store, keys, livekit, reportSkew, version, log, metrics } = deps
   const { clock, users, agents, events } = store
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
-  const { router, address } = createServiceRouter({ config, log })
+  const { router, address } = createServiceRouter({ config, log, metrics })
   const limits = createRateLimits(config)
   const limitReads = createUserReadLimit(limits)
 
@@ -69,7 +73,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     jobMetadata: config.jobMetadata,
   })
   const jobs = createAssignments(store)
-  const { reconcile, reconcileAgents } = createReconciler({ sessions, store, jobs, livekit, clock, log })
+  const { reconcile, reconcileAgents } = createReconciler({ sessions, store, jobs, livekit, clock, log, metrics })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
   const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })
@@ -80,7 +84,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const accounts = createAccounts({ users, keys: store.keys, tokens, clock, endSessions: sessions.signOut })
   const scopes = config.agentScopes
   const assignments = config.requireAssignment ? jobs : null
-  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments })
+  const agentRoute = createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments, metrics })
   clock.onStep((milliseconds) => {
     const direction = milliseconds < 0 ? 'back' : 'ahead'
     const consequence = 'presence is confirmed with LiveKit again before callbacks are accepted'
@@ -100,6 +104,8 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
     address,
     log,
   })
+  metrics.watch({ streams: streams.count, workers: gateway.workers })
+  if (secrets.metrics !== undefined) router.route('/', metricsRoutes(metrics, secrets.metrics))
   const app = router
     .route('/', opsRoutes({ health, version, config, router: () => router }))
     .route('/', authRoutes({ accounts, tokens, limits, limitReads, address, keys, config }))
@@ -120,6 +126,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
         store: store.sessions,
         background,
         clock,
+        metrics,
       }),
     )
     .route('/', agentRoutes({ agentRoute, store, sessions, tokens, limits, address }))

@@ -23,6 +23,8 @@ export type Config = Readonly<ReturnType<typeof loadConfig>['config']>
 export interface Secrets {
   livekit: KeyPair
   webhook: KeyPair
+  /** What a reader of `GET /metrics` has to send; undefined if there is no such route. */
+  metrics: string | undefined
 }
 
 /** Thrown with every problem at once, one line each. */
@@ -146,6 +148,13 @@ const Environment = z.object({
   MAX_SESSION_MINUTES: whole(1, 10_080).default(1440),
   WRAP_UP_SECONDS: whole(0, 600).default(0),
   REQUIRE_ASSIGNMENT: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  METRICS_HOST: z.string().default('127.0.0.1'),
+  METRICS_PORT: whole(1, 65535).optional(),
+  METRICS_TOKEN: z
+    .string()
+    .regex(/^[\w\-.~+/]+=*$/, 'must have only letters, digits and - . _ ~ + /, as bearer tokens do')
+    .optional(),
+  METRICS_TOKEN_FILE: z.string().optional(),
   LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
 
@@ -255,6 +264,11 @@ export function loadConfig(env: Variables) {
     problems.push('PUBLIC_URL: must be https:// in production')
   else if (/[?#]/.test(publicUrl)) problems.push('PUBLIC_URL: must have no query and no fragment (RFC 8414 §2)')
 
+  if (production) problems.push(...weaknesses('METRICS_TOKEN', e.METRICS_TOKEN))
+  if (e.METRICS_PORT !== undefined && e.METRICS_TOKEN !== undefined)
+    problems.push('METRICS_PORT and METRICS_TOKEN: set one of them; the port asks for no token')
+  if (e.METRICS_PORT === e.PORT) problems.push('METRICS_PORT: must differ from PORT')
+
   if (problems.length > 0) throw new ConfigError(problems)
   return {
     config: {
@@ -309,9 +323,12 @@ export function loadConfig(env: Variables) {
       wrapUpSeconds: e.WRAP_UP_SECONDS,
       /** Only the account that was given the session's job through the gateway may act for it. */
       requireAssignment: e.REQUIRE_ASSIGNMENT === 'on',
+      /** Where metrics are served without a token; undefined for nowhere. */
+      metricsPort: e.METRICS_PORT,
+      metricsHost: e.METRICS_HOST,
       logLevel: e.LOG_LEVEL,
     },
-    secrets: { livekit, webhook } satisfies Secrets,
+    secrets: { livekit, webhook, metrics: e.METRICS_TOKEN } satisfies Secrets,
     warnings,
   }
 }

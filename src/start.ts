@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { Server } from 'node:http'
 import type { Logger } from 'pino'
 import { createAgentAccounts } from './agent/accounts.ts'
 import { createApp, type Service } from './app.ts'
@@ -10,6 +11,8 @@ import { listen } from './http/server.ts'
 import { createLiveKitClient } from './livekit/client.ts'
 import { createSkewWarning } from './livekit/clock-skew.ts'
 import { createLog, toTerminal } from './log.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
+import { listenForMetrics } from './ops/metrics-routes.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
 import { openStore, type Store } from './store/store.ts'
@@ -40,7 +43,8 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   for (const warning of warnings) config.production ? log.warn(warning) : banner(...`WARNING: ${warning}`.split('\n'))
 
   const lock = lockStore(config.databaseUrl)
-  const store = await openStore(config.databaseUrl)
+  const metrics = createMetrics()
+  const store = await openStore(config.databaseUrl, { committed: (writes) => metrics.commitWrites.observe(writes) })
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
   if (defaultAgent !== undefined && (await store.agents.findAgent(defaultAgent))?.disabledAt !== null) {
@@ -50,13 +54,14 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
     version: string
   }
   const keys = await loadSigningKeys(store.keys, store.clock)
-  const reportSkew = createSkewWarning(log, store.clock)
-  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, { now: store.clock.now, reportSkew })
-  const service = createApp({ config, secrets, store, keys, livekit, reportSkew, version, log })
+  const reportSkew = createSkewWarning(log, store.clock, metrics)
+  const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, { now: store.clock.now, reportSkew, metrics })
+  const service = createApp({ config, secrets, store, keys, livekit, reportSkew, version, log, metrics })
   const closeExtension = extend?.(service)
 
   const server = listen(service.app.fetch, config)
-  server.once('error', (error) => fail(explained(error, config)))
+  server.once('error', (error) => fail(explained(error, '', config.port, config.host)))
+  const metricsServer = startMetrics(metrics, config)
   server.once('listening', () => greet(config, log))
   const stopTimers = startTimers(service, store, config, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
@@ -67,6 +72,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
       { health, server, closeStreams, stopTimers, background, closeStore: () => store.close(), log },
       timing,
     )
+    metricsServer?.close().closeAllConnections()
     await closeExtension?.()
     lock.release()
   }
@@ -89,17 +95,26 @@ function greet({ host, port, publicUrl, demo, production }: Config, log: Logger)
   if (!production) log.info(`API reference: ${publicUrl}/docs${demo ? `, demo: ${publicUrl}/demo` : ''}`)
 }
 
+function startMetrics(metrics: Metrics, { metricsPort, metricsHost }: Config): Server | undefined {
+  if (metricsPort === undefined) return undefined
+  const server = listenForMetrics(metrics, metricsPort, metricsHost)
+  return server.once('error', (error) => fail(explained(error, 'METRICS_', metricsPort, metricsHost)))
+}
+
 /** Why the service cannot listen, with the setting to change. */
-function explained(error: NodeJS.ErrnoException, { host, port }: Config): Error {
+function explained(error: NodeJS.ErrnoException, prefix: '' | 'METRICS_', port: number, host: string): Error {
   const { code } = error
-  const here = `PORT=${port} on HOST=${host}`
+  const here = `${prefix}PORT=${port} on ${prefix}HOST=${host}`
   if (code === 'EADDRINUSE') {
-    return new OperatorError(`${here} is taken, perhaps by another Behalf: stop that program, or choose another PORT.`)
+    return new OperatorError(
+      `${here} is taken, perhaps by another Behalf: stop that program, or choose another ${prefix}PORT.`,
+    )
   }
-  if (code === 'EACCES') return new OperatorError(`${here} is reserved for the system: choose a PORT from 1024 on.`)
+  if (code === 'EACCES')
+    return new OperatorError(`${here} is reserved for the system: choose a ${prefix}PORT from 1024 on.`)
   if (code === 'EADDRNOTAVAIL' || error.syscall === 'getaddrinfo') {
     return new OperatorError(
-      `HOST=${host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all of them.`,
+      `${prefix}HOST=${host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all of them.`,
     )
   }
   return error

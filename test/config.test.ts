@@ -9,6 +9,7 @@ import { ConfigError, databaseUrlOf, loadConfig } from '../src/config.ts'
 
 const SECRET = 'a-livekit-secret-of-32-characters'
 const WEBHOOK_SECRET = 'another-livekit-secret-for-webhooks'
+const METRICS_TOKEN = 'a-token-for-metrics-of-32-characters'
 const PRODUCTION = {
   NODE_ENV: 'production',
   PUBLIC_URL: 'https://api.example.com',
@@ -290,6 +291,51 @@ describe('a secret from a file', () => {
   ])('is refused beside %s itself: one of them would be ignored', (name, value) => {
     const env = { ...PRODUCTION, [name]: value, [`${name}_FILE`]: file(name, value) }
     expect(problemsOf(env)).toEqual([`${name} and ${name}_FILE: set one of them`])
+  })
+
+  test('can be the token for metrics', () => {
+    const METRICS_TOKEN_FILE = file('metrics', `${METRICS_TOKEN}\n`)
+    const { config, secrets } = loadConfig({ ...PRODUCTION, METRICS_TOKEN_FILE })
+    expect(secrets.metrics).toBe(METRICS_TOKEN)
+    expect(JSON.stringify(config)).not.toContain(METRICS_TOKEN)
+    expect(problemsOf({ ...PRODUCTION, METRICS_TOKEN_FILE, METRICS_TOKEN })).toEqual([
+      'METRICS_TOKEN and METRICS_TOKEN_FILE: set one of them',
+    ])
+  })
+})
+
+describe('metrics', () => {
+  test('are off by default, and on a port of this machine alone with METRICS_PORT', () => {
+    expect(loadConfig({}).secrets.metrics).toBeUndefined()
+    expect(loadConfig({}).config.metricsPort).toBeUndefined()
+    const { config } = loadConfig({ METRICS_PORT: '9464' })
+    expect(config).toMatchObject({ metricsPort: 9464, metricsHost: '127.0.0.1' })
+  })
+
+  test.each([
+    ['the port of the API', { METRICS_PORT: '8008' }, 'METRICS_PORT: must differ from PORT'],
+    [
+      'a port and a token',
+      { METRICS_PORT: '9464', METRICS_TOKEN },
+      expect.stringMatching(/^METRICS_PORT and METRICS_TOKEN: /),
+    ],
+    [
+      'a token that no header can carry',
+      { METRICS_TOKEN: 'with space' },
+      expect.stringMatching(/^METRICS_TOKEN: must have only/),
+    ],
+    [
+      'a short token in production',
+      { ...PRODUCTION, METRICS_TOKEN: 'short' },
+      expect.stringMatching(/^METRICS_TOKEN: .*32/),
+    ],
+    [
+      'a token that can be guessed',
+      { ...PRODUCTION, METRICS_TOKEN: 'changeme'.repeat(4) },
+      expect.stringMatching(/guessed/),
+    ],
+  ])('refuse %s', (_, env, problem) => {
+    expect(problemsOf(env)).toEqual([problem])
   })
 })
 

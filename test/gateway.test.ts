@@ -16,6 +16,7 @@ import { createRateLimits } from '../src/http/rate-limit.ts'
 import { createServiceRouter } from '../src/http/service-router.ts'
 import { createWorkerConnector } from '../src/livekit/worker-socket.ts'
 import { createLog } from '../src/log.ts'
+import { createMetrics } from '../src/metrics.ts'
 import { createBackground } from '../src/sessions/background.ts'
 import { storeBefore } from './older-store.ts'
 import { dial, isUp, lines, said, served } from './raw-connections.ts'
@@ -303,7 +304,7 @@ async function limited(own: Partial<typeof GATEWAY_LIMITS>) {
   const w = await workerScene()
   const { config, secrets, store } = w.s
   const log = createLog('silent')
-  const { router } = createServiceRouter({ config, log })
+  const { router } = createServiceRouter({ config, log, metrics: createMetrics() })
   const connect = createWorkerConnector(config.livekitUrl, secrets.livekit, store.clock.now)
   const limits = createRateLimits(config)
   const address = createClientAddress([])

@@ -107,6 +107,37 @@ describe('a log line', () => {
     }
     expect(await lineOf(t, () => t.app.request('/auth/me'))).not.toHaveProperty('clientRequestId')
   })
+
+  const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
+  const SPAN = '00f067aa0ba902b7'
+  const traced = (traceparent: string) => async () => {
+    const t = await makeApp()
+    return lineOf(t, () => t.app.request('/auth/me', { headers: { traceparent } }))
+  }
+
+  test.each([`00-${TRACE}-${SPAN}-01`, `00-${TRACE}-${SPAN}-00`, `cc-${TRACE}-${SPAN}-01-more`])(
+    'has the ids of trace and span in the traceparent %s',
+    async (traceparent) => expect(await traced(traceparent)()).toMatchObject({ traceId: TRACE, spanId: SPAN }),
+  )
+
+  test.each([
+    `00-${TRACE}-${SPAN}`,
+    `00-${TRACE}-${SPAN}-01-more`,
+    `00-${TRACE}-${SPAN}-01more`,
+    `cc-${TRACE}-${SPAN}-01more`,
+    `ff-${TRACE}-${SPAN}-01`,
+    `00-${TRACE.toUpperCase()}-${SPAN}-01`,
+    `00-${'0'.repeat(32)}-${SPAN}-01`,
+    `00-${TRACE}-${'0'.repeat(16)}-01`,
+    `00-${TRACE.slice(1)}-${SPAN}-01`,
+    `00-${TRACE}-${SPAN}-01, 00-${TRACE}-${SPAN}-01`,
+    'x'.repeat(1000),
+  ])('has nothing of the malformed traceparent %s', async (traceparent) => {
+    const line = await traced(traceparent)()
+    expect(line).not.toHaveProperty('traceId')
+    expect(line).not.toHaveProperty('spanId')
+    expect(JSON.stringify(line)).not.toContain(SPAN)
+  })
 })
 
 describe('a 5xx answer logs', () => {
@@ -131,6 +162,15 @@ describe('a 5xx answer logs', () => {
       { level: 40, code: 'livekit_unavailable', err: expect.objectContaining({ stack: expect.any(String) }) },
       { level: 30, code: 'livekit_unavailable' },
     ])
+  })
+
+  test('its cause with the ids of the caller’s trace', async () => {
+    const s = await callingScene()
+    s.s.sfu.mode = 'error500'
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    await post(s.s.app, '/rooms', { room: 'lesson' }, s.user.bearer, { traceparent })
+    const traced = s.s.logged().filter(({ traceId }) => traceId === '4bf92f3577b34da6a3ce929d0e0e4736')
+    expect(traced.map(({ level }) => level)).toEqual([40, 30])
   })
 
   test('an error, with its cause, when it is a bug in the service', async () => {

@@ -99,6 +99,30 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     await started()
   })
 
+  test('serves metrics on METRICS_PORT, there alone and nothing else, until it has stopped', async () => {
+    const metricsPort = await freeTcpPort()
+    const launched = await launch({ METRICS_PORT: String(metricsPort) })
+    await ready(launched)
+    const metrics = `http://127.0.0.1:${metricsPort}`
+    const answer = await fetch(`${metrics}/metrics`)
+    expect(answer.headers.get('Content-Type')).toMatch(/^text\/plain; version=0\.0\.4/)
+    expect(await answer.text()).toMatch(/^behalf_http_requests_total\{.*route="\/health\/ready",status="200".*\} \d+$/m)
+    expect((await fetch(`${launched.url}/metrics`)).status).toBe(404)
+    expect((await fetch(`${metrics}/health`)).status).toBe(404)
+    expect((await fetch(`${metrics}/metrics`, { method: 'POST' })).status).toBe(404)
+    await launched.service.stop('SIGTERM')
+    expect(launched.service.exitCode()).toBe(0)
+    await expect(fetch(`${metrics}/metrics`)).rejects.toThrow()
+  })
+
+  test('names METRICS_PORT when that is taken', async () => {
+    const { port } = await started()
+    const { service } = await launch({ METRICS_PORT: String(port), DATABASE_URL: `file:${join(folder, 'y.db')}` })
+    await ended(service)
+    expect(service.exitCode()).toBe(1)
+    expect(service.log()).toContain(`METRICS_PORT=${port} on METRICS_HOST=127.0.0.1 is taken`)
+  })
+
   test('finishes open requests after SIGTERM, checkpoints, and exits with 0', async () => {
     const { port, service } = await started()
     const request = await halfARequest(port)

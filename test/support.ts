@@ -4,6 +4,7 @@ import { loadConfig } from '../src/config.ts'
 import { createLiveKitClient } from '../src/livekit/client.ts'
 import { createSkewWarning } from '../src/livekit/clock-skew.ts'
 import { createLog } from '../src/log.ts'
+import { createMetrics } from '../src/metrics.ts'
 import { openStore } from '../src/store/store.ts'
 import { documented } from './documented.ts'
 import { logbook, noteSecrets } from './logged.ts'
@@ -63,11 +64,13 @@ export async function makeApp({
     ...env,
   })
   const { destination, logged } = logbook()
-  const store = await openStore(config.databaseUrl, { time: clock })
+  const metrics = createMetrics()
+  const committed = (writes: number) => metrics.commitWrites.observe(writes)
+  const store = await openStore(config.databaseUrl, { time: clock, committed })
   const keys = await loadSigningKeys(store.keys, store.clock)
   const log = createLog(config.logLevel, destination)
-  const reportSkew = createSkewWarning(log, store.clock)
-  const deps = { now: store.clock.now, reportSkew, timeoutMs }
+  const reportSkew = createSkewWarning(log, store.clock, metrics)
+  const deps = { now: store.clock.now, reportSkew, metrics, timeoutMs }
   const livekit = createLiveKitClient(config.livekitUrl, secrets.livekit, deps)
   const service = createApp({
     config,
@@ -78,6 +81,7 @@ export async function makeApp({
     reportSkew,
     version: '0.0.0-test',
     log,
+    metrics,
   })
   const bare = service.app.fetch
   documented(service.app)

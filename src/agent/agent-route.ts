@@ -11,8 +11,9 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { jsonContent, strictObject } from '../http/router.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Assignments } from '../sessions/assignments.ts'
-import { leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
+import { confirmedAt, leftSince, mayAct, type Refusal, replayOf } from '../sessions/lifecycle.ts'
 import { type LivenessCheck, notLive } from '../sessions/liveness.ts'
 import type { Admission, AdmissionRules } from '../sessions/sessions.ts'
 import type { Agent } from '../store/agents.ts'
@@ -106,6 +107,7 @@ interface AgentRouteDeps {
   scopes: readonly Scope[]
   /** Whether an account may act for a session only while it has its job; null if it needs none. */
   assignments: Pick<Assignments, 'hasJob'> | null
+  metrics: Pick<Metrics, 'guardDecisions' | 'confirmationAge'>
 }
 
 const REFUSALS = [
@@ -126,7 +128,8 @@ export const KEY_REFUSALS = ['invalid_idempotency_key', 'idempotency_key_reused'
  * The one way to declare a guarded route, the service's or a team's: `app.openapi(...agentRoute({…}, handler))`. Runs
  * the cheapest checks first and fails closed; the README gives the order.
  */
-export function createAgentRoute({ limits, tokens, store, liveness, admission, scopes, assignments }: AgentRouteDeps) {
+export function createAgentRoute(deps: AgentRouteDeps) {
+  const { limits, tokens, store, liveness, admission, scopes, assignments, metrics } = deps
   const { clock, agents, sessions, audit } = store
 
   return function agentRoute<M extends Method, P extends string, I extends Input, A extends z.ZodType, S extends Ok>(
@@ -164,8 +167,10 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
       const key = replay ? await idempotencyKey(c) : null
       // The route's pattern, so that path parameters do not multiply the entries.
       const name = `${c.req.method} ${routePath(c, -1)}`
-      const decided = (outcome: string, about: string | null = sessionId) =>
-        audit.record({ sessionId: about, agentId: agent.id, route: name, outcome, at: clock.now() })
+      const decided = (outcome: string, about: string | null = sessionId) => {
+        metrics.guardDecisions.inc({ outcome })
+        return audit.record({ sessionId: about, agentId: agent.id, route: name, outcome, at: clock.now() })
+      }
       const known = await sessions.load(sessionId, key)
       if (known?.session.userId !== userId) {
         await decided('session_mismatch', null)
@@ -201,6 +206,8 @@ export function createAgentRoute({ limits, tokens, store, liveness, admission, s
           return c.json(replay(session, replayed), status)
         }
         confirmed = await confirm(known)
+        const at = confirmedAt(confirmed.facts)
+        if (at !== null) metrics.confirmationAge.observe((clock.steady() - at) / 1000)
         const call = { agent, session: confirmed.session, input: parsed, key, write, context: c }
         // Started together, so that the audit entry and the handler's own write share one commit. Async, so that the
         // entry's failure is handled even if the handler throws at once.

@@ -193,6 +193,8 @@ export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
 
   return {
     routes,
+    /** How many are connected. */
+    workers: () => links.size,
     /** Lets jobs that are just being assigned reach their worker, then closes all connections: the SDKs reconnect. */
     async close(): Promise<void> {
       isStopping = true

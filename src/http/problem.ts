@@ -78,7 +78,7 @@ export function renderProblem(error: unknown, c: Context<AppEnv>, log: Logger): 
   // Without a cause, the request's own log line is enough.
   if (status >= 500 && known.cause !== undefined) {
     const level = needsAttention ? 'error' : 'warn'
-    log[level]({ requestId: c.var.requestId, code: known.code, err: known.cause }, known.message)
+    log[level]({ requestId: c.var.requestId, ...c.var.trace, code: known.code, err: known.cause }, known.message)
   }
   c.set('problemCode', known.code)
   const { errors, retryAfterSeconds, scope } = known.details

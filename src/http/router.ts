@@ -11,7 +11,7 @@ export type Who = { user: string } | { agent: string } | { account: string }
 /** The context of every request; guards add `user` or `agent` in their own types. */
 export interface AppEnv extends Env {
   Bindings: Partial<HttpBindings>
-  Variables: { requestId: string; problemCode?: ErrorCode; who?: Who }
+  Variables: { requestId: string; trace?: { traceId: string; spanId: string }; problemCode?: ErrorCode; who?: Who }
 }
 
 /** A router that throws validation failures, so that they are rendered in one place. */

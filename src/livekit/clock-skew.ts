@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
+import type { Metrics } from '../metrics.ts'
 
 /** LiveKit's leeway for the times in a token, and the service's for LiveKit's. */
 export const SKEW_SECONDS = 60
@@ -14,9 +15,10 @@ export const inWords = (aheadMs: number): string =>
   `${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs > 0 ? 'ahead of' : 'behind'} LiveKit’s`
 
 /** Warns while the clocks differ, once in ten minutes for each kind of evidence. */
-export function createSkewWarning(log: Logger, clock: Clock): ReportSkew {
+export function createSkewWarning(log: Logger, clock: Clock, metrics: Pick<Metrics, 'clockSkew'>): ReportSkew {
   const warnedAt = new Map<string, number>()
   return (aheadMs, by) => {
+    if (by === 'answer') metrics.clockSkew.set(aheadMs / 1000)
     const last = warnedAt.get(by) ?? Number.NEGATIVE_INFINITY
     if (Math.abs(aheadMs) <= TOLERATED_MS || clock.steady() - last < REPEAT_MS) return
     warnedAt.set(by, clock.steady())

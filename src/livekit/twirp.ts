@@ -2,9 +2,10 @@ import * as http from 'node:http'
 import * as https from 'node:https'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
+import type { Metrics } from '../metrics.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
 import { createHs256 } from './hs256.ts'
-import { LiveKitError } from './livekit.ts'
+import { LIVEKIT_FAILURES, LiveKitError } from './livekit.ts'
 
 /** Milliseconds that LiveKit has to answer one request. */
 const TIMEOUT_MS = 2000
@@ -16,6 +17,7 @@ const TOKEN_SECONDS = 600
 export interface LiveKitClientDeps {
   now: () => number
   reportSkew: ReportSkew
+  metrics: Pick<Metrics, 'livekitSeconds' | 'livekitErrors'>
   timeoutMs?: number
 }
 
@@ -49,12 +51,14 @@ interface Grants {
 export function createTwirp(
   url: string,
   { key, secret }: KeyPair,
-  { now, reportSkew, timeoutMs: usualTimeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
+  { now, reportSkew, metrics, timeoutMs: usualTimeoutMs = TIMEOUT_MS }: LiveKitClientDeps,
 ): AskLiveKit {
   const endpoint = `${url.replace(/^ws/, 'http').replace(/\/+$/, '')}/twirp/livekit.`
   const protocol = endpoint.startsWith('https:') ? https : http
   const agent = new protocol.Agent({ keepAlive: true, timeout: IDLE_MS })
   const hs256 = createHs256(secret)
+  // Without a zero, the first error of a kind would not count as an increase.
+  for (const kind of LIVEKIT_FAILURES) metrics.livekitErrors.inc({ kind }, 0)
 
   function tokenFor(grants: Grants): string {
     const issuedAt = Math.floor(now() / 1000)
@@ -87,7 +91,7 @@ export function createTwirp(
     })
   }
 
-  return async (method, message, grants, read, timeoutMs = usualTimeoutMs) => {
+  const ask: AskLiveKit = async (method, message, grants, read, timeoutMs = usualTimeoutMs) => {
     const sentAt = now()
     const answer = await send(method, message, grants, timeoutMs)
     const aheadMs = skewOf(answer, sentAt, now())
@@ -100,6 +104,19 @@ export function createTwirp(
       return read(json)
     } catch {
       throw unavailable(notLiveKit(answer.status))
+    }
+  }
+
+  return async (method, ...args) => {
+    const stop = metrics.livekitSeconds.startTimer({ method })
+    try {
+      return await ask(method, ...args)
+    } catch (error) {
+      const { cause } = error as Error
+      if (cause instanceof LiveKitError) metrics.livekitErrors.inc({ kind: cause.kind })
+      throw error
+    } finally {
+      stop()
     }
   }
 }

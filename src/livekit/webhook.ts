@@ -10,6 +10,9 @@ const VALID_SECONDS = 5 * 60
 /** LiveKit's retries carry the signature of the first attempt. */
 const RETRIES_MS = 20_000
 
+/** Why a webhook was refused. */
+export const WEBHOOK_REFUSALS = ['bad_signature', 'bad_time', 'bad_body'] as const
+
 interface WebhookReceiver {
   /**
    * Verifies the header, a bare token (LiveKit docs, Webhooks): HS256, the right key, signed within five minutes.
@@ -25,15 +28,20 @@ export function createWebhookReceiver(
   { key, secret }: KeyPair,
   now: () => number,
   reportSkew: ReportSkew,
+  refused: (why: (typeof WEBHOOK_REFUSALS)[number]) => void,
 ): WebhookReceiver {
   const hs256 = createHs256(secret)
 
   function open(body: string, signedHash: unknown): Webhook {
     const actual = createHash('sha256').update(body).digest('base64')
-    if (signedHash !== actual) throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
+    if (signedHash !== actual) {
+      refused('bad_signature')
+      throw new AppError('invalid_token', 'The webhook’s signature is for another body.')
+    }
     try {
       return readWebhook(JSON.parse(body))
     } catch (cause) {
+      refused('bad_body')
       throw new AppError('malformed_json', 'The webhook is not a livekit.WebhookEvent.', { cause })
     }
   }
@@ -41,6 +49,7 @@ export function createWebhookReceiver(
   function verify(authorization = ''): unknown {
     const { iss, nbf, exp, sha256 } = hs256.verify(authorization) ?? {}
     if (iss !== key || typeof nbf !== 'number' || typeof exp !== 'number' || sha256 === undefined) {
+      refused('bad_signature')
       throw new AppError('invalid_token', 'The webhook’s signature is not valid.')
     }
     const at = now()
@@ -50,6 +59,7 @@ export function createWebhookReceiver(
       if (aheadMs < 0 || aheadMs > RETRIES_MS) reportSkew(aheadMs, 'webhook')
       return sha256
     }
+    refused('bad_time')
     reportSkew(aheadMs, 'refused webhook')
     throw new AppError(
       'invalid_token',

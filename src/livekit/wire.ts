@@ -132,17 +132,20 @@ export const answers = {
 export interface Webhook {
   id: string
   event: string
+  /** Seconds since the epoch, whole, by LiveKit's clock. */
+  createdAt: number
   participant: (LiveKit.Participant & { hasKnownState: boolean; disconnectReason: string }) | null
   room: LiveKit.Room | null
 }
 
 /** Protobuf's fields are all optional, so any object would be an event: this one has an id. @throws Error */
 export function readWebhook(json: unknown): Webhook {
-  const { id, event, participant, room } = decode(WebhookEvent, object(json))
+  const { id, event, createdAt, participant, room } = decode(WebhookEvent, object(json))
   if (id === '') throw new Error('The event has no id')
   return {
     id: shortId(id),
     event,
+    createdAt: Number(createdAt),
     participant: participant ? { ...toParticipant(participant), ...leavingOf(participant) } : null,
     room: room ? toRoom(room) : null,
   }

@@ -56,6 +56,11 @@ const SECURITY_SCHEMES = {
     bearerFormat: 'JWT',
     description: 'What LiveKit’s SDKs sign with the agent’s secret for each connection; good for a minute.',
   },
+  metricsToken: {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'The METRICS_TOKEN of the settings.',
+  },
   livekitWebhook: {
     type: 'apiKey',
     in: 'header',
@@ -107,8 +112,10 @@ export function describeApi(
       'x-problems': PROBLEM_LIST,
     }),
   )
-  document.components = { ...document.components, securitySchemes: { ...SECURITY_SCHEMES }, headers: { ...HEADERS } }
   const operations = operationsOf(document)
+  const used = new Set(operations.flatMap(({ operation }) => (operation.security ?? []).flatMap(Object.keys)))
+  const securitySchemes = Object.fromEntries(Object.entries(SECURITY_SCHEMES).filter(([name]) => used.has(name)))
+  document.components = { ...document.components, securitySchemes, headers: { ...HEADERS } }
   const isTagged = ({ operation: { tags = [] } }: (typeof operations)[number]) => tags.length > 0
   if (!operations.every(isTagged)) document.tags = [...TAGS, OTHER_TAG]
   for (const described of operations) {
@@ -144,6 +151,7 @@ const CREDENTIALS: Readonly<Record<string, string>> = {
   userToken: '-H "Authorization: Bearer $ACCESS_TOKEN"',
   agentToken: '-H "Authorization: Bearer $AGENT_TOKEN"',
   agentSecret: '-u "$BEHALF_AGENT_ID:$BEHALF_AGENT_SECRET"',
+  metricsToken: '-H "Authorization: Bearer $METRICS_TOKEN"',
   livekitWebhook: '-H "Authorization: $LIVEKIT_SIGNATURE"',
 }
 

@@ -185,6 +185,8 @@ export interface EventStreams {
    * @throws AppError `too_many_streams`, or `busy` when the service is stopping
    */
   open(request: EventStreamRequest, outgoing?: object): ReadableStream | null
+  /** How many are open. */
+  count(): number
   /** Tells every reader that the service is stopping; resolves when every stream has closed. */
   close(): Promise<void>
 }
@@ -220,6 +222,7 @@ export function createEventStreams(deps: EventStreamDeps, timing = STREAM_TIMING
       stream.start()
       return Readable.toWeb(sink as PassThrough) as ReadableStream
     },
+    count: () => [...open.values()].reduce((sum, ofUser) => sum + ofUser.size, 0),
     async close() {
       isStopping = true
       const allGone = new Promise<void>((resolve) => {

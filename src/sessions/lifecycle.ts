@@ -178,9 +178,15 @@ function endAtLimit(facts: SessionFacts, at: number, { maxSessionMs = Number.POS
   return facts.end || at < startedAt + maxSessionMs ? facts : { ...facts, end: 'limit' }
 }
 
-/** Whether LiveKit listed an open presence in a query started at `since` or later, with no miss after it. */
+/** Start of the newest query in which LiveKit listed an open presence, with no miss after it; null if there is none. */
+export function confirmedAt(facts: SessionFacts): number | null {
+  const times = openPresences(facts).flatMap(({ misses, confirmedAt }) => (misses === 0 ? (confirmedAt ?? []) : []))
+  return times.length > 0 ? Math.max(...times) : null
+}
+
+/** Whether such a query started at `since` or later. */
 export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
-  openPresences(facts).some(({ misses, confirmedAt }) => misses === 0 && confirmedAt !== null && confirmedAt >= since)
+  (confirmedAt(facts) ?? Number.NEGATIVE_INFINITY) >= since
 
 /** When the user left of their own accord; null if present, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { type LiveKit, LiveKitError, type Participant } from '../livekit/livekit.ts'
+import type { Metrics } from '../metrics.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { RoomStore } from '../store/rooms.ts'
 import type { Session, SessionStore } from '../store/sessions.ts'
@@ -18,6 +19,7 @@ interface ReconcilerDeps {
   livekit: LiveKit
   clock: Clock
   log: Logger
+  metrics: Pick<Metrics, 'reconciliationSeconds' | 'corrections' | 'sessions'>
 }
 
 interface Reconciler {
@@ -27,6 +29,7 @@ interface Reconciler {
   reconcileAgents(room: string): Promise<void>
 }
 
+const UNFINISHED = ['pending', 'live', 'disconnected']
 /** Concurrent queries to LiveKit. */
 const CONCURRENCY = 8
 /** Sessions written at once: enough to share a commit, few enough that no request waits long for them. */
@@ -37,15 +40,17 @@ const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the nex
 
 /** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, store, jobs, livekit, clock, log } = deps
+  const { sessions, store, jobs, livekit, clock, log, metrics } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
+  for (const outcome of ['complete', 'incomplete']) metrics.reconciliationSeconds.zero({ outcome })
   const inOrder = createRemovalOrder()
   /** When LiveKit was last asked about each room. */
   let askedAbout = new Map<string, number>()
 
   async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
+    for (const status of UNFINISHED) metrics.sessions.set({ status }, all.filter((one) => one.status === status).length)
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
     const listing = await orTick(all, livekit.listRooms())
@@ -135,7 +140,11 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
-    await sessions.observe(session.id, answerFor(session, participants, askedAt))
+    const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
+    // An end is no correction: time has passed.
+    if (changed && changed.session.endedAt === null && changed.session.status !== changed.before.session.status) {
+      metrics.corrections.inc()
+    }
   }
 
   /** Runs them a few at a time, for a limited time; if LiveKit fails for one, the others still run. Returns a failure. */
@@ -168,10 +177,13 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     },
     reconcile: () =>
       once('all', async () => {
+        const stop = metrics.reconciliationSeconds.startTimer()
         try {
           await reconcile()
+          stop({ outcome: 'complete' })
           return true
         } catch (err) {
+          stop({ outcome: 'incomplete' })
           const { cause } = err as Error
           if (cause instanceof LiveKitError) log.warn({ livekit: cause.kind }, cause.message)
           else log.warn({ err }, 'reconciliation failed; it will be retried')

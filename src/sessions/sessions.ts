@@ -76,8 +76,11 @@ export interface Sessions {
   renew(id: string, renewal: Renewal): Promise<Session | null>
   /** Applies one fact; null for an unknown session. */
   observe(id: string, fact: Fact): Promise<Changed | null>
-  /** Applies a webhook's fact, once per webhook id, to one session or to all unfinished ones in a room. */
-  receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<void>
+  /**
+   * Applies a webhook's fact, once per webhook id, to one session or to all unfinished ones in a room. False if the id was
+   * received before.
+   */
+  receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<boolean>
   /** Ends the session unless it has ended already; null for an unknown session. */
   end(id: string, reason: EndReason): Promise<Session | null>
   /** Ends the user's unfinished sessions, except those of the sign-ins that are `kept` and those that `next` takes over. */
@@ -166,6 +169,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
         return { changed: changed.filter(differs), result: changed }
       })
       changed?.forEach(followUp)
+      return changed !== null
     },
     end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
     async signOut(userId, kept, next) {

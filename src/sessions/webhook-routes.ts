@@ -6,8 +6,9 @@ import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { ReportSkew } from '../livekit/clock-skew.ts'
-import { createWebhookReceiver } from '../livekit/webhook.ts'
+import { createWebhookReceiver, WEBHOOK_REFUSALS } from '../livekit/webhook.ts'
 import type { Webhook } from '../livekit/wire.ts'
+import type { Metrics } from '../metrics.ts'
 import type { SessionStore, Which } from '../store/sessions.ts'
 import type { Background } from './background.ts'
 import type { Fact } from './lifecycle.ts'
@@ -23,19 +24,24 @@ interface WebhookRoutesDeps {
   store: SessionStore
   background: Background
   clock: Clock
+  metrics: Pick<Metrics, 'webhooks' | 'webhookLag'>
 }
 
 interface WebhookEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { signedHash: unknown }
 }
 
+const OUTCOMES = ['stored', 'duplicate', ...WEBHOOK_REFUSALS] as const
+
 /** Bytes. LiveKit sends whole participants and rooms, including those of other applications. */
 const MAX_WEBHOOK_BYTES = 1024 * 1024
 
 /** LiveKit's webhooks: stored and answered at once; the work that follows from them runs afterwards. */
 export function webhookRoutes(deps: WebhookRoutesDeps) {
-  const { keys, reportSkew, sessions, reconcileAgents, store, background, clock } = deps
-  const receiver = createWebhookReceiver(keys, clock.now, reportSkew)
+  const { keys, reportSkew, sessions, reconcileAgents, store, background, clock, metrics } = deps
+  const count = (outcome: (typeof OUTCOMES)[number], by = 1) => metrics.webhooks.inc({ outcome }, by)
+  for (const outcome of OUTCOMES) count(outcome, 0)
+  const receiver = createWebhookReceiver(keys, clock.now, reportSkew, count)
 
   async function subjectOf({ event, participant, room }: Webhook): Promise<About> {
     const at = clock.steady()
@@ -92,7 +98,11 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     async (c) => {
       const webhook = receiver.open(await c.req.text(), c.var.signedHash)
       const { which, fact } = await subjectOf(webhook)
-      await sessions.receive({ id: webhook.id, receivedAt: clock.now() }, which, fact)
+      const receivedAt = clock.now()
+      const isNew = await sessions.receive({ id: webhook.id, receivedAt }, which, fact)
+      count(isNew ? 'stored' : 'duplicate')
+      // Its clock may be ahead of this one.
+      if (isNew) metrics.webhookLag.observe(Math.max(0, receivedAt / 1000 - webhook.createdAt))
       return c.json({ received: true as const }, 200)
     },
   )

@@ -40,12 +40,14 @@ interface OpenOptions {
   time?: TimeSource
   /** False for a command beside the service: a step of its clock must not reach the service's next start. */
   keepsTime?: boolean
+  /** Called with the number of writes that a transaction shared. */
+  committed?: (writes: number) => void
 }
 
 /** Opens the store that `DATABASE_URL` names, migrated and ready. */
 export async function openStore(
   url: string,
-  { time = SYSTEM_TIME, keepsTime = true }: OpenOptions = {},
+  { time = SYSTEM_TIME, keepsTime = true, committed }: OpenOptions = {},
 ): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
@@ -54,7 +56,10 @@ export async function openStore(
   const { write, durable, close } = createGroupCommit(raw, {
     ...(keepsTime ? { beforeCommit: save } : {}),
     ...(wal ? { wal } : {}),
-    settled: hints.notify,
+    settled(writes) {
+      hints.notify()
+      committed?.(writes)
+    },
   })
   return {
     clock,

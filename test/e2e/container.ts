@@ -168,7 +168,7 @@ export async function start(image: Image, env: Record<string, string>): Promise<
   )
   const pid = await until('the process has its root, or has ended', async () => {
     if (!started.isRunning()) return 'none'
-    const child = (await readFile(`/proc/${started.pid()}/task/${started.pid()}/children`, 'utf8')).trim()
+    const child = (await readFile(`/proc/${started.pid}/task/${started.pid}/children`, 'utf8')).trim()
     return child !== '' && (await readlink(`/proc/${child}/root`)) === image.root && child
   })
   return {

@@ -10,7 +10,6 @@ export interface RunningProcess {
   /** Everything it printed, for the report of a failure. */
   log: () => string
   isRunning: () => boolean
-  pid: () => number | undefined
   /** Null while it runs, and when a signal ended it. */
   exitCode: () => number | null
   /** Resolves when it is gone; kills it when the signal is not enough. */
@@ -45,7 +44,6 @@ export function run(
     pid: child.pid,
     log: () => chunks.join(''),
     isRunning,
-    pid: () => child.pid,
     exitCode: () => child.exitCode,
     async stop(signal = 'SIGTERM') {
       if (!isRunning()) return killGroup(child, 'SIGKILL')

@@ -112,7 +112,12 @@ function adminToken(room: string): Promise<string> {
 }
 
 async function webhookServer() {
-  const receiver = createWebhookReceiver(DEV_KEY, Date.now, () => {})
+  const receiver = createWebhookReceiver(
+    DEV_KEY,
+    Date.now,
+    () => {},
+    () => {},
+  )
   const all: Received[] = []
   const server = createServer(async (request, response) => {
     const body = await text(request)

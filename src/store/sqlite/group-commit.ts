@@ -33,8 +33,8 @@ interface Hooks {
   beforeCommit?: () => void
   /** Absent for a database in memory. */
   wal?: Pick<Wal, 'sync' | 'trim'>
-  /** Called whenever a group has settled. */
-  settled?: () => void
+  /** Called whenever a group has settled, with the number of its writes. */
+  settled?: (writes: number) => void
 }
 
 /**
@@ -120,7 +120,7 @@ export function createGroupCommit(
       for (const waiting of group) waiting.reject(failure)
     }
     syncing = undefined
-    settled()
+    settled(group.length)
   }
 
   async function runAll(): Promise<void> {
