@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
 import type { Logger } from 'pino'
 import { createAgentAccounts } from './agent/accounts.ts'
 import { createApp, type Service } from './app.ts'
@@ -61,7 +60,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
 
   const server = listen(service.app.fetch, config)
   server.once('error', (error) => fail(explained(error, '', config.port, config.host)))
-  const metricsServer = startMetrics(metrics, config)
+  startMetrics(metrics, config)
   server.once('listening', () => greet(config, log))
   const stopTimers = startTimers(service, store, config, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
@@ -72,7 +71,6 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
       { health, server, closeStreams, stopTimers, background, closeStore: () => store.close(), log },
       timing,
     )
-    metricsServer?.close().closeAllConnections()
     await closeExtension?.()
     lock.release()
   }
@@ -95,10 +93,11 @@ function greet({ host, port, publicUrl, demo, production }: Config, log: Logger)
   if (!production) log.info(`API reference: ${publicUrl}/docs${demo ? `, demo: ${publicUrl}/demo` : ''}`)
 }
 
-function startMetrics(metrics: Metrics, { metricsPort, metricsHost }: Config): Server | undefined {
-  if (metricsPort === undefined) return undefined
+/** Until the process exits, so that the stop itself can be watched. */
+function startMetrics(metrics: Metrics, { metricsPort, metricsHost }: Config): void {
+  if (metricsPort === undefined) return
   const server = listenForMetrics(metrics, metricsPort, metricsHost)
-  return server.once('error', (error) => fail(explained(error, 'METRICS_', metricsPort, metricsHost)))
+  server.once('error', (error) => fail(explained(error, 'METRICS_', metricsPort, metricsHost)))
 }
 
 /** Why the service cannot listen, with the setting to change. */
