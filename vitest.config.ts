@@ -1,5 +1,14 @@
 import { defineConfig } from 'vitest/config'
 
+/** Not run again on PostgreSQL: they are about SQLite's file, or about what no store is part of. */
+const ABOUT_SQLITE = [
+  'test/group-commit.test.ts',
+  'test/wal.test.ts',
+  'test/lock.test.ts',
+  'test/command-store.test.ts',
+  'test/store-cli.test.ts',
+]
+
 export default defineConfig({
   test: {
     projects: [
@@ -10,8 +19,23 @@ export default defineConfig({
           include: ['test/*.test.ts'],
           // Loading the app anew for each file would take half of the time, and no file changes what another one loads.
           isolate: false,
+          setupFiles: ['test/setup.ts'],
           maxWorkers: '100%',
           sequence: { groupOrder: 0 },
+          testTimeout: 30_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'postgres',
+          include: ['test/*.test.ts', 'test/postgres/*.test.ts'],
+          exclude: ABOUT_SQLITE,
+          isolate: false,
+          globalSetup: ['test/postgres-setup.ts'],
+          setupFiles: ['test/setup.ts'],
+          maxWorkers: '100%',
+          sequence: { groupOrder: 4 },
           testTimeout: 30_000,
         },
       },

@@ -5,6 +5,7 @@ import { OperatorError } from './errors.ts'
 import { isPrivateHost, proxyList } from './http/address.ts'
 import { readOrigin } from './http/cors.ts'
 import { nearestName } from './http/text.ts'
+import { isPostgres } from './store/store.ts'
 
 /** LiveKit's well-known development pair: anyone can mint tokens with it. */
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
@@ -104,11 +105,12 @@ const Environment = z.object({
   DATABASE_URL: z
     .string()
     // What SQLite, the shell or a URL parser would read as something other than the path's characters.
-    .regex(
-      /^file:(?!\s|~|\/\/[^/])[^?#]+$/,
-      'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #',
+    .refine(
+      (value) => /^file:(?!\s|~|\/\/[^/])[^?#]+$/.test(value) || (isPostgres(value) && URL.canParse(value)),
+      'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #, or postgres://<user>:<password>@<host>/<database>',
     )
     .default('file:./data/behalf.db'),
+  DATABASE_POOL_SIZE: whole(1, 1000).default(10),
   LIVEKIT_URL: livekitUrl().optional(),
   LIVEKIT_PUBLIC_URL: livekitUrl().optional(),
   LIVEKIT_API_KEY: z.string().optional(),
@@ -262,6 +264,8 @@ export function loadConfig(env: Variables) {
       /** Issuer and audience of the service's tokens; no trailing slash. */
       publicUrl,
       databaseUrl: e.DATABASE_URL,
+      /** Connections to PostgreSQL at once. */
+      databasePoolSize: e.DATABASE_POOL_SIZE,
       /** Where the service itself reaches LiveKit. */
       livekitUrl: e.LIVEKIT_URL ?? DEV_LIVEKIT_URL,
       /** What clients get. */

@@ -40,7 +40,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   for (const warning of warnings) config.production ? log.warn(warning) : banner(...`WARNING: ${warning}`.split('\n'))
 
   const lock = lockStore(config.databaseUrl)
-  const store = await openStore(config.databaseUrl)
+  const store = await openStore(config.databaseUrl, { poolSize: config.databasePoolSize })
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
   if (defaultAgent !== undefined && (await store.agents.findAgent(defaultAgent))?.disabledAt !== null) {

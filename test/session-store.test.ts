@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
 import type { SessionFacts, Which } from '../src/store/sessions.ts'
 import { openStore, type Store } from '../src/store/store.ts'
+import { closeLater, newDatabase } from './database.ts'
 import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { inAnotherOrder, renumbered, type WebhookFact, webhookFact } from './lifecycle-facts.ts'
 
@@ -16,7 +17,7 @@ const EXPIRES_AT = 900_000
 
 /** A store of its own with one user in it, and pending sessions of that user, each in its own room. */
 async function setUp() {
-  const store = await openStore('file::memory:')
+  const store = closeLater(await openStore(await newDatabase(), { poolSize: 4 }))
   const sessions = directSessions(store, { rules })
   await store.users.insertUser({ id: USER, email: null, name: null, passwordHash: null, createdAt: 1 })
   let count = 0
@@ -86,7 +87,7 @@ async function statusesOf({ events }: Store, { id }: Opened) {
   return statuses
 }
 
-describe('webhook facts in SQLite', () => {
+describe('webhook facts in the store', () => {
   const history = fc
     .array(webhookFact, { minLength: 1, maxLength: 12 })
     .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
@@ -141,7 +142,7 @@ describe('webhook facts in SQLite', () => {
   })
 })
 
-describe('answers from LiveKit in SQLite', () => {
+describe('answers from LiveKit in the store', () => {
   test('lead to the state of the pure rules', async () => {
     const { store, sessions, opened } = await setUp()
     const answer = fc.record({

@@ -5,6 +5,7 @@ import { createLiveKitClient } from '../src/livekit/client.ts'
 import { createSkewWarning } from '../src/livekit/clock-skew.ts'
 import { createLog } from '../src/log.ts'
 import { openStore } from '../src/store/store.ts'
+import { closeLater, newDatabase } from './database.ts'
 import { documented } from './documented.ts'
 import { logbook, noteSecrets } from './logged.ts'
 import type { Sfu } from './sfu.ts'
@@ -48,22 +49,22 @@ export interface TestAppOptions {
   timeoutMs?: number
 }
 
-/** The real app on its own in-memory SQLite, with a clock to move. */
+/** The real app on a database of its own, with a clock to move. */
 export async function makeApp({
   env = {},
-  databaseUrl = 'file::memory:',
+  databaseUrl,
   sfu,
   clock = testClock(),
   timeoutMs = 2000,
 }: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
     LOG_LEVEL: 'debug',
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: databaseUrl ?? (await newDatabase()),
     LIVEKIT_URL: sfu?.url ?? CLOSED_PORT,
     ...env,
   })
   const { destination, logged } = logbook()
-  const store = await openStore(config.databaseUrl, { time: clock })
+  const store = closeLater(await openStore(config.databaseUrl, { time: clock, poolSize: 4 }))
   const keys = await loadSigningKeys(store.keys, store.clock)
   const log = createLog(config.logLevel, destination)
   const reportSkew = createSkewWarning(log, store.clock)

@@ -1,5 +1,7 @@
 import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
+import type { EventHints } from '../event-hints.ts'
+import { toEvent } from '../event-rows.ts'
 import type {
   Changed,
   Decision,
@@ -11,7 +13,7 @@ import type {
   SessionStore,
   Which,
 } from '../sessions.ts'
-import { type AppendHints, eventColumns, toEvent } from './events.ts'
+import { eventColumns } from './events.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
@@ -26,7 +28,7 @@ const oldestFirst = sql`+${sessions.id}`
 export function sqliteSessions(
   db: Db,
   write: Write,
-  hints: AppendHints,
+  hints: EventHints,
   durable: () => Promise<void>,
   clock: Clock,
 ): SessionStore {
@@ -111,7 +113,7 @@ type SessionColumns = ReturnType<typeof getTableColumns<typeof sessions>>
 const columns = Object.entries(getTableColumns(sessions)) as Array<[keyof Session, SessionColumns[keyof Session]]>
 
 /** Loads and saves a session with everything known about it. Synchronous: callers hold the transaction. */
-function statements(db: Db, hints: AppendHints, clock: Clock) {
+function statements(db: Db, hints: EventHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
   const unfinished = isNull(sessions.endedAt)
   const find = db.select().from(sessions).where(byId).prepare()

@@ -1,0 +1,56 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { afterAll, inject } from 'vitest'
+import type { Store } from '../src/store/store.ts'
+
+/** Whether the tests run on PostgreSQL; else on SQLite. */
+export const onPostgres = () => Boolean(inject('postgresTemplate'))
+
+const stores: Store[] = []
+const databases: string[] = []
+const folders: string[] = []
+let admin: Promise<pg.Client> | undefined
+let count = 0
+
+/** The DATABASE_URL of an empty database. One that is to be opened again is a file on SQLite, else in memory. */
+export async function newDatabase({ lasts = false } = {}): Promise<string> {
+  const template = inject('postgresTemplate')
+  if (template) {
+    admin ??= connect(template)
+    count += 1
+    const name = `behalf_${process.pid}_${count}`
+    await (await admin).query(`create database ${name} template behalf_template`)
+    databases.push(name)
+    return template.replace('behalf_template', name)
+  }
+  if (!lasts) return 'file::memory:'
+  const folder = mkdtempSync(join(tmpdir(), 'behalf-test-'))
+  folders.push(folder)
+  return `file:${join(folder, 'behalf.db')}`
+}
+
+/** Closes the store after the tests of this file. */
+export function closeLater<T extends Store>(store: T): T {
+  stores.push(store)
+  return store
+}
+
+async function connect(template: string): Promise<pg.Client> {
+  const client = new pg.Client(template.replace('behalf_template', 'postgres'))
+  await client.connect()
+  return client
+}
+
+/** Each file leaves nothing: there are hundreds of databases in a run. Call it once in every file. */
+export function cleanUp(): void {
+  afterAll(async () => {
+    await Promise.all(stores.splice(0).map((store) => store.close()))
+    const client = await admin
+    for (const name of databases.splice(0)) await client?.query(`drop database if exists ${name} with (force)`)
+    await client?.end()
+    admin = undefined
+    for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  })
+}

@@ -1,0 +1,3 @@
+import { cleanUp } from './database.ts'
+
+cleanUp()
