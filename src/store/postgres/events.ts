@@ -23,7 +23,7 @@ const fitting = (name: string, which: SQL, order: SQL) =>
       select *, row_number() over (order by ${order}) as number,
         sum(octet_length(data)) over (order by ${order} rows unbounded preceding) as bytes
       from (select * from ${events} where session_id = ${param('sessionId')} and ${which}
-        order by ${order} limit ${param('limit')}) as some) as counted
+        order by ${order} limit ${param('limit')}) as listed) as counted
       where number = 1 or bytes <= ${sql.raw(String(MAX_PAGE_BYTES))} order by ${order}`,
   )
 const page = fitting('events_page', sql`seq > ${param('after')}`, sql`seq`)
