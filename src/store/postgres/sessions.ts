@@ -43,7 +43,7 @@ interface Loaded {
 }
 
 /** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
-export function postgresSessions(db: Postgres, hints: EventHints, clock: Clock): SessionStore {
+export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, clock: Clock): SessionStore {
   /** Saves what a decision changes, in one statement: all or nothing. */
   async function save<T>(on: Connection, { changed = [], opened }: Decision<T>, { user }: Loaded, webhook?: Webhook) {
     const forgotten = <Fact>(pick: (known: Known) => Iterable<Fact>, isKept: (fact: Fact, after: Known) => boolean) =>
