@@ -12,7 +12,7 @@ import { createSkewWarning } from './livekit/clock-skew.ts'
 import { createLog, toTerminal } from './log.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
-import { openStore, type Store } from './store/store.ts'
+import { isPostgres, openStore, type Store } from './store/store.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
 const FIRST_AGENT = 'dev-agent'
@@ -39,7 +39,8 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   exitOnUncaught(log)
   for (const warning of warnings) config.production ? log.warn(warning) : banner(...`WARNING: ${warning}`.split('\n'))
 
-  const lock = lockStore(config.databaseUrl)
+  // Several instances may share a PostgreSQL database.
+  const lock = isPostgres(config.databaseUrl) ? null : lockStore(config.databaseUrl)
   const store = await openStore(config.databaseUrl, { poolSize: config.databasePoolSize })
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
@@ -68,7 +69,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
       timing,
     )
     await closeExtension?.()
-    lock.release()
+    lock?.release()
   }
   onStopSignal(stop, timing.hardExit, log)
 }

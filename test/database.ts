@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import pg from 'pg'
 import { afterAll, inject } from 'vitest'
 import type { Store } from '../src/store/store.ts'
@@ -31,10 +32,40 @@ export async function newDatabase({ lasts = false } = {}): Promise<string> {
   return `file:${join(folder, 'behalf.db')}`
 }
 
+/** Changes the database behind the service's back. */
+export async function execute(url: string, statement: string): Promise<void> {
+  if (!url.startsWith('file:')) await withClient(url, (client) => client.query(statement))
+  else new Database(url.slice('file:'.length)).exec(statement).close()
+}
+
+/** Every row of every table, as another process sees them. */
+export async function stored(url: string): Promise<Record<string, unknown[]>> {
+  if (!url.startsWith('file:')) {
+    return withClient(url, async (client) => {
+      const tables = await client.query("select tablename as name from pg_tables where schemaname = 'public'")
+      const rows: Record<string, unknown[]> = {}
+      for (const { name } of tables.rows)
+        rows[name] = (await client.query(`select * from "${name}" order by 1, 2`)).rows
+      return rows
+    })
+  }
+  const db = new Database(url.slice('file:'.length), { readonly: true })
+  const tables = db.prepare("select name from sqlite_master where type = 'table'").pluck().all() as string[]
+  const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]))
+  db.close()
+  return rows
+}
+
 /** Closes the store after the tests of this file. */
 export function closeLater<T extends Store>(store: T): T {
   stores.push(store)
   return store
+}
+
+export async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client(url)
+  await client.connect()
+  return use(client).finally(() => client.end())
 }
 
 async function connect(template: string): Promise<pg.Client> {

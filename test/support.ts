@@ -25,8 +25,9 @@ export function testClock(start = Date.now()) {
     right: () => start + elapsed,
     /** Seconds pass. */
     advance: (seconds: number) => {
-      wall += seconds * 1000
-      elapsed += seconds * 1000
+      // Whole milliseconds, as a real clock's.
+      wall += Math.round(seconds * 1000)
+      elapsed += Math.round(seconds * 1000)
     },
     /** The wall clock is set, ahead or back by that many seconds, and no time passes. */
     step: (seconds: number) => {

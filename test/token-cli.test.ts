@@ -15,6 +15,7 @@ import { run } from '../src/cli/token.ts'
 import { openReadOnly } from '../src/store/sqlite/read-only.ts'
 import { agentToken } from './agent-client.ts'
 import { CLI } from './cli-sandbox.ts'
+import { newDatabase } from './database.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post } from './support.ts'
 
@@ -40,7 +41,7 @@ function newFolder() {
 
 /** A service on a store of its own, and the command beside it. */
 async function scene() {
-  const env = { DATABASE_URL: `file:${join(newFolder(), 'x.db')}`, ...PAIR, ...WEBHOOK_PAIR }
+  const env = { DATABASE_URL: await newDatabase({ lasts: true }), ...PAIR, ...WEBHOOK_PAIR }
   const t = await makeApp({ databaseUrl: env.DATABASE_URL, env })
   cleanups.push(() => t.store.close())
   const signedIn = SignedInResponse.parse(await (await post(t.app, '/auth/guest', { name: 'Ada' })).json())

@@ -206,3 +206,5 @@ CREATE INDEX "webhook_events_age" ON "webhook_events" USING btree ("received_at"
 ALTER TABLE "sessions" SET (fillfactor = 80);--> statement-breakpoint
 ALTER TABLE "presences" SET (fillfactor = 80);--> statement-breakpoint
 ALTER TABLE "users" SET (fillfactor = 90);
+--> statement-breakpoint
+INSERT INTO "clock" VALUES (1, 0, 0, 0);

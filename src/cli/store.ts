@@ -1,5 +1,7 @@
 import { databaseUrlOf } from '../config.ts'
+import { OperatorError } from '../errors.ts'
 import { backup, check, restore } from '../store/sqlite/maintenance.ts'
+import { isPostgres } from '../store/store.ts'
 import { createCommand, type Environment, type Print, UsageError } from './command-line.ts'
 
 const HELP = `Checks, backs up and restores the SQLite file at DATABASE_URL.
@@ -32,6 +34,8 @@ function parse([verb, file, ...rest]: string[], { json = false }: { json?: boole
 
 async function execute(command: Command, env: Environment, out: Print): Promise<number> {
   const url = databaseUrlOf(env)
+  if (isPostgres(url))
+    throw new OperatorError(`PostgreSQL has its own tools for ${command.verb}: pg_amcheck, pg_dump and pg_restore.`)
   const print = (text: string, fields: Record<string, unknown>) => out(command.json ? JSON.stringify(fields) : text)
   if (command.verb === 'check') {
     const problems = check(url)

@@ -43,12 +43,12 @@ export async function openStore(
   { time = SYSTEM_TIME, keepsTime = true, poolSize = 10 }: Partial<OpenOptions> = {},
 ): Promise<Store> {
   const options = { time, keepsTime, poolSize }
-  if (isPostgres(url)) return (await postgres()).openPostgresStore(url, options)
+  if (isPostgres(url)) return (await loadPostgres()).openPostgresStore(url, options)
   return (await import('./sqlite/store.ts')).openSqliteStore(url, options)
 }
 
 /** Loaded only when it is used: the driver is an optional dependency. */
-async function postgres() {
+export async function loadPostgres() {
   try {
     return await import('./postgres/store.ts')
   } catch (error) {

@@ -56,12 +56,30 @@ const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
 }
 
+/** Whether opening may change the schema: a command leaves that of a store in use alone. */
+export type Migrates = 'always' | 'when empty' | 'never'
+
+export class NoStore extends OperatorError {
+  constructor(url: string) {
+    super(`There is no store at ${shown(url)}: check DATABASE_URL, or start the service once.`)
+  }
+}
+
+class OtherVersion extends OperatorError {
+  constructor(url: string, isOlder: boolean) {
+    super(
+      isOlder
+        ? `${shown(url)} belongs to an older version of the service: start the service with this version first.`
+        : `${shown(url)} belongs to a newer version of the service: run this command from that version.`,
+    )
+  }
+}
+
 /** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
-export async function openPostgres(url: string, poolSize: number): Promise<Postgres> {
+export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
   const options = {
     connectionString: asLibpq(url),
     connectionTimeoutMillis: TIMEOUTS.connection,
-    query_timeout: TIMEOUTS.answer,
     keepAlive: true,
     application_name: 'behalf',
     types,
@@ -73,11 +91,12 @@ export async function openPostgres(url: string, poolSize: number): Promise<Postg
     await client.connect()
     return client
   }
-  await migrate(connect).catch((error) => {
+  await migrate(connect, migrates, url).catch((error) => {
     throw asOperatorError(error, url)
   })
   const pool = new pg.Pool({
     ...options,
+    query_timeout: TIMEOUTS.answer,
     max: poolSize,
     pipeline: true,
     onConnect: async (client) => {
@@ -120,7 +139,9 @@ export async function openPostgres(url: string, poolSize: number): Promise<Postg
       }
     },
     connect,
-    close: () => pool.end(),
+    close: async () => {
+      if (!pool.ending) await pool.end()
+    },
   }
 }
 
@@ -129,18 +150,23 @@ const on = (queryable: pg.Pool | pg.PoolClient): Connection => ({
 })
 
 /** Applies the migrations that the database lacks; of instances that start together, one does. */
-async function migrate(connect: () => Promise<pg.Client>): Promise<void> {
+async function migrate(connect: () => Promise<pg.Client>, migrates: Migrates, url: string): Promise<void> {
+  const migrations = readMigrationFiles({ migrationsFolder: MIGRATIONS })
+  const latest = Math.max(...migrations.map(({ folderMillis }) => folderMillis))
   const client = await connect()
   try {
     await client.query('begin')
     await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`)
     const exists = await client.query(`select to_regclass('${MIGRATIONS_TABLE}') is not null as yes`)
     if (!exists.rows[0].yes) {
+      if (migrates === 'never') throw new NoStore(url)
       await client.query(`create table ${MIGRATIONS_TABLE} (created_at bigint primary key, hash text not null)`)
     }
     const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)
-    for (const { folderMillis, hash, sql: statements } of readMigrationFiles({ migrationsFolder: MIGRATIONS })) {
-      if (folderMillis <= last.rows[0].at) continue
+    const version: number = last.rows[0].at
+    if (migrates !== 'always' && version !== 0 && version !== latest) throw new OtherVersion(url, version < latest)
+    for (const { folderMillis, hash, sql: statements } of migrations) {
+      if (folderMillis <= version) continue
       for (const statement of statements) await client.query(statement)
       await client.query(`insert into ${MIGRATIONS_TABLE} values ($1, $2)`, [folderMillis, hash])
     }
@@ -157,8 +183,8 @@ function asLibpq(url: string): string {
   return parsed.href
 }
 
-/** Errors of these classes are bugs: data exceptions, violated constraints, and statements that cannot work. */
-const BUG = /^(21|22|23|42|0A)/
+/** Errors of these classes are bugs: data exceptions and violated constraints. */
+const BUG = /^2[23]/
 const RACE_LOST = ['40001', '40P01']
 
 const codeOf = (error: unknown) => (error instanceof pg.DatabaseError ? (error.code ?? '') : undefined)
@@ -172,6 +198,8 @@ export const isDuplicate = (error: unknown): boolean => codeOf(error) === '23505
 
 /** A lost connection and PostgreSQL's refusals (timeouts, too many clients, disk full, read-only) become a 503. */
 function fail(error: unknown): never {
+  // They repeat the values of the statement, such as e-mails, and errors are logged.
+  if (error instanceof pg.DatabaseError) Object.assign(error, { detail: undefined, where: undefined })
   if (BUG.test(codeOf(error) ?? '') || error instanceof TypeError) throw error
   throw unavailable(error)
 }
@@ -194,8 +222,8 @@ const ADVICE = {
 }
 
 function asOperatorError(error: unknown, url: string): unknown {
+  if (error instanceof OperatorError) return error
   const { code = '', message } = error as { code?: string; message: string }
-  if (BUG.test(code) && code !== '42501') return error
   const advice = Object.entries(ADVICE).find(([beginning]) => code.startsWith(beginning))?.[1] ?? message
   return new OperatorError(`DATABASE_URL: ${shown(url)} cannot be used${code ? ` (${code})` : ''}: ${advice}.`, {
     cause: error,

@@ -39,7 +39,9 @@ export function createSharedHints(db: Postgres): SharedHints {
       waiting = new Set()
       for (let i = 0; i < ids.length; i += IDS_PER_NOTICE) {
         const payload = [origin, ...ids.slice(i, i + IDS_PER_NOTICE)].join(' ')
-        await db.query({ name: 'notify', text: `select pg_notify('${CHANNEL}', $1)`, values: [payload] }).catch(() => {})
+        await db
+          .query({ name: 'notify', text: `select pg_notify('${CHANNEL}', $1)`, values: [payload] })
+          .catch(() => {})
       }
     }
     sending = undefined

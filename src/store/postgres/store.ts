@@ -1,3 +1,5 @@
+import { SYSTEM_TIME } from '../../clock.ts'
+import type { CommandOptions } from '../commands.ts'
 import type { OpenOptions, Store } from '../store.ts'
 import { postgresAgents } from './agents.ts'
 import { postgresAudit } from './audit.ts'
@@ -5,16 +7,31 @@ import { storedClock } from './clock.ts'
 import { postgresEvents } from './events.ts'
 import { postgresJobs } from './jobs.ts'
 import { postgresKeys } from './keys.ts'
-import { openPostgres } from './postgres.ts'
+import { type Migrates, NoStore, openPostgres } from './postgres.ts'
 import { postgresRooms } from './rooms.ts'
 import { postgresSessions } from './sessions.ts'
 import { createSharedHints } from './shared-hints.ts'
 import { postgresUsers } from './users.ts'
 
 /** Connects to the PostgreSQL database, migrated and ready. @throws OperatorError */
-export async function openPostgresStore(url: string, { time, keepsTime, poolSize }: OpenOptions): Promise<Store> {
-  const db = await openPostgres(url, poolSize)
-  const { clock, save } = await storedClock(db, time)
+export const openPostgresStore = (url: string, options: OpenOptions): Promise<Store> => open(url, options, 'always')
+
+/** Connects for a command, which migrates no schema under running instances. @throws OperatorError */
+export const openForCommand = (url: string, { mayCreate }: CommandOptions): Promise<Store> =>
+  open(url, COMMAND, mayCreate ? 'when empty' : 'never')
+
+/** The same; null when there is no store. */
+export const openExisting = (url: string): Promise<Store | null> =>
+  open(url, COMMAND, 'never').catch((error: unknown) => {
+    if (error instanceof NoStore) return null
+    throw error
+  })
+
+const COMMAND: OpenOptions = { time: SYSTEM_TIME, keepsTime: false, poolSize: 2 }
+
+async function open(url: string, { time, keepsTime, poolSize }: OpenOptions, migrates: Migrates): Promise<Store> {
+  const db = await openPostgres(url, poolSize, migrates)
+  const { clock, save, stop } = await storedClock(db, time)
   const hints = createSharedHints(db)
   const saveClock = async () => {
     if (keepsTime) await save()
@@ -33,6 +50,7 @@ export async function openPostgresStore(url: string, { time, keepsTime, poolSize
     async close() {
       // Without the database only this write fails, and the time since the last one is lost.
       await saveClock().catch(() => {})
+      stop()
       await hints.close()
       await db.close()
     },
