@@ -92,6 +92,12 @@ const origins = () =>
     }),
   )
 
+/** The driver would take an unknown `sslmode` for another one. */
+const isDatabase = (value: string): boolean =>
+  URL.canParse(value) &&
+  new URL(value).pathname.length > 1 &&
+  /^(disable|prefer|require|verify-ca|verify-full)?$/.test(new URL(value).searchParams.get('sslmode') ?? '')
+
 const MAX_RATE = 100_000_000
 
 const Environment = z.object({
@@ -106,8 +112,9 @@ const Environment = z.object({
     .string()
     // What SQLite, the shell or a URL parser would read as something other than the path's characters.
     .refine(
-      (value) => /^file:(?!\s|~|\/\/[^/])[^?#]+$/.test(value) || (isPostgres(value) && URL.canParse(value)),
-      'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #, or postgres://<user>:<password>@<host>/<database>',
+      (value) => (isPostgres(value) ? isDatabase(value) : /^file:(?!\s|~|\/\/[^/])[^?#]+$/.test(value)),
+      'must be file:<path> (SQLite), such as file:./data/behalf.db, or postgres://<user>:<password>@<host>/<database>; ' +
+        'a path is without a host, ~, ? or #',
     )
     .default('file:./data/behalf.db'),
   DATABASE_POOL_SIZE: whole(1, 1000).default(10),
