@@ -39,6 +39,13 @@ async function openAlone(url: string, refusal: string): Promise<Store> {
   }
 }
 
+/** @throws OperatorError unless the store has this version's schema */
+export function assertCurrent(path: string): void {
+  if (versionOf(path) !== latestMigration()) {
+    throw new OperatorError(`${path} belongs to another version of the service: start this version on it once.`)
+  }
+}
+
 /** The last migration applied to the store. */
 function versionOf(path: string): number {
   const raw = new Database(path, { readonly: true, fileMustExist: true })
