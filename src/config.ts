@@ -270,6 +270,7 @@ export function loadConfig(env: Variables) {
       port: e.PORT,
       /** Issuer and audience of the service's tokens; no trailing slash. */
       publicUrl,
+      /** May hold a password: never log it. */
       databaseUrl: e.DATABASE_URL,
       /** Connections to PostgreSQL at once. */
       databasePoolSize: e.DATABASE_POOL_SIZE,

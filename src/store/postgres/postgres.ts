@@ -210,7 +210,7 @@ export const unavailable = (cause: unknown) =>
 /** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code. */
 const ADVICE = {
   ECONNREFUSED: 'no server listens there: start it, or correct the host and port',
-  ENOENT: 'there is no such socket: start the server, or correct the host',
+  ENOENT: 'there is no such socket or certificate: start the server, or correct the path',
   ENOTFOUND: 'there is no such host',
   EAI_AGAIN: 'the name server does not answer',
   '28': 'the server refuses this user or password',
