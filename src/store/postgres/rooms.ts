@@ -12,8 +12,9 @@ export function postgresRooms(db: Postgres): RoomStore {
       if (known) return { ownerId: known.ownerId, isNew: false }
       return db.transaction(async (on) => {
         // So that a user's simultaneous claims cannot both be the last one allowed.
-        lockOwner.run(on, { ownerId }).catch(() => {})
-        if ((await claims.get(on, { ownerId, max }))?.isFull) return null
+        const locking = lockOwner.run(on, { ownerId })
+        const [count] = await Promise.all([claims.get(on, { ownerId, max }), locking])
+        if (count?.isFull) return null
         if ((await insert.run(on, { name, ownerId, now })) > 0) return { ownerId, isNew: true }
         const claimed = await find.get(on, { name })
         return claimed ? { ownerId: claimed.ownerId, isNew: false } : null

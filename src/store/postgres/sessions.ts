@@ -3,6 +3,7 @@ import type { PgTable } from 'drizzle-orm/pg-core'
 import type { Clock } from '../../clock.ts'
 import type { EventHints } from '../event-hints.ts'
 import { type EventRow, toEvent } from '../event-rows.ts'
+import { type FactChanges, factChanges } from '../fact-changes.ts'
 import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
 import {
   type Connection,
@@ -28,8 +29,8 @@ import {
   webhookEvents,
 } from './schema.ts'
 
-/** How often a decision is made again because another instance's came first. The first attempt locks nothing. */
-const MAX_ATTEMPTS = 8
+/** How often a decision is made with locks. A session that enters a room meanwhile, or a deadlock, can still overtake it. */
+const MAX_LOCKED = 5
 
 interface Webhook {
   id: string
@@ -44,45 +45,54 @@ interface Loaded {
 
 /** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
 export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, clock: Clock): SessionStore {
-  /** Saves what a decision changes, in one statement: all or nothing. */
-  async function save<T>(on: Connection, { changed = [], opened }: Decision<T>, { user }: Loaded, webhook?: Webhook) {
-    const forgotten = <Fact>(pick: (known: Known) => Iterable<Fact>, isKept: (fact: Fact, after: Known) => boolean) =>
-      changed.flatMap((one) => {
-        const all = one.facts === one.before.facts ? [] : [...pick(one.before)]
-        return all.filter((fact) => !isKept(fact, one)).map((fact) => ({ fact, sessionId: one.session.id }))
-      })
-    const written = changed.flatMap(({ session, before, facts }) => {
-      const known = new Set<Presence>(before.facts.presences)
-      return facts.presences
-        .filter((presence) => !known.has(presence))
-        .map((presence) => ({ ...presence, sessionId: session.id }))
-    })
-    const finished = changed.flatMap(({ session, before, facts }) =>
-      [...facts.finishedRooms]
-        .filter(([roomSid, at]) => before.facts.finishedRooms.get(roomSid) !== at)
-        .map(([roomSid, finishedAt]) => ({ sessionId: session.id, roomSid, finishedAt })),
-    )
-    const left = forgotten(
-      ({ facts }) => facts.presences,
-      ({ sid }, { facts }) => facts.presences.some((presence) => presence.sid === sid),
-    ).map(({ fact, sessionId }) => ({ sessionId, sid: fact.sid }))
-    const forgottenRooms = forgotten(
-      ({ facts }) => facts.finishedRooms.keys(),
-      (roomSid, { facts }) => facts.finishedRooms.has(roomSid),
-    ).map(({ fact, sessionId }) => ({ sessionId, roomSid: fact }))
+  /** Saves what a decision changes, in one statement; null when what it was based on has changed since. */
+  async function carryOut<T>(
+    on: Connection,
+    decision: Decision<T>,
+    { user }: Omit<Loaded, 'known'>,
+    webhook?: Webhook,
+  ) {
+    const { changed = [], opened, result } = decision
+    if (!webhook && changed.length === 0 && !opened) return { result, appended: [] }
+    const facts = changed.map(({ session, before, facts }) => ({
+      sessionId: session.id,
+      ...factChanges(before.facts, facts),
+    }))
     const added = changed.flatMap(({ session, events }) =>
       events.map((event) => ({ ...event, data: JSON.stringify(event.data), sessionId: session.id })),
     )
     const keys = changed.flatMap(({ session, key }) =>
       key ? [{ ...key, sessionId: session.id, seq: session.lastSeq, createdAt: clock.steady() }] : [],
     )
+    const each = <T>(pick: (changes: FactChanges) => readonly T[], row: (value: T) => object) =>
+      facts.flatMap(({ sessionId, ...changes }) => pick(changes).map((value) => ({ sessionId, ...row(value) })))
     const outcome = await saving.get(on, {
       changed: records.sessions(changed.map(({ session }) => session)),
       opened: records.sessions(opened ? [opened] : []),
-      presences: records.presences(written),
-      left: records.presences(left),
-      finishedRooms: records.finishedRooms(finished),
-      forgottenRooms: records.finishedRooms(forgottenRooms),
+      presences: records.presences(
+        each(
+          (of) => of.presences,
+          (presence) => presence,
+        ),
+      ),
+      forgotten: records.presences(
+        each(
+          (of) => of.forgotten,
+          (sid) => ({ sid }),
+        ),
+      ),
+      finishedRooms: records.finishedRooms(
+        each(
+          (of) => of.finishedRooms,
+          ([roomSid, finishedAt]) => ({ roomSid, finishedAt }),
+        ),
+      ),
+      forgottenRooms: records.finishedRooms(
+        each(
+          (of) => of.forgottenRooms,
+          (roomSid) => ({ roomSid }),
+        ),
+      ),
       events: records.events(added),
       keys: records.keys(keys),
       userId: user?.id ?? null,
@@ -90,49 +100,50 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
       webhookId: webhook?.id ?? null,
       receivedAt: webhook?.receivedAt ?? null,
     })
-    if (outcome?.isNew) for (const { sessionId } of added) hints.appended(sessionId)
-    return outcome
+    if (!outcome?.isCurrent) return null
+    return outcome.isNew
+      ? { result, appended: added.map(({ sessionId }) => sessionId) }
+      : { result: null, appended: [] }
   }
 
-  /** False when something that the decision was based on has changed since. */
-  async function carryOut<T>(on: Connection, decision: Decision<T>, loaded: Loaded, webhook?: Webhook) {
-    if (!webhook && !decision.changed?.length && !decision.opened) return { result: decision.result }
-    const outcome = await save(on, decision, loaded, webhook)
-    if (outcome?.isCurrent) return { result: outcome.isNew ? decision.result : null }
-    return null
-  }
-
-  /** Decides on what was read without locks; if that was overtaken, on what is locked first. */
+  /** Decides on what is stored now. */
   async function attempt<T>(
     which: Which | null,
     decide: (known: Known[]) => Decision<T>,
-    isFirst: boolean,
-    webhook?: Webhook,
+    webhook: Webhook | undefined,
+    isLocking: boolean,
   ) {
-    const run = async (on: Connection, isLocking: boolean) => {
-      if (which === null) return carryOut(on, decide([]), { known: [] }, webhook)
-      // Not awaited: sent together with the statement that loads.
-      if (isLocking) for (const lock of locks(on, which)) lock.catch(() => {})
-      const loaded = await loadAll(on, which)
+    const run = async (on: Connection) => {
+      if (which === null) return carryOut(on, decide([]), {}, webhook)
+      // All are sent at once; in PostgreSQL each sees what the ones before it waited for.
+      const locking = isLocking ? locks(on, which) : []
+      const [loaded] = await Promise.all([loadAll(on, which), ...locking])
       return carryOut(on, decide(loaded.known), loaded, webhook)
     }
-    return isFirst ? run(db, false) : db.transaction((on) => run(on, true))
+    return isLocking ? db.transaction(run) : run(db)
   }
 
+  /** Decides without locks first; if another change came first, on what it then locks. */
   async function changeIn<T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) {
+    const attempts = [false, ...Array<boolean>(MAX_LOCKED).fill(true)].map(
+      (isLocking) => () => attempt(which, decide, webhook, isLocking),
+    )
     if (which && 'known' in which) {
       const decision = decide([which.known])
-      const done = decision.changed && (await carryOut(db, decision, { known: [which.known] }, webhook))
-      if (done) return done.result
+      // A refusal may be due to what has changed since: it is decided again.
+      if (decision.changed) attempts.unshift(() => carryOut(db, decision, {}, webhook))
     }
-    for (let i = 0; i < MAX_ATTEMPTS; i++) {
-      const done = await attempt(which, decide, i === 0, webhook).catch((error: unknown) => {
+    for (const one of attempts) {
+      const done = await one().catch((error: unknown) => {
         if (isRaceLost(error)) return null
         throw error
       })
-      if (done) return done.result
+      if (!done) continue
+      // Only now is it committed.
+      for (const sessionId of done.appended) hints.appended(sessionId)
+      return done.result
     }
-    throw unavailable(new Error('Other instances changed the sessions again and again'))
+    throw unavailable(new Error('Others changed the sessions again and again'))
   }
 
   return {
@@ -321,8 +332,8 @@ const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
       insert into ${presences} (${names(presences)}) select ${names(presences)}
       from ${rowsOf(presences, 'presences')}, passed
       on conflict (session_id, sid) do update set ${settable(presences, 'excluded')}),
-    forgotten as (
-      delete from ${presences} using ${rowsOf(presences, 'left')} as old, passed
+    removed as (
+      delete from ${presences} using ${rowsOf(presences, 'forgotten')} as old, passed
       where ${presences.sessionId} = old.session_id and ${presences.sid} = old.sid),
     finished as (
       insert into ${finishedRooms} (${names(finishedRooms)}) select ${names(finishedRooms)}

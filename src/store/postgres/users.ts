@@ -40,8 +40,8 @@ export function postgresUsers(db: Postgres): UserStore {
     },
     rotate: (parentHash, childHash, now, { idleMs, graceMs }) =>
       db.transaction(async (on) => {
-        lockFamily.run(on, { hash: parentHash }).catch(() => {})
-        const tokens = await findTokens.all(on, { parentHash, childHash })
+        const locking = lockFamily.run(on, { hash: parentHash })
+        const [tokens] = await Promise.all([findTokens.all(on, { parentHash, childHash }), locking])
         const [parent, child] = [parentHash, childHash].map((hash) => tokens.find((token) => token.hash === hash))
         const rotation = rotationOf(parent, child, now, graceMs)
         if (rotation.outcome === 'reused') {

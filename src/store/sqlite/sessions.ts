@@ -2,12 +2,12 @@ import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 
 import type { Clock } from '../../clock.ts'
 import type { EventHints } from '../event-hints.ts'
 import { toEvent } from '../event-rows.ts'
+import { factChanges } from '../fact-changes.ts'
 import type {
   Changed,
   Decision,
   IdempotencyKey,
   Known,
-  Presence,
   Session,
   SessionFacts,
   SessionStore,
@@ -254,17 +254,11 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
   }
 
   function savePresences(sessionId: string, before: SessionFacts, after: SessionFacts): void {
-    if (before === after) return
-    const known = new Set<Presence>(before.presences)
-    const kept = new Set(after.presences.map(({ sid }) => sid))
-    for (const presence of after.presences) if (!known.has(presence)) savePresence.run({ ...presence, sessionId })
-    for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId, sid })
-    for (const [roomSid, at] of after.finishedRooms) {
-      if (before.finishedRooms.get(roomSid) !== at) saveFinishedRoom.run({ sessionId, roomSid, at })
-    }
-    for (const roomSid of before.finishedRooms.keys()) {
-      if (!after.finishedRooms.has(roomSid)) forgetFinishedRoom.run({ sessionId, roomSid })
-    }
+    const { presences, forgotten, finishedRooms, forgottenRooms } = factChanges(before, after)
+    for (const presence of presences) savePresence.run({ ...presence, sessionId })
+    for (const sid of forgotten) forgetPresence.run({ sessionId, sid })
+    for (const [roomSid, at] of finishedRooms) saveFinishedRoom.run({ sessionId, roomSid, at })
+    for (const roomSid of forgottenRooms) forgetFinishedRoom.run({ sessionId, roomSid })
   }
 
   function insertSession(session: Session): void {
