@@ -51,7 +51,7 @@ export default defineConfig({
           setupFiles: ['test/setup.ts'],
           maxWorkers: '100%',
           sequence: { groupOrder: 4 },
-          testTimeout: 30_000,
+          testTimeout: 60_000,
           hookTimeout: 60_000,
         },
       },

@@ -185,6 +185,8 @@ function asLibpq(url: string): string {
 
 /** Errors of these classes are bugs: data exceptions and violated constraints. */
 const BUG = /^2[23]/
+/** Of a text within JSON. */
+const HAS_NUL = '22P05'
 const RACE_LOST = ['40001', '40P01']
 
 const codeOf = (error: unknown) => (error instanceof pg.DatabaseError ? (error.code ?? '') : undefined)
@@ -200,6 +202,7 @@ export const isDuplicate = (error: unknown): boolean => codeOf(error) === '23505
 function fail(error: unknown): never {
   // They repeat the values of the statement, such as e-mails, and errors are logged.
   if (error instanceof pg.DatabaseError) Object.assign(error, { detail: undefined, where: undefined })
+  if (codeOf(error) === HAS_NUL) throw new AppError('validation_failed', 'A text has a NUL in it, which is not stored.')
   if (BUG.test(codeOf(error) ?? '') || error instanceof TypeError) throw error
   throw unavailable(error)
 }
@@ -253,8 +256,12 @@ export interface Statement<Row> {
 /** A statement that each connection prepares at its first use under this name. */
 export function statement<Row = unknown>(name: string, query: SQL): Statement<Row> {
   const { sql: text, params } = dialect.sqlToQuery(query)
-  const run = (on: Connection, values: Values = {}) =>
-    on.query<Row>({ name, text, values: fillPlaceholders(params, values) })
+  const run = async (on: Connection, values: Values = {}) => {
+    const filled = fillPlaceholders(params, values)
+    // PostgreSQL stores no NUL, so nothing matches one.
+    if (filled.some((value) => typeof value === 'string' && value.includes('\0'))) return { rows: [], rowCount: 0 }
+    return on.query<Row>({ name, text, values: filled })
+  }
   return {
     all: async (on, values) => (await run(on, values)).rows,
     get: async (on, values) => (await run(on, values)).rows[0],

@@ -45,6 +45,8 @@ interface Loaded {
 
 /** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
 export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, clock: Clock): SessionStore {
+  const inTurn = createTurns()
+
   /** Saves what a decision changes, in one statement; null when what it was based on has changed since. */
   async function carryOut<T>(
     on: Connection,
@@ -123,12 +125,24 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     return isLocking ? db.transaction(run) : run(db)
   }
 
+  /** One decision at a time about the same sessions: simultaneous ones of this process would only overtake each other. */
+  const changeIn = <T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) =>
+    which
+      ? inTurn(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
+      : changeNow(which, decide, webhook, false)
+
   /** Decides without locks first; if another change came first, on what it then locks. */
-  async function changeIn<T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) {
+  async function changeNow<T>(
+    which: Which | null,
+    decide: (known: Known[]) => Decision<T>,
+    webhook: Webhook | undefined,
+    hasWaited: boolean,
+  ) {
     const attempts = [false, ...Array<boolean>(MAX_LOCKED).fill(true)].map(
       (isLocking) => () => attempt(which, decide, webhook, isLocking),
     )
-    if (which && 'known' in which) {
+    // After another decision it is most likely out of date.
+    if (which && 'known' in which && !hasWaited) {
       const decision = decide([which.known])
       // A refusal may be due to what has changed since: it is decided again.
       if (decision.changed) attempts.unshift(() => carryOut(db, decision, {}, webhook))
@@ -166,6 +180,35 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
       ]
       return Math.max(...deleted)
     },
+  }
+}
+
+function keyOf(which: Which): string {
+  if ('unfinishedOf' in which) return `user ${which.unfinishedOf}`
+  if ('unfinishedIn' in which) return `room ${which.unfinishedIn}`
+  return 'known' in which ? which.known.session.id : which.session
+}
+
+/** Milliseconds that a decision waits for its turn, as long as others wait for a connection. */
+const MAX_WAIT_MS = 5000
+
+/** Runs what has the same key one after the other, so that waiting holds no connection. */
+function createTurns() {
+  const last = new Map<string, Promise<unknown>>()
+  return async function inTurn<T>(key: string, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
+    const waitsSince = performance.now()
+    const before = last.get(key)
+    const turn = (async () => {
+      await before?.catch(() => {})
+      if (performance.now() - waitsSince > MAX_WAIT_MS) throw unavailable(new Error('Too many changes are waiting'))
+      return work(before !== undefined)
+    })()
+    last.set(key, turn)
+    try {
+      return await turn
+    } finally {
+      if (last.get(key) === turn) last.delete(key)
+    }
   }
 }
 
