@@ -116,8 +116,7 @@ CREATE TABLE "rooms" (
 	"name" text collate "C" PRIMARY KEY NOT NULL,
 	"owner_id" text collate "C" NOT NULL,
 	"claimed_at" bigint NOT NULL,
-	"used_at" bigint NOT NULL,
-	"is_claimed" boolean DEFAULT true NOT NULL
+	"used_at" bigint NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE "sessions" (
@@ -196,7 +195,7 @@ CREATE INDEX "rooms_used" ON "rooms" USING btree ("used_at");--> statement-break
 CREATE INDEX "rooms_owner" ON "rooms" USING btree ("owner_id");--> statement-breakpoint
 CREATE INDEX "sessions_user" ON "sessions" USING btree ("user_id","id");--> statement-breakpoint
 CREATE INDEX "sessions_user_unfinished" ON "sessions" USING btree ("user_id") WHERE ended_at is null;--> statement-breakpoint
-CREATE INDEX "sessions_unfinished" ON "sessions" USING btree ("room") WHERE ended_at is null;--> statement-breakpoint
+CREATE INDEX "sessions_room" ON "sessions" USING btree ("room","ended_at");--> statement-breakpoint
 CREATE INDEX "sessions_removed" ON "sessions" USING btree ("ended_at") WHERE removed_at is not null;--> statement-breakpoint
 CREATE INDEX "sessions_never_joined" ON "sessions" USING btree ("ended_at") WHERE is_unused;--> statement-breakpoint
 CREATE INDEX "sessions_to_remove" ON "sessions" USING btree ("ended_at") WHERE ended_at is not null and removed_at is null;--> statement-breakpoint
@@ -205,6 +204,5 @@ CREATE INDEX "users_idle_guests" ON "users" USING btree ("seen_at") WHERE email 
 CREATE INDEX "webhook_events_age" ON "webhook_events" USING btree ("received_at");--> statement-breakpoint
 ALTER TABLE "sessions" SET (fillfactor = 80);--> statement-breakpoint
 ALTER TABLE "presences" SET (fillfactor = 80);--> statement-breakpoint
-ALTER TABLE "users" SET (fillfactor = 90);
---> statement-breakpoint
+ALTER TABLE "users" SET (fillfactor = 90);--> statement-breakpoint
 INSERT INTO "clock" VALUES (1, 0, 0, 0);

@@ -1,23 +1,27 @@
 import { sql } from 'drizzle-orm'
+import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
-import { rooms, users } from './schema.ts'
+import { rooms, sessions, users } from './schema.ts'
 
 /** Room claims in PostgreSQL. */
 export function postgresRooms(db: Postgres): RoomStore {
+  const ownerOf = async (name: string) =>
+    (await find.get(db, { name, isGenerated: isNewRoomName(name) }))?.ownerId ?? null
   return {
-    findOwner: async (name) => (await find.get(db, { name }))?.ownerId ?? null,
+    findOwner: ownerOf,
     async claim(name, ownerId, now, max) {
-      const known = await find.get(db, { name })
-      if (known) return { ownerId: known.ownerId, isNew: false }
+      const known = await ownerOf(name)
+      if (known !== null) return { ownerId: known, isNew: false }
       return db.transaction(async (on) => {
         // So that a user's simultaneous claims cannot both be the last one allowed.
         const locking = lockOwner.run(on, { ownerId })
         const [count] = await Promise.all([claims.get(on, { ownerId, max }), locking])
         if (count?.isFull) return null
         if ((await insert.run(on, { name, ownerId, now })) > 0) return { ownerId, isNew: true }
-        const claimed = await find.get(on, { name })
-        return claimed ? { ownerId: claimed.ownerId, isNew: false } : null
+        // Another user's simultaneous claim was the first.
+        const claimed = await find.get(on, { name, isGenerated: false })
+        return claimed?.ownerId ? { ownerId: claimed.ownerId, isNew: false } : null
       })
     },
     filterKnown: async (names) => (await known.all(db, { names: JSON.stringify(names) })).map(({ name }) => name),
@@ -31,9 +35,13 @@ export function postgresRooms(db: Postgres): RoomStore {
   }
 }
 
-const find = statement<{ ownerId: string }>(
-  'room',
-  sql`select owner_id as "ownerId" from ${rooms} where name = ${param('name')}`,
+/** A generated name belongs to the user of its first session. */
+const find = statement<{ ownerId: string | null }>(
+  'room_owner',
+  sql`select coalesce(
+    (select owner_id from ${rooms} where name = ${param('name')}),
+    (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
+      order by id limit 1)) as "ownerId"`,
 )
 const lockOwner = statement(
   'room_owner_lock',
@@ -41,7 +49,7 @@ const lockOwner = statement(
 )
 const claims = statement<{ isFull: boolean }>(
   'room_claims',
-  sql`select count(*) >= ${param('max')} as "isFull" from ${rooms} where owner_id = ${param('ownerId')} and is_claimed`,
+  sql`select count(*) >= ${param('max')} as "isFull" from ${rooms} where owner_id = ${param('ownerId')}`,
 )
 const insert = statement(
   'room_claim',
@@ -50,5 +58,7 @@ const insert = statement(
 )
 const known = statement<{ name: string }>(
   'rooms_known',
-  sql`select name from ${rooms} where name in (select json_array_elements_text(${param('names')}))`,
+  sql`with given as (select json_array_elements_text(${param('names')}) as name)
+    select name from ${rooms} where name in (select name from given)
+    union select room from ${sessions} where room in (select name from given)`,
 )

@@ -107,7 +107,6 @@ export const rooms = pgTable(
       .references(() => users.id, { onDelete: 'cascade' }),
     claimedAt: whole('claimed_at').notNull(),
     usedAt: whole('used_at').notNull(),
-    isClaimed: boolean('is_claimed').notNull().default(true),
   },
   (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
 )
@@ -143,7 +142,7 @@ export const sessions = pgTable(
   (t) => [
     index('sessions_user').on(t.userId, t.id),
     index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
-    index('sessions_unfinished').on(t.room).where(sql`ended_at is null`),
+    index('sessions_room').on(t.room, t.endedAt),
     index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
     index('sessions_never_joined').on(t.endedAt).where(sql`is_unused`),
     index('sessions_to_remove').on(t.endedAt).where(sql`ended_at is not null and removed_at is null`),

@@ -366,10 +366,7 @@ const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
     updated as (
       update ${sessions} set ${settable(sessions, 'changed')} from changed, passed where ${sessions.id} = changed.id),
     opened as (select * from ${rowsOf(sessions, 'opened')}),
-    kept_room as (
-      insert into rooms (name, owner_id, claimed_at, used_at, is_claimed)
-      select room, user_id, created_at, created_at, false from opened, passed
-      on conflict (name) do update set used_at = excluded.used_at),
+    kept_room as (update rooms set used_at = opened.created_at from opened, passed where name = opened.room),
     inserted as (insert into ${sessions} (${names(sessions)}) select ${names(sessions)} from opened, passed),
     written as (
       insert into ${presences} (${names(presences)}) select ${names(presences)}
