@@ -3,7 +3,7 @@ import { type Clock, createClock, type LastTimes, runClock, SYSTEM_TIME, type Ti
 import { type Postgres, param, selected, statement } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
 
-export interface StoredClock {
+interface StoredClock {
   clock: Clock
   save(): Promise<void>
   /** Stops comparing with the database. */
@@ -34,7 +34,7 @@ const write = statement(
 )
 
 /** Milliseconds between two comparisons with the database's time. */
-export const COMPARE_MS = 5000
+const COMPARE_MS = 5000
 /** Two comparisons by any instances that are further apart than this, by the database's clock, show that it was set. */
 const MAX_APART_MS = 3 * COMPARE_MS
 /** How far two machines' monotonic clocks drift apart. */
@@ -44,7 +44,7 @@ const DRIFT = 0.001
  * The shared time is the database's wall clock, corrected whenever that was set: `steady` of the stored row, plus what has
  * passed since. Each instance extrapolates it with its own monotonic clock, which no step of any wall clock touches.
  */
-export async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise<StoredClock> {
+async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise<StoredClock> {
   /** The shared time and the database's wall clock, minus this process's own. */
   let offset = Number.NEGATIVE_INFINITY
   let wallOffset = 0
@@ -62,8 +62,8 @@ export async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): 
     // this process may have read too much is in the row, since the row never falls behind `mine`.
     offset = Math.max(offset, row.steady - answeredAt)
     ahead = row.steady + (answeredAt - askedAt) - (offset + answeredAt)
-    // The row of an instance that compares within COMPARE_MS, after the clock was set and before it was corrected.
-    if (row.wasSet && !own) ahead += MAX_APART_MS
+    // Others may be ahead of the row by what passed between its last correction and the step; they correct it soon.
+    if (row.now < row.before && !own) ahead += MAX_APART_MS
     comparedAt = answeredAt
     wallOffset = row.now - wall()
     return row
@@ -91,8 +91,6 @@ export async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): 
 interface Compared extends LastTimes {
   /** The database's wall clock at the last comparison. */
   before: number
-  /** Whether it was set since then, or nothing ran. */
-  wasSet: boolean
 }
 
 const NOW = sql`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`
@@ -114,5 +112,5 @@ const comparing = statement<Compared>(
         end),
         latest = greatest(read.now, stored.latest + case when ${isContinuous} then read.now - stored.now else 0 end)
       from stored, read where ${clockTable.id} = stored.id returning clock.*)
-    select written.*, stored.now as before, not (${isContinuous}) as "wasSet" from written, stored, read`,
+    select written.*, stored.now as before from written, stored`,
 )
