@@ -45,6 +45,22 @@ test('two instances keep the limit of unused sessions together', async () => {
   expect(all.filter(({ endReason }) => endReason === 'superseded')).toHaveLength(30)
 })
 
+test('two instances that open a user’s last allowed sessions at once do not open one too many', async () => {
+  const { stores, both } = await twoStores()
+  const limits = { ...NO_LIMITS, maxSessions: 5, maxPending: 3 }
+  for (let round = 0; round < 10; round++) {
+    const userId = `user_r${round}`
+    await stores[0].users.insertUser(guest(userId))
+    const open = (i: number) =>
+      directSessions(both(i), { limits }).open({ ...newSession(`sess_${round}_${i}`), userId })
+    await open(0)
+    await open(1)
+    await Promise.all([open(2), open(3)])
+    const all = await stores[0].sessions.listByUser(userId, 100)
+    expect(all.filter(({ endedAt }) => endedAt === null)).toHaveLength(3)
+  }
+})
+
 test('two instances number one session’s events without a gap, and store each Idempotency-Key once', async () => {
   const { stores, both } = await twoStores()
   await directSessions(stores[0]).open(newSession('sess_1'))
@@ -91,7 +107,8 @@ test('a refresh token that both instances get at once is used once', async () =>
 
 test('instances that start together agree on one signing key, one secret and one first agent', async () => {
   const { stores, both } = await twoStores()
-  await times(6, async (i) => both(i).keys.addFirstSigningKey(await newSigningKey(i)))
+  const keys = await times(6, newSigningKey)
+  await Promise.all(keys.map((key, i) => both(i).keys.addFirstSigningKey(key)))
   expect(await stores[0].keys.signingKeys()).toHaveLength(1)
   const secrets = await times(6, (i) => both(i).keys.secret('refresh', () => `secret-${i}`, i))
   expect(new Set(secrets).size).toBe(1)
@@ -156,7 +173,7 @@ test('instances agree on the time, and no step of the database’s clock makes o
   // A third one starts just after the clock was set back: it trusts nothing that the others confirmed.
   await shift(-7200)
   const third = closeLater(await openStore(faked))
-  expect(third.clock.freshSince(5000)).toBeGreaterThan(first.clock.steady() - 5000)
+  expect(third.clock.freshSince(0)).toBeGreaterThan(first.clock.steady())
   await withClient(url, async (client) => {
     const { rows } = await client.query('select steady from clock')
     expect(Number(rows[0].steady)).toBeLessThanOrEqual(first.clock.steady() + 1000)
