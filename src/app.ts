@@ -49,7 +49,7 @@ export function createApp({ config, secrets, store, keys, livekit, reportSkew, v
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const { router, address } = createServiceRouter({ config, log })
-  const limits = createRateLimits(config)
+  const limits = createRateLimits(config, store.counters)
   const limitReads = createUserReadLimit(limits)
 
   const background = createBackground(log)

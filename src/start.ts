@@ -15,6 +15,8 @@ import { lockStore } from './store/sqlite/lock.ts'
 import { isPostgres, openStore, type Store } from './store/store.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
+/** The part of its interval after which regular work is due again, so that a lost turn delays it by no more than one. */
+const DUE_AFTER = 0.75
 const FIRST_AGENT = 'dev-agent'
 const HOW_TO_GET_LIVEKIT =
   'Until LiveKit answers, no one can join. Start it: livekit-server --config livekit.yaml. Or start everything: npm run demo.'
@@ -115,18 +117,31 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
   let isStopping = false
   let hourly: NodeJS.Timeout | undefined
   let pruning: Promise<unknown> = Promise.resolve()
+  const interval = config.reconcileSeconds * 1000
   // Jitter keeps services that share a LiveKit from asking in step.
-  const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
-  const next = () => {
+  const wait = () => interval * (0.75 + Math.random() / 2)
+  const next = (milliseconds = wait()) => {
     if (isStopping) return
     timer = setTimeout(() => {
-      reconciling = Promise.allSettled([service.reconcile(), store.saveClock()]).finally(next)
-    }, wait())
+      const turn = reconcileInTurn().catch(() => undefined)
+      reconciling = Promise.allSettled([turn, store.saveClock()]).then(async () => next(await turn))
+    }, milliseconds)
+  }
+  /** Resolves to the milliseconds until the turn of another instance has passed, if this one has none. */
+  const reconcileInTurn = async () => {
+    const left = await store.takeTurn('reconcile', interval * DUE_AFTER)
+    if (left > 0) return left + Math.random() * interval * (1 - DUE_AFTER)
+    await service.reconcile()
+    return undefined
   }
   const prune = () => {
-    pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
+    pruning = store
+      .takeTurn('prune', PRUNE_MS * DUE_AFTER)
+      .then((left) => (left > 0 ? undefined : service.prune()))
+      .catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
   }
   const boot = async () => {
+    // Without waiting for a turn: the instance that had the last one may have died during it.
     if (!(await service.reconcile()) && !config.production) log.info(HOW_TO_GET_LIVEKIT)
     if (isStopping) return
     service.health.ready = true

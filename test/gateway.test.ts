@@ -302,7 +302,7 @@ async function hasty(timing: Partial<typeof GATEWAY_TIMING>) {
   const log = createLog('silent')
   const { router } = createServiceRouter({ config, log })
   const connect = createWorkerConnector(config.livekitUrl, secrets.livekit, store.clock.now)
-  const limits = createRateLimits(config)
+  const limits = createRateLimits(config, store.counters)
   const address = createClientAddress([])
   const jobs = { assigned: async () => {}, ended: async () => {} }
   const background = createBackground(log)

@@ -1,5 +1,6 @@
 import { type Clock, SYSTEM_TIME, type TimeSource } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
+import type { Counters } from '../http/counters.ts'
 import type { AgentStore } from './agents.ts'
 import type { AuditStore } from './audit.ts'
 import type { JobStore } from './jobs.ts'
@@ -20,6 +21,13 @@ export interface Store {
   sessions: SessionStore
   events: EventStore
   audit: AuditStore
+  /** Of all instances that share the database; those of one on SQLite are in its memory. */
+  counters: Counters
+  /**
+   * One of the instances that share the database gets each turn of work that is to be done every `everyMs`: 0 for that
+   * one, the milliseconds until the next turn for the others. A turn whose instance died is not given again.
+   */
+  takeTurn(name: string, everyMs: number): Promise<number>
   /** Saves the clock: a crash loses the time since the last write. */
   saveClock(): Promise<void>
   /** Settles queued writes, then closes. */

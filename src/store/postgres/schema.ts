@@ -1,5 +1,15 @@
 import { sql } from 'drizzle-orm'
-import { bigint, boolean, customType, index, integer, pgTable, primaryKey, uniqueIndex } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  boolean,
+  customType,
+  index,
+  integer,
+  pgTable,
+  primaryKey,
+  timestamp,
+  uniqueIndex,
+} from 'drizzle-orm/pg-core'
 import type { Agent } from '../agents.ts'
 import type { JobEnd } from '../jobs.ts'
 import type { EndReason, Status } from '../sessions.ts'
@@ -271,3 +281,21 @@ export const webhookEvents = pgTable(
   },
   (t) => [index('webhook_events_age').on(t.receivedAt)],
 )
+
+/** UNLOGGED, in the migration: counting waits for no disk, and a crash of PostgreSQL empties the table. */
+export const rateWindows = pgTable(
+  'rate_windows',
+  {
+    /** Hash of the limit's name and of whom it counts. */
+    id: text().primaryKey(),
+    count: integer().notNull(),
+    endsAt: timestamp('ends_at', { withTimezone: true }).notNull(),
+  },
+  (t) => [index('rate_windows_end').on(t.endsAt)],
+)
+
+/** When regular work that one instance does for all is due again. */
+export const turns = pgTable('turns', {
+  name: text().primaryKey(),
+  nextAt: timestamp('next_at', { withTimezone: true }).notNull(),
+})

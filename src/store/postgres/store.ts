@@ -4,6 +4,7 @@ import type { OpenOptions, Store } from '../store.ts'
 import { postgresAgents } from './agents.ts'
 import { postgresAudit } from './audit.ts'
 import { storedClock } from './clock.ts'
+import { postgresCounters } from './counters.ts'
 import { postgresEvents } from './events.ts'
 import { postgresJobs } from './jobs.ts'
 import { postgresKeys } from './keys.ts'
@@ -11,6 +12,7 @@ import { type Migrates, NoStore, openPostgres } from './postgres.ts'
 import { postgresRooms } from './rooms.ts'
 import { postgresSessions } from './sessions.ts'
 import { createSharedHints } from './shared-hints.ts'
+import { takeTurn } from './turns.ts'
 import { postgresUsers } from './users.ts'
 
 /** Connects to the PostgreSQL database, migrated and ready. @throws OperatorError */
@@ -46,6 +48,8 @@ async function open(url: string, { time, keepsTime, poolSize }: OpenOptions, mig
     sessions: postgresSessions(db, hints, clock),
     events: postgresEvents(db, hints),
     audit: postgresAudit(db),
+    counters: postgresCounters(db),
+    takeTurn: (name, everyMs) => takeTurn(db, name, everyMs),
     saveClock,
     async close() {
       // Without the database only this write fails, and the time since the last one is lost.

@@ -1,3 +1,4 @@
+import { createCounters } from '../../http/counters.ts'
 import { createEventHints } from '../event-hints.ts'
 import type { OpenOptions, Store } from '../store.ts'
 import { sqliteAgents } from './agents.ts'
@@ -33,6 +34,9 @@ export async function openSqliteStore(url: string, { time, keepsTime }: OpenOpti
     sessions: sqliteSessions(db, write, hints, durable, clock),
     events: sqliteEvents(db, hints, durable),
     audit: sqliteAudit(db, write),
+    counters: createCounters(),
+    // There is no other instance: `lockStore` sees to that.
+    takeTurn: async () => 0,
     saveClock: () => write(() => {}),
     async close() {
       // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
