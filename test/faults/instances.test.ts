@@ -74,7 +74,7 @@ describeWithPostgres('two instances on one database', () => {
     expect(Number(row?.last_seq)).toBe(22)
   })
 
-  test('create one dispatch per join and replace a lost job once', async () => {
+  test('create one dispatch per join, even if both hear of it at once', async () => {
     const { a, b, sfu, agent: newAgent } = instances()
     await newAgent('tutor')
     const joined: Array<{ ticket: Ticket; leg: Leg; user: User }> = []
