@@ -20,6 +20,10 @@ export function postgresBin(): string | null {
 interface ServerOptions {
   /** False for tests that only need the answers: what is written need not survive. */
   durable?: boolean
+  /** Where its files go; by default among the system's temporary ones. */
+  within?: string
+  /** Streams from that server instead of starting empty. */
+  replicaOf?: PostgresServer
 }
 
 export interface PostgresServer {
@@ -33,10 +37,14 @@ export interface PostgresServer {
 }
 
 /** A server of its own on a free port of 127.0.0.1, started; PostgreSQL refuses root, so then it runs as `postgres`. */
-export async function startPostgres({ durable = true }: ServerOptions = {}): Promise<PostgresServer> {
+export async function startPostgres({
+  durable = true,
+  within,
+  replicaOf,
+}: ServerOptions = {}): Promise<PostgresServer> {
   const bin = postgresBin()
   if (bin === null) throw new Error('There is no PostgreSQL server: install postgresql, or set POSTGRES_BIN')
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-postgres-'))
+  const folder = mkdtempSync(join(within ?? tmpdir(), 'behalf-postgres-'))
   const isRoot = process.getuid?.() === 0
   if (isRoot) {
     const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }))
@@ -59,19 +67,22 @@ export async function startPostgres({ durable = true }: ServerOptions = {}): Pro
     ...(durable ? {} : { full_page_writes: 'off', synchronous_commit: 'off', autovacuum: 'off' }),
   }
   const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`)
-  run('initdb', [
-    '-D',
-    data,
-    '-U',
-    'behalf',
-    '-A',
-    'trust',
-    '-E',
-    'UTF8',
-    '--no-sync',
-    '--locale-provider=icu',
-    '--icu-locale=en-US',
-  ])
+  if (replicaOf) run('pg_basebackup', ['-D', data, '-d', replicaOf.url('postgres'), '-R', '-X', 'stream', '-c', 'fast'])
+  else {
+    run('initdb', [
+      '-D',
+      data,
+      '-U',
+      'behalf',
+      '-A',
+      'trust',
+      '-E',
+      'UTF8',
+      '--no-sync',
+      '--locale-provider=icu',
+      '--icu-locale=en-US',
+    ])
+  }
   const server = {
     url: (database: string) => `postgres://behalf@127.0.0.1:${port}/${database}`,
     start: () => run('pg_ctl', ['-D', data, '-w', '-o', options.join(' '), '-l', join(folder, 'log'), 'start']),

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../examples/demo/ports.ts'
 
 export interface RunningProcess {
+  pid: number | undefined
   /** Everything it printed, for the report of a failure. */
   log: () => string
   isRunning: () => boolean
@@ -39,6 +40,7 @@ export function run(
   child.on('error', (error) => chunks.push(`${error.message}\n`))
   const isRunning = () => child.pid !== undefined && child.exitCode === null && child.signalCode === null
   return {
+    pid: child.pid,
     log: () => chunks.join(''),
     isRunning,
     exitCode: () => child.exitCode,

@@ -9,6 +9,8 @@ export interface Service {
   start: () => Promise<void>
   stop: (signal?: NodeJS.Signals) => Promise<void>
   log: () => string
+  /** Undefined while it does not run. */
+  pid: () => number | undefined
 }
 
 export interface ServiceOptions {
@@ -55,6 +57,7 @@ export function service(options: ServiceOptions): Service {
       if (server) logs.push(server.log())
       server = undefined
     },
+    pid: () => (server?.isRunning() ? server.pid : undefined),
     log: () => [...logs, server?.log() ?? ''].join(''),
   }
 }

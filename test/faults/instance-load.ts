@@ -16,6 +16,8 @@ export interface Told {
   failures: string[]
   calls: number
   attempts: number
+  /** Attempts that were answered with 503. */
+  unavailable: number
   /** When each call was answered, of `performance.now`. */
   answeredAt: number[]
 }
@@ -28,6 +30,7 @@ const nothing = (): Told => ({
   failures: [],
   calls: 0,
   attempts: 0,
+  unavailable: 0,
   answeredAt: [],
 })
 
@@ -35,9 +38,11 @@ const nothing = (): Told => ({
 export async function instanceLoad({ api, sfu, agent: newAgent }: Instances, clients: number) {
   const told = nothing()
   const { id, secret } = await newAgent(`load-${randomUUID().slice(0, 8)}`)
-  const counted: typeof fetch = (...request) => {
+  const counted: typeof fetch = async (...request) => {
     told.attempts += 1
-    return fetch(...request)
+    const answer = await fetch(...request)
+    if (answer.status === 503) told.unavailable += 1
+    return answer
   }
   const agent = agentClient({ url: api.url, id, secret, fetch: counted })
 

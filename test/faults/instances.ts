@@ -64,10 +64,14 @@ export interface Instances {
 interface Options {
   count?: number
   env?: Record<string, string>
+  /** Where its files go. */
+  within?: () => string
+  /** What stands between the instances and the server: returns the URL by which they reach it. */
+  through?: (postgres: PostgresServer) => Promise<string>
 }
 
 /** Built services on one PostgreSQL beside the fake SFU, for the tests of the enclosing `describe`. */
-export function useInstances({ count = 2, env = {} }: Options = {}): () => Instances {
+export function useInstances({ count = 2, env = {}, within, through }: Options = {}): () => Instances {
   let folder: string
   let postgres: PostgresServer | undefined
   let front: Awaited<ReturnType<typeof balancer>> | undefined
@@ -76,8 +80,8 @@ export function useInstances({ count = 2, env = {} }: Options = {}): () => Insta
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'behalf-instances-'))
-    postgres = await startPostgres()
-    const databaseUrl = postgres.url('postgres')
+    postgres = await startPostgres(within ? { within: within() } : {})
+    const databaseUrl = (await through?.(postgres)) ?? postgres.url('postgres')
     const sfu = await startSfu()
     const all: Instance[] = []
     for (let i = 0; i < count; i++) {
