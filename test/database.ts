@@ -81,7 +81,8 @@ async function connect(template: string): Promise<pg.Client> {
 }
 
 const EMPTY = `delete from users; delete from agents; delete from agent_refusals; delete from signing_keys;
-  delete from store_secrets; delete from webhook_events; update clock set now = 0, steady = 0, latest = 0`
+  delete from store_secrets; delete from webhook_events; delete from rate_windows; delete from turns;
+  update clock set now = 0, steady = 0, latest = 0`
 
 /** Closes what the file opened and empties its databases for the next one. Call it once in every file. */
 export function cleanUp(): void {
