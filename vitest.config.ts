@@ -1,5 +1,29 @@
 import { defineConfig } from 'vitest/config'
 
+/** Not run again on PostgreSQL. */
+const ABOUT_SQLITE = [
+  // About SQLite's transactions, files and locks, or about the store's commands, which PostgreSQL has its own tools for.
+  'test/group-commit.test.ts',
+  'test/wal.test.ts',
+  'test/lock.test.ts',
+  'test/command-store.test.ts',
+  'test/store-cli.test.ts',
+  // They start the service on a file as a process of its own, or open no store at all.
+  'test/start.test.ts',
+  'test/shutdown.test.ts',
+  'test/event-stream-soak.test.ts',
+  'test/command-line.test.ts',
+  'test/client-bundle.test.ts',
+  'test/clock.test.ts',
+  'test/config.test.ts',
+  'test/counters.test.ts',
+  'test/house.test.ts',
+  'test/lifecycle.test.ts',
+  'test/readme.test.ts',
+  'test/removal-order.test.ts',
+  'test/security.test.ts',
+]
+
 export default defineConfig({
   test: {
     projects: [
@@ -10,9 +34,25 @@ export default defineConfig({
           include: ['test/*.test.ts'],
           // Loading the app anew for each file would take half of the time, and no file changes what another one loads.
           isolate: false,
+          setupFiles: ['test/setup.ts'],
           maxWorkers: '100%',
           sequence: { groupOrder: 0 },
           testTimeout: 30_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'postgres',
+          include: ['test/*.test.ts', 'test/postgres/*.test.ts'],
+          exclude: ABOUT_SQLITE,
+          isolate: false,
+          globalSetup: ['test/postgres-setup.ts'],
+          setupFiles: ['test/setup.ts'],
+          maxWorkers: '100%',
+          sequence: { groupOrder: 4 },
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {

@@ -52,7 +52,7 @@ export function createApp(deps: AppDeps) {
   const rules = { reconnectMs: config.reconnectSeconds * 1000, maxSessionMs: config.maxSessionMinutes * 60_000 }
 
   const { router, address } = createServiceRouter({ config, log, metrics })
-  const limits = createRateLimits(config)
+  const limits = createRateLimits(config, store.counters)
   const limitReads = createUserReadLimit(limits)
 
   const background = createBackground(log)

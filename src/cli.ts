@@ -7,7 +7,7 @@ const HELP = `Behalf. Without a command it starts the service. In production: no
   npm run agent -- --help   agent accounts
   npm run audit -- --help   what agents did on behalf of users
   npm run keys -- --help    the keys that sign access tokens, and their rotation
-  npm run store -- --help   integrity check, backup and restore of the database
+  npm run store -- --help   integrity check, backup, restore, and the move to PostgreSQL
   npm run token -- --help   what a token is, what it allows and whether it is valid
   npm run user -- --help    signing a user out`
 

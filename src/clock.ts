@@ -30,6 +30,8 @@ export interface TimeSource {
   wall(): number
   /** Milliseconds since any fixed moment; never goes back. */
   elapsed(): number
+  /** How many milliseconds the `elapsed` of another process on the same store may be ahead; 0 when there is none. */
+  behind?(): number
 }
 
 /** The three times as last stored. */
@@ -46,15 +48,22 @@ const STEP_MS = 500
 const SLEW = 0.001
 
 /** A clock that continues from the last stored times, whatever the wall clock says now. */
-export function createClock({ wall, elapsed }: TimeSource, last?: LastTimes): Clock {
+export function createClock(source: TimeSource, last?: LastTimes): Clock {
+  const now = source.wall()
   // What passed while no process ran, by the wall clock, the only one that knows. A migrated store does not know its `now`.
-  const away = last && last.now > 0 ? Math.max(0, wall() - last.now) : 0
+  const away = last && last.now > 0 ? Math.max(0, now - last.now) : 0
+  const steady = Math.max(now, last ? last.steady + Math.max(1, away) : 0)
+  return runClock(source, { now: last?.now ?? now, steady, latest: last ? last.latest + away : 0 })
+}
+
+/** A clock that starts at these times; `now` tells only whether the wall clock was set back before. */
+export function runClock({ wall, elapsed, behind = () => 0 }: TimeSource, start: LastTimes): Clock {
   /** `steady` minus `elapsed`. */
-  let origin = Math.max(wall(), last ? last.steady + Math.max(1, away) : 0) - elapsed()
-  let steady = origin + elapsed()
+  let origin = start.steady - elapsed()
+  let { steady } = start
   /** `now` minus `steady`, and the largest value it has had. */
   let difference = wall() - steady
-  let lead = Math.max(0, difference, last ? last.latest + away - steady : 0)
+  let lead = Math.max(0, difference, start.latest - steady)
   let continuousSince = Math.floor(steady)
   const listeners: Array<(milliseconds: number) => void> = []
 
@@ -89,10 +98,11 @@ export function createClock({ wall, elapsed }: TimeSource, last?: LastTimes): Cl
     },
     freshSince(milliseconds) {
       read()
-      return Math.max(Math.floor(steady) - milliseconds, continuousSince)
+      // The upper end of what other processes may read, so that no evidence looks fresher than it is.
+      return Math.max(Math.floor(steady + behind()) - milliseconds, continuousSince)
     },
     onStep(listener) {
-      const setBack = last ? wall() - last.now : 0
+      const setBack = wall() - start.now
       if (setBack <= -STEP_MS) listener(setBack)
       listeners.push(listener)
     },

@@ -5,6 +5,7 @@ import { OperatorError } from './errors.ts'
 import { isPrivateHost, proxyList } from './http/address.ts'
 import { readOrigin } from './http/cors.ts'
 import { nearestName } from './http/text.ts'
+import { isPostgres } from './store/store.ts'
 
 /** LiveKit's well-known development pair: anyone can mint tokens with it. */
 const DEV_KEY = { key: 'devkey', secret: 'secret' }
@@ -93,6 +94,12 @@ const origins = () =>
     }),
   )
 
+/** The driver would take an unknown `sslmode` for another one. */
+const isDatabase = (value: string): boolean =>
+  URL.canParse(value) &&
+  new URL(value).pathname.length > 1 &&
+  /^(disable|prefer|require|verify-ca|verify-full)?$/.test(new URL(value).searchParams.get('sslmode') ?? '')
+
 const MAX_RATE = 100_000_000
 
 const Environment = z.object({
@@ -106,12 +113,14 @@ const Environment = z.object({
   DATABASE_URL: z
     .string()
     // What SQLite, the shell or a URL parser would read as something other than the path's characters.
-    .regex(
-      /^file:(?!\s|~|\/\/[^/])[^?#]+$/,
-      'must be file:<path> (SQLite), such as file:./data/behalf.db, without a host, ~, ? or #',
+    .refine(
+      (value) => (isPostgres(value) ? isDatabase(value) : /^file:(?!\s|~|\/\/[^/])[^?#]+$/.test(value)),
+      'must be file:<path> (SQLite), such as file:./data/behalf.db, or postgres://<user>:<password>@<host>/<database>; ' +
+        'a path is without a host, ~, ? or #',
     )
     .default('file:./data/behalf.db'),
   DATABASE_URL_FILE: z.string().optional(),
+  DATABASE_POOL_SIZE: whole(1, 1000).default(10),
   LIVEKIT_URL: livekitUrl().optional(),
   LIVEKIT_PUBLIC_URL: livekitUrl().optional(),
   LIVEKIT_API_KEY: z.string().optional(),
@@ -277,7 +286,10 @@ export function loadConfig(env: Variables) {
       port: e.PORT,
       /** Issuer and audience of the service's tokens; no trailing slash. */
       publicUrl,
+      /** May hold a password: never log it. */
       databaseUrl: e.DATABASE_URL,
+      /** Connections to PostgreSQL at once. */
+      databasePoolSize: e.DATABASE_POOL_SIZE,
       /** Where the service itself reaches LiveKit. */
       livekitUrl: e.LIVEKIT_URL ?? DEV_LIVEKIT_URL,
       /** What clients get. */

@@ -1,4 +1,4 @@
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { Logger } from 'pino'
 
 /** Milliseconds. */
@@ -15,7 +15,7 @@ export const SHUTDOWN_TIMING: ShutdownTiming = { notice: 3_000, drain: 10_000, h
 
 interface ShutdownDeps {
   health: { ready: boolean }
-  server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections'>
+  server: Pick<Server, 'close' | 'closeIdleConnections' | 'closeAllConnections' | 'prependListener'>
   /** Ends event streams and workers' connections; resolves when all have closed. */
   closeStreams: () => Promise<unknown>
   /** Stops the timers; resolves when the work they started has ended. */
@@ -33,6 +33,10 @@ const IDLE_LOOK_MS = 100
 export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Promise<void> {
   const { health, server, closeStreams, stopTimers, background, closeStore, log } = deps
   health.ready = false
+  // Clients that keep their connection busy leave it with this answer; closing it later would cut off a request.
+  server.prependListener('request', (_, response: ServerResponse) => {
+    response.shouldKeepAlive = false
+  })
   await new Promise((resolve) => setTimeout(resolve, timing.notice))
   const settled = closed(server).then(() => background.idle())
   const finished = await within(timing.drain, Promise.all([closeStreams(), stopTimers(), settled]))

@@ -14,9 +14,11 @@ import { createMetrics, type Metrics } from './metrics.ts'
 import { listenForMetrics } from './ops/metrics-routes.ts'
 import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
-import { openStore, type Store } from './store/store.ts'
+import { isPostgres, openStore, type Store } from './store/store.ts'
 
 const PRUNE_MS = 60 * 60 * 1000
+/** The part of its interval after which regular work is due again, so that a lost turn delays it by no more than one. */
+const DUE_AFTER = 0.75
 const FIRST_AGENT = 'dev-agent'
 const HOW_TO_GET_LIVEKIT =
   'Until LiveKit answers, no one can join. Start it: livekit-server --config livekit.yaml. Or start everything: npm run demo.'
@@ -41,9 +43,13 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   exitOnUncaught(log)
   for (const warning of warnings) config.production ? log.warn(warning) : banner(...`WARNING: ${warning}`.split('\n'))
 
-  const lock = lockStore(config.databaseUrl)
+  // Several instances may share a PostgreSQL database.
+  const lock = isPostgres(config.databaseUrl) ? null : lockStore(config.databaseUrl)
   const metrics = createMetrics()
-  const store = await openStore(config.databaseUrl, { committed: (writes) => metrics.commitWrites.observe(writes) })
+  const store = await openStore(config.databaseUrl, {
+    poolSize: config.databasePoolSize,
+    committed: (writes) => metrics.commitWrites.observe(writes),
+  })
   if (!config.production) await makeFirstAgent(store)
   const { defaultAgent } = config
   if (defaultAgent !== undefined && (await store.agents.findAgent(defaultAgent))?.disabledAt !== null) {
@@ -72,7 +78,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
       timing,
     )
     await closeExtension?.()
-    lock.release()
+    lock?.release()
   }
   onStopSignal(stop, timing.hardExit, log)
 }
@@ -128,18 +134,31 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
   let isStopping = false
   let hourly: NodeJS.Timeout | undefined
   let pruning: Promise<unknown> = Promise.resolve()
+  const interval = config.reconcileSeconds * 1000
   // Jitter keeps services that share a LiveKit from asking in step.
-  const wait = () => config.reconcileSeconds * 1000 * (0.75 + Math.random() / 2)
-  const next = () => {
+  const wait = () => interval * (0.75 + Math.random() / 2)
+  const next = (milliseconds = wait()) => {
     if (isStopping) return
     timer = setTimeout(() => {
-      reconciling = Promise.allSettled([service.reconcile(), store.saveClock()]).finally(next)
-    }, wait())
+      const turn = reconcileInTurn().catch(() => undefined)
+      reconciling = Promise.allSettled([turn, store.saveClock()]).then(async () => next(await turn))
+    }, milliseconds)
+  }
+  /** Resolves to the milliseconds until the turn of another instance has passed, if this one has none. */
+  const reconcileInTurn = async () => {
+    const left = await store.takeTurn('reconcile', interval * DUE_AFTER)
+    if (left > 0) return left + Math.random() * interval * (1 - DUE_AFTER)
+    await service.reconcile()
+    return undefined
   }
   const prune = () => {
-    pruning = service.prune().catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
+    pruning = store
+      .takeTurn('prune', PRUNE_MS * DUE_AFTER)
+      .then((left) => (left > 0 ? undefined : service.prune()))
+      .catch((err: unknown) => log.warn({ err }, 'pruning failed; it will be retried'))
   }
   const boot = async () => {
+    // Without waiting for a turn: the instance that had the last one may have died during it.
     if (!(await service.reconcile()) && !config.production) log.info(HOW_TO_GET_LIVEKIT)
     if (isStopping) return
     service.health.ready = true

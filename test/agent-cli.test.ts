@@ -1,9 +1,10 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { run } from '../src/cli/agent.ts'
 import { agentToken, basic, GRANT, guardedRoute, requestToken } from './agent-client.ts'
 import { cliSandbox } from './cli-sandbox.ts'
+import { newDatabase, stored } from './database.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp } from './support.ts'
 
@@ -13,8 +14,8 @@ afterEach(async () => {
 })
 
 /** A folder with a database of its own, and `agent` as a real process in it. */
-function agentSandbox() {
-  const { folder, databaseUrl, start, remove } = cliSandbox()
+async function agentSandbox() {
+  const { folder, databaseUrl, start, remove } = cliSandbox(await newDatabase({ lasts: true }))
   cleanups.push(remove)
   const agent = (env: Record<string, string>, args: string[]) => start(env, ['agent', ...args])
   return { folder, databaseUrl, start: agent, cli: (...args: string[]) => agent({ DATABASE_URL: databaseUrl }, args) }
@@ -22,7 +23,7 @@ function agentSandbox() {
 
 /** The same with the service open on that database. */
 async function sandboxWithApp() {
-  const here = agentSandbox()
+  const here = await agentSandbox()
   const test = await makeApp({ databaseUrl: here.databaseUrl })
   cleanups.push(() => test.store.close())
   return { ...here, test, app: test.app }
@@ -30,7 +31,7 @@ async function sandboxWithApp() {
 
 describe('npm run agent', { timeout: 30_000 }, () => {
   it('creates an agent that the running service accepts, and stores no plaintext secret', async () => {
-    const { app, cli, folder } = await sandboxWithApp()
+    const { app, cli, databaseUrl } = await sandboxWithApp()
     const { code, stdout, stderr } = await cli('create', 'tutor', '--json')
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const created = JSON.parse(stdout)
@@ -40,9 +41,9 @@ describe('npm run agent', { timeout: 30_000 }, () => {
       scopes: ['progress:write', 'context:read', 'session:end'],
     })
     expect((await requestToken(app, GRANT, basic(created.id, created.secret))).status).toBe(200)
-    const onDisk = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'latin1'))
-    expect(onDisk.join().includes('tutor')).toBe(true)
-    expect(onDisk.join().includes(created.secret)).toBe(false)
+    const onDisk = JSON.stringify(await stored(databaseUrl))
+    expect(onDisk.includes('tutor')).toBe(true)
+    expect(onDisk.includes(created.secret)).toBe(false)
   })
 
   it('grants only the scopes it was given', async () => {
@@ -144,7 +145,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reads .env in the working directory', async () => {
-    const { folder, databaseUrl, start, cli } = agentSandbox()
+    const { folder, databaseUrl, start, cli } = await agentSandbox()
     writeFileSync(join(folder, '.env'), `DATABASE_URL=${databaseUrl}\n`)
     expect(await start({}, ['create', 'tutor'])).toMatchObject({
       code: 0,
@@ -154,7 +155,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reads .env.local before .env, whatever editor wrote them, and the environment before both', async () => {
-    const { folder, databaseUrl, start } = agentSandbox()
+    const { folder, databaseUrl, start } = await agentSandbox()
     writeFileSync(join(folder, '.env.local'), `\ufeffDATABASE_URL=${databaseUrl}\r\n`)
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from .env\n')
     expect(await start({}, ['create', 'tutor'])).toMatchObject({ code: 0 })
@@ -164,20 +165,20 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('refuses a value in .env that an unquoted # would cut, and names the line', async () => {
-    const { folder, start } = agentSandbox()
+    const { folder, start } = await agentSandbox()
     writeFileSync(join(folder, '.env'), '# LIVEKIT_API_SECRET=a#b\nCOLOR=#fff\nLIVEKIT_API_SECRET=abc#def # comment\n')
     const stderr = 'LIVEKIT_API_SECRET: put quotes around the value in .env line 3: # begins a comment\n'
     expect(await start({}, ['list'])).toEqual({ code: 2, stdout: '', stderr })
   })
 
   it('warns about a setting whose name is nearly right', async () => {
-    const { databaseUrl, start } = agentSandbox()
+    const { databaseUrl, start } = await agentSandbox()
     const { stderr } = await start({ DATABSE_URL: databaseUrl }, ['list'])
     expect(stderr).toMatch(/^WARNING: DATABSE_URL is not a setting: is DATABASE_URL meant\?\n/)
   })
 
   it('ignores .env in production, as the service does', async () => {
-    const { folder, start } = agentSandbox()
+    const { folder, start } = await agentSandbox()
     writeFileSync(join(folder, '.env'), 'DATABASE_URL=from the file\n')
     expect(await start({}, ['list'])).toMatchObject({ stderr: expect.stringContaining('DATABASE_URL') })
     const inProduction = await start({ NODE_ENV: 'production' }, ['list'])
@@ -223,7 +224,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('refuses a name that is taken', async () => {
-    const { cli } = agentSandbox()
+    const { cli } = await agentSandbox()
     await cli('create', 'tutor')
     const again = await cli('create', 'tutor', '--json')
     expect(again).toEqual({
@@ -234,7 +235,7 @@ describe('npm run agent', { timeout: 30_000 }, () => {
   })
 
   it('reports wrong settings and a file that cannot be opened in one line', async () => {
-    const { folder, start } = agentSandbox()
+    const { folder, start } = await agentSandbox()
     const settings = await start({ DATABASE_URL: 'x', NODE_ENV: 'prod' }, ['list'])
     expect(settings).toMatchObject({
       code: 2,

@@ -1,12 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { describe, expect, it } from 'vitest'
 import { type AgentCredentials, createAgentAccounts } from '../src/agent/accounts.ts'
 import { SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { agentToken, basic, fieldsOf, GRANT, requestToken, tokenAnswer } from './agent-client.ts'
+import { execute, newDatabase } from './database.ts'
 import { makeApp } from './support.ts'
 
 const FORM = { 'Content-Type': 'application/x-www-form-urlencoded' }
@@ -180,17 +177,11 @@ describe('POST /agent/token', () => {
   })
 
   it('answers 503, not invalid_client, when the store cannot be read', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'behalf-agents-'))
-    const file = join(folder, 'x.db')
-    const { app, store } = await makeApp({ databaseUrl: `file:${file}` })
-    try {
-      new Database(file).exec('drop table agents').close()
-      const answer = await requestToken(app, GRANT, basic('tutor', 'secret'))
-      expect(answer.status).toBe(503)
-      expect(await answer.json()).toMatchObject({ code: 'store_unavailable' })
-    } finally {
-      await store.close()
-      rmSync(folder, { recursive: true })
-    }
+    const databaseUrl = await newDatabase({ lasts: true })
+    const { app } = await makeApp({ databaseUrl })
+    await execute(databaseUrl, 'drop table agents')
+    const answer = await requestToken(app, GRANT, basic('tutor', 'secret'))
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toMatchObject({ code: 'store_unavailable' })
   })
 })

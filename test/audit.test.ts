@@ -1,12 +1,10 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { z } from '@hono/zod-openapi'
 import { HTTPException } from 'hono/http-exception'
 import { expect, test } from 'vitest'
 import { Pair } from '../src/agent/agent-route.ts'
 import { run } from '../src/cli/audit.ts'
 import { createRouter } from '../src/http/router.ts'
+import { newDatabase } from './database.ts'
 import { directSessions } from './direct-sessions.ts'
 import { outcomeOf } from './outcome.ts'
 import { callingScene, type Scene } from './scene.ts'
@@ -136,7 +134,7 @@ test('the audit command exits with 2 for invalid arguments', async () => {
 })
 
 test('the audit command prints the trail of an agent and of a session', async () => {
-  const databaseUrl = `file:${join(mkdtempSync(join(tmpdir(), 'behalf-audit-')), 'x.db')}`
+  const databaseUrl = await newDatabase({ lasts: true })
   const { report, pair } = await callingScene({ databaseUrl })
   await report()
   const read = async (...argv: string[]) => {

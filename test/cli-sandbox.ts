@@ -12,11 +12,11 @@ export interface Outcome {
   stderr: string
 }
 
-/** A folder with a database of its own, and the built command line as a real process in it. */
-export function cliSandbox() {
+/** A folder, with a database of its own unless one is named, and the built command line as a real process in it. */
+export function cliSandbox(url?: string) {
   const folder = mkdtempSync(join(tmpdir(), 'behalf-cli-'))
   const databasePath = join(folder, 'x.db')
-  const databaseUrl = `file:${databasePath}`
+  const databaseUrl = url ?? `file:${databasePath}`
   const start = (env: Record<string, string>, args: string[]) =>
     new Promise<Outcome>((resolve) => {
       const options = { cwd: folder, env: { PATH: process.env.PATH, ...env } }

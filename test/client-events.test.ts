@@ -1,10 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { agentClient, type SessionEvent, userClient } from '#client'
+import { newDatabase } from './database.ts'
 import { directSessions } from './direct-sessions.ts'
 import { failure, faultyFetch, quickClock, unreachable } from './faulty-fetch.ts'
 import { type Scene, scene } from './scene.ts'
@@ -161,9 +159,7 @@ describe('the client’s event stream', () => {
   })
 
   test('continues after the service restarts on the same data', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'behalf-'))
-    onTestFinished(() => rm(folder, { recursive: true }))
-    const databaseUrl = `file:${join(folder, 'behalf.db')}`
+    const databaseUrl = await newDatabase({ lasts: true })
     let stopped: Promise<void> | undefined
     const { s, client, network, sessionId, report, opened } = await call({ databaseUrl, onWait: restart })
     async function restart() {

@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { newSigningKey } from '../src/auth/keys.ts'
 import { rotate } from '../src/auth/rotation.ts'
 import { agentToken, basic, GRANT, requestToken } from './agent-client.ts'
+import { newDatabase } from './database.ts'
 import { guest, refresh, refreshed } from './refreshing.ts'
 import { callingScene, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
@@ -22,9 +20,7 @@ afterEach(async () => {
 
 /** A call on a service whose machine's clock can be set, while the service runs and while it is stopped. */
 async function steppable(env: Record<string, string> = {}) {
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-clock-'))
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
-  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+  const databaseUrl = await newDatabase({ lasts: true })
   const clock = testClock()
   const call = await callingScene({ env, databaseUrl, clock })
   const { s, agent, pair, user, leg } = call

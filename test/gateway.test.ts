@@ -306,7 +306,7 @@ async function limited(own: Partial<typeof GATEWAY_LIMITS>) {
   const log = createLog('silent')
   const { router } = createServiceRouter({ config, log, metrics: createMetrics() })
   const connect = createWorkerConnector(config.livekitUrl, secrets.livekit, store.clock.now)
-  const limits = createRateLimits(config)
+  const limits = createRateLimits(config, store.counters)
   const address = createClientAddress([])
   const jobs = { assigned: async () => {}, ended: async () => {} }
   const background = createBackground(log)

@@ -70,10 +70,10 @@ describe('the folders of src', () => {
     expect(lines.length).toBeLessThan(1250)
   })
 
-  test('keep SQL in store/sqlite', () => {
-    const sql = arrows.filter(({ to }) => /^(drizzle-orm|better-sqlite3)/.test(to))
+  test('keep SQL in store/sqlite and store/postgres', () => {
+    const sql = arrows.filter(({ to }) => /^(drizzle-orm|better-sqlite3|pg$)/.test(to))
     expect(sql.length).toBeGreaterThan(10)
-    expect(sql.filter(({ from }) => !from.startsWith('store/sqlite/')).map(shown)).toEqual([])
+    expect(sql.filter(({ from }) => !/^store\/(sqlite|postgres)\//.test(from)).map(shown)).toEqual([])
   })
 
   test('keep HTTP out of the rules', () => {

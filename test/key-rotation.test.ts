@@ -1,4 +1,3 @@
-import Database from 'better-sqlite3'
 import { decodeProtectedHeader } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { newSigningKey } from '../src/auth/keys.ts'
@@ -6,14 +5,15 @@ import { remove, rotate } from '../src/auth/rotation.ts'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { run } from '../src/cli/keys.ts'
 import { cliSandbox } from './cli-sandbox.ts'
+import { execute, newDatabase } from './database.ts'
 import { outcomeOf } from './outcome.ts'
 import { makeApp, post, type TestApp } from './support.ts'
 
 const MINUTE = 60
 
 let sandbox: ReturnType<typeof cliSandbox>
-beforeEach(() => {
-  sandbox = cliSandbox()
+beforeEach(async () => {
+  sandbox = cliSandbox(await newDatabase({ lasts: true }))
 })
 afterEach(() => sandbox.remove())
 
@@ -157,7 +157,7 @@ describe('the running service', () => {
   test('answers store_unavailable, not 401, when it cannot read the keys', async () => {
     const t = await makeApp({ databaseUrl: sandbox.databaseUrl })
     const token = await signIn(t)
-    new Database(sandbox.databasePath).exec('drop table signing_keys').close()
+    await execute(sandbox.databaseUrl, 'drop table signing_keys')
     expect(await me(t, token)).toBe(200)
     t.clock.advance(1)
     expect(await me(t, token)).toBe(503)

@@ -1,11 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { createLog, readable } from '../src/log.ts'
 import { basic, GRANT, requestToken } from './agent-client.ts'
+import { execute, newDatabase, onPostgres } from './database.ts'
 import { FORGERIES, userClaims } from './forged.ts'
 import { callingScene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
@@ -219,25 +216,20 @@ describe('the log contains no secret', () => {
   })
 
   test('when the store fails with errors that repeat the values written (A46)', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'behalf-log-'))
-    const file = join(folder, 'x.db')
-    const t = await makeApp({ databaseUrl: `file:${file}` })
-    try {
-      new Database(file).exec('drop table refresh_tokens; drop table users').close()
-      const answers = [
-        await post(t.app, '/auth/register', ADA),
-        await post(t.app, '/auth/login', ADA),
-        await post(t.app, '/auth/refresh', { refresh_token: 'a-refresh-token' }),
-      ]
-      expect(answers.map(({ status }) => status)).toEqual([503, 503, 503])
-      expect(t.logged().filter(({ level }) => level >= 40)).toMatchObject(
-        Array(3).fill({ level: 50, code: 'store_unavailable' }),
-      )
-      expect(JSON.stringify(t.logged())).not.toMatch(/ada\.lovelace|a-refresh-token/)
-    } finally {
-      await t.store.close()
-      rmSync(folder, { recursive: true, force: true })
-    }
+    const databaseUrl = await newDatabase({ lasts: true })
+    const t = await makeApp({ databaseUrl })
+    for (const table of ['refresh_tokens', 'users'])
+      await execute(databaseUrl, `drop table ${table}${onPostgres() ? ' cascade' : ''}`)
+    const answers = [
+      await post(t.app, '/auth/register', ADA),
+      await post(t.app, '/auth/login', ADA),
+      await post(t.app, '/auth/refresh', { refresh_token: 'a-refresh-token' }),
+    ]
+    expect(answers.map(({ status }) => status)).toEqual([503, 503, 503])
+    expect(t.logged().filter(({ level }) => level >= 40)).toMatchObject(
+      Array(3).fill({ level: 50, code: 'store_unavailable' }),
+    )
+    expect(JSON.stringify(t.logged())).not.toMatch(/ada\.lovelace|a-refresh-token/)
   })
 
   test('even if it is a token within any text: a message, a stack, a cause, a header, a path', () => {

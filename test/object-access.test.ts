@@ -151,7 +151,7 @@ describe.each(places)('$method $path, $name in the $in', (place) => {
 
   test('user B gets nothing of user A’s objects (A38)', async () => {
     const { s, ada, eve, adaIn } = await adaAndEve()
-    const before = s.rows()
+    const before = await s.rows()
     const { text, outcome } = await ask(s, place, ada[kind], eve)
     if (kind === 'cursor') {
       expect(outcome).toBe('200')
@@ -159,7 +159,7 @@ describe.each(places)('$method $path, $name in the $in', (place) => {
     } else if (kind === 'room') expect(outcome).toBe('403 room_forbidden')
     else expect(outcome).toBe((await ask(s, place, `${kind}_of_nobody`, eve)).outcome)
     if (kind !== 'cursor' && kind !== 'room') expect(outcome).toMatch(REFUSED)
-    expect(s.rows()).toEqual(before)
+    expect(await s.rows()).toEqual(before)
     expect(text).not.toContain(PRIVATE)
     for (const [which, value] of Object.entries(ada)) if (which !== kind) expect(text).not.toContain(value)
     expect(adaIn()).toBe(1)

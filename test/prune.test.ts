@@ -180,7 +180,7 @@ describe('pruning a session whose user never joined', () => {
 test('pruning one huge session or very many small ones takes writes of at most 500 rows', async () => {
   const t = await setUp({ EVENT_RETENTION_DAYS: '1' })
   const long = await t.live()
-  await Promise.all(Array.from({ length: 1200 }, () => t.append(long)))
+  for (let i = 0; i < 12; i++) await Promise.all(Array.from({ length: 100 }, () => t.append(long)))
   await t.direct.removal.markRemoved(await t.end(long), true)
   const short: string[] = []
   for (let i = 0; i < 300; i++) short.push(await t.ended())

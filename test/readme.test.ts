@@ -13,6 +13,7 @@ const PAGES = [
   'docs/code-tour.md',
   'docs/frontend.md',
   'docs/operations.md',
+  'docs/postgres.md',
   'docs/walk-through.md',
   'examples/agent-python/README.md',
   'packages/python/README.md',

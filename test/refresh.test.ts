@@ -5,6 +5,7 @@ import Database from 'better-sqlite3'
 import { afterEach, expect, test } from 'vitest'
 import { SignedInResponse } from '../src/auth/schemas.ts'
 import { Problem } from '../src/http/problem.ts'
+import { newDatabase } from './database.ts'
 import { expectRefused, guest, refresh, refreshed } from './refreshing.ts'
 import { makeApp, post } from './support.ts'
 
@@ -93,12 +94,12 @@ test('no refresh token is stored in plaintext, in a table or in the files (A42)'
 })
 
 test('refresh token families survive a restart', async () => {
-  const before = await makeAppOnFile()
+  const databaseUrl = await newDatabase({ lasts: true })
+  const before = await makeApp({ databaseUrl })
   const { refresh_token } = await guest(before)
   const child = await refreshed(before, refresh_token)
-  before.raw.close()
   await before.store.close()
-  const after = await makeApp({ databaseUrl: `file:${join(before.folder, 'behalf.db')}` })
+  const after = await makeApp({ databaseUrl })
   expect(await refreshed(after, refresh_token)).toBe(child)
   await refreshed(after, child)
 })

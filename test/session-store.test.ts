@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
 import type { SessionFacts, Which } from '../src/store/sessions.ts'
 import { openStore, type Store } from '../src/store/store.ts'
+import { closeLater, newDatabase, onPostgres } from './database.ts'
 import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
 import { inAnotherOrder, renumbered, type WebhookFact, webhookFact } from './lifecycle-facts.ts'
 
@@ -16,7 +17,7 @@ const EXPIRES_AT = 900_000
 
 /** A store of its own with one user in it, and pending sessions of that user, each in its own room. */
 async function setUp() {
-  const store = await openStore('file::memory:')
+  const store = closeLater(await openStore(await newDatabase(), { poolSize: 4 }))
   const sessions = directSessions(store, { rules })
   await store.users.insertUser({ id: USER, email: null, name: null, passwordHash: null, createdAt: 1 })
   let count = 0
@@ -86,7 +87,7 @@ async function statusesOf({ events }: Store, { id }: Opened) {
   return statuses
 }
 
-describe('webhook facts in SQLite', () => {
+describe('webhook facts in the store', () => {
   const history = fc
     .array(webhookFact, { minLength: 1, maxLength: 12 })
     .chain((facts) => fc.record({ facts: fc.constant(facts), again: inAnotherOrder(facts) }))
@@ -104,7 +105,7 @@ describe('webhook facts in SQLite', () => {
           expect(statuses.at(-1) ?? 'pending').toBe(expected.status)
         }
       }),
-      { numRuns: 150 },
+      { numRuns: onPostgres() ? 40 : 150 },
     )
   }, 30_000)
 
@@ -141,7 +142,7 @@ describe('webhook facts in SQLite', () => {
   })
 })
 
-describe('answers from LiveKit in SQLite', () => {
+describe('answers from LiveKit in the store', () => {
   test('lead to the state of the pure rules', async () => {
     const { store, sessions, opened } = await setUp()
     const answer = fc.record({
@@ -165,7 +166,7 @@ describe('answers from LiveKit in SQLite', () => {
         expect(last).toBe(status)
         expect(await outcomeOf(store, session)).toEqual(modelled(facts))
       }),
-      { numRuns: 200 },
+      { numRuns: onPostgres() ? 100 : 200 },
     )
   }, 30_000)
 })
@@ -176,9 +177,11 @@ describe('simultaneous session writes', () => {
     const openings = Array.from({ length: 30 }, () => newSession({ ...NO_LIMITS, maxSessions: 5, maxPending: 10 }))
     await Promise.all(openings.map(({ opening }) => opening))
     const unfinished = await store.sessions.listUnfinished()
-    expect(unfinished.map(({ id }) => id)).toEqual(openings.slice(20).map(({ id }) => id))
-    const ended = await Promise.all(openings.slice(0, 20).map(({ id }) => store.sessions.find(id)))
-    for (const session of ended) expect(session).toMatchObject({ status: 'ended', endReason: 'superseded' })
+    expect(unfinished).toHaveLength(10)
+    const all = await store.sessions.listByUser(USER, 100)
+    const ended = all.filter(({ status }) => status === 'ended')
+    expect(ended).toHaveLength(20)
+    for (const session of ended) expect(session).toMatchObject({ endReason: 'superseded' })
   })
 
   test('end a session once', async () => {
@@ -186,7 +189,9 @@ describe('simultaneous session writes', () => {
     const session = await opened()
     const reasons = ['user', 'agent', 'superseded'] as const
     const ended = await Promise.all(reasons.map((reason) => sessions.end(session.id, reason)))
-    expect(ended.map((one) => one?.endReason)).toEqual(['user', 'user', 'user'])
+    const [reason] = ended.map((one) => one?.endReason)
+    expect(reasons).toContain(reason)
+    expect(ended.map((one) => one?.endReason)).toEqual([reason, reason, reason])
     expect(await statusesOf(store, session)).toEqual(['ended'])
   })
 
@@ -212,7 +217,9 @@ describe('simultaneous session writes', () => {
     if (!known) throw new Error('There is no session')
     const report = { agentId: 'tutor', type: 'progress', data: {}, key: null }
     const stored = await Promise.all(Array.from({ length: 50 }, () => sessions.report(known, report, ADMISSION)))
-    expect(stored).toMatchObject(Array.from({ length: 50 }, (_, i) => ({ seq: i + 2 })))
+    // Which of them comes first is not promised.
+    const given = stored.map((event) => (typeof event === 'string' ? event : event.seq))
+    expect(given.sort((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 50 }, (_, i) => i + 2))
     const seqs = (await store.events.page(session.id, 0, 100)).map(({ seq }) => seq)
     expect(seqs).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
     await sessions.end(session.id, 'user')

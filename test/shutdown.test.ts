@@ -46,6 +46,17 @@ const ask = (server: Server, port = (server.address() as AddressInfo).port) =>
     asking.end()
   })
 
+test('a client that keeps its connection is told to leave it, while others may still come', async () => {
+  const { server, deps, arrived, answer } = await makeScene()
+  const stopped = shutDown(deps, { ...PATIENT, notice: 300 })
+  const { port } = server.address() as AddressInfo
+  const told = fetch(`http://127.0.0.1:${port}/`)
+  await arrived
+  answer()
+  expect((await told).headers.get('Connection')).toBe('close')
+  await stopped
+})
+
 test('shutdown ends readiness, refuses new connections, finishes open requests and closes the store last', async () => {
   const { steps, arrived, server, log, deps, answer } = await makeScene()
   const { port } = server.address() as AddressInfo

@@ -15,10 +15,10 @@ const JSON_TYPE = { 'Content-Type': 'application/json' }
 
 /** Sends it, and checks that nothing is written. */
 async function expectRefused(s: Spoof, expected: { status: number; code: string }, path: string, init: RequestInit) {
-  const before = s.rows()
+  const before = await s.rows()
   const headers = { Authorization: `Bearer ${s.agent.bearer}`, ...init.headers }
   expect(await refusal(s.app.request(path, { ...init, headers })), path).toEqual(expected)
-  expect(s.rows()).toEqual(before)
+  expect(await s.rows()).toEqual(before)
 }
 
 const postTo = (s: Spoof, path: string, expected: { status: number; code: string }, body: string, headers = {}) =>

@@ -1,10 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import type { JWTPayload } from 'jose'
 import { onTestFinished } from 'vitest'
 import { DEFAULT_SCOPES } from '../src/auth/scopes.ts'
+import { newDatabase, stored } from './database.ts'
 import { sign } from './forged.ts'
 import { type Pair, scene } from './scene.ts'
 
@@ -13,14 +10,9 @@ export type CallbackRoute = (typeof ROUTES)[number]
 
 /** Two users whom LiveKit confirms to be in rooms of their own, an agent that may do everything, and what is stored. */
 export async function spoofScene() {
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-spoof-'))
-  const file = join(folder, 'behalf.db')
-  const s = await scene({ databaseUrl: `file:${file}` })
-  onTestFinished(async () => {
-    await s.background.idle()
-    await s.store.close()
-    rmSync(folder, { recursive: true })
-  })
+  const databaseUrl = await newDatabase({ lasts: true })
+  const s = await scene({ databaseUrl })
+  onTestFinished(() => s.background.idle())
   const agent = await s.newAgent('tutor', [...DEFAULT_SCOPES, 'calls:place'])
   const victim = await s.present()
   const other = await s.present()
@@ -30,7 +22,8 @@ export async function spoofScene() {
     agent,
     victim,
     other,
-    rows: () => rowsOf(file),
+    /** Every row of every table but the trail of refusals, as another process sees them. */
+    rows: async (): Promise<Record<string, unknown[]>> => ({ ...(await stored(databaseUrl)), agent_refusals: [] }),
     signed: (payload: JWTPayload) => sign(s, payload),
   }
 }
@@ -57,16 +50,4 @@ export function attempt(s: Spoof, route: CallbackRoute, { authorization, pair, q
     headers: { 'Content-Type': 'application/json', ...(header === null ? {} : { Authorization: header }) },
     ...(isGet ? {} : { body: JSON.stringify(route === 'POST /agent/progress' ? { ...named, data: {} } : named) }),
   })
-}
-
-/** Every row of every table but the trail of refusals, as another process sees them. */
-function rowsOf(file: string): Record<string, unknown[]> {
-  const db = new Database(file, { readonly: true })
-  const tables = db
-    .prepare("select name from sqlite_master where type = 'table' and name != 'agent_refusals'")
-    .pluck()
-    .all() as string[]
-  const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]))
-  db.close()
-  return rows
 }

@@ -214,7 +214,7 @@ describe('store restore', () => {
 })
 
 test.each([
-  [2, [], /^The commands are check, backup and restore/],
+  [2, [], /^The commands are check, backup, restore and migrate/],
   [2, ['vacuum'], /^The commands are/],
   [2, ['check', 'x'], /^check takes no file/],
   [2, ['backup'], /^backup takes one file/],

@@ -6,6 +6,7 @@ import { createSkewWarning } from '../src/livekit/clock-skew.ts'
 import { createLog } from '../src/log.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { openStore } from '../src/store/store.ts'
+import { closeLater, newDatabase } from './database.ts'
 import { documented } from './documented.ts'
 import { logbook, noteSecrets } from './logged.ts'
 import type { Sfu } from './sfu.ts'
@@ -25,8 +26,9 @@ export function testClock(start = Date.now()) {
     right: () => start + elapsed,
     /** Seconds pass. */
     advance: (seconds: number) => {
-      wall += seconds * 1000
-      elapsed += seconds * 1000
+      // Whole milliseconds, as a real clock's.
+      wall += Math.round(seconds * 1000)
+      elapsed += Math.round(seconds * 1000)
     },
     /** The wall clock is set, ahead or back by that many seconds, and no time passes. */
     step: (seconds: number) => {
@@ -49,24 +51,24 @@ export interface TestAppOptions {
   timeoutMs?: number
 }
 
-/** The real app on its own in-memory SQLite, with a clock to move. */
+/** The real app on a database of its own, with a clock to move. */
 export async function makeApp({
   env = {},
-  databaseUrl = 'file::memory:',
+  databaseUrl,
   sfu,
   clock = testClock(),
   timeoutMs = 2000,
 }: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
     LOG_LEVEL: 'debug',
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: databaseUrl ?? (await newDatabase()),
     LIVEKIT_URL: sfu?.url ?? CLOSED_PORT,
     ...env,
   })
   const { destination, logged } = logbook()
   const metrics = createMetrics()
   const committed = (writes: number) => metrics.commitWrites.observe(writes)
-  const store = await openStore(config.databaseUrl, { time: clock, committed })
+  const store = closeLater(await openStore(config.databaseUrl, { time: clock, poolSize: 4, committed }))
   const keys = await loadSigningKeys(store.keys, store.clock)
   const log = createLog(config.logLevel, destination)
   const reportSkew = createSkewWarning(log, store.clock, metrics)

@@ -1,8 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { run } from '../src/cli/user.ts'
+import { newDatabase } from './database.ts'
 import { outcomeOf } from './outcome.ts'
 import { ENDED, refusal, scene } from './scene.ts'
 import { post } from './support.ts'
@@ -11,13 +9,8 @@ const ADA = { email: 'ada@example.com', password: 'correct horse' }
 
 /** A running service with Ada in a call, and the command beside it. */
 async function setUp() {
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-user-'))
-  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+  const databaseUrl = await newDatabase({ lasts: true })
   const s = await scene({ databaseUrl })
-  onTestFinished(async () => {
-    await s.store.close()
-    rmSync(folder, { recursive: true })
-  })
   const agent = await s.newAgent()
   const present = await s.present()
   const cli = async (...argv: string[]) => {

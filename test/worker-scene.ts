@@ -46,7 +46,7 @@ export const assign = (job: Job, url?: string) =>
   })
 
 /** The half of LiveKit that workers connect to: registers each, and records what it says. */
-function livekitWorkers(server: {
+export function livekitWorkers(server: {
   on(event: 'upgrade', take: (...args: [IncomingMessage, Duplex, Buffer]) => void): unknown
 }) {
   const accepting = new WebSocketServer({ noServer: true })

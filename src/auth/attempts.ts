@@ -7,8 +7,8 @@ import { rateLimited } from '../http/rate-limit.ts'
 const PER_ADDRESS: Quota = { name: 'failed-sign-ins', count: 10, windowSeconds: 15 * 60 }
 /** Failures allowed for one account from all addresses, after which new ones are refused: 1,200 guesses a day. */
 const PER_ACCOUNT: Quota = { name: 'failed-sign-ins-account', count: 50, windowSeconds: 60 * 60 }
-/** How many pairs of account and address are remembered, the most recent of the whole service. */
-const MAX_KNOWN = 100_000
+/** How long an address from which someone signed in is known for that account. */
+const KNOWN: Quota = { name: 'signed-in-addresses', count: 1, windowSeconds: 90 * 24 * 60 * 60 }
 
 export interface Attempt {
   /** The account's name, whether it exists or not. */
@@ -37,14 +37,14 @@ export function createAttemptLimit(
   // Separate, so that a flood from elsewhere cannot fill the counters that owners depend on.
   const knownPairs = counters(perAddress)
   const accounts = counters(perAccount)
-  const known = lastAdded(MAX_KNOWN)
+  const known = counters(KNOWN)
 
   /** @throws AppError `rate_limited`, and whatever `signIn` throws; only `invalid_credentials` is a failure */
   return async function attempt<T>({ account, address, onStanding }: Attempt, signIn: () => Promise<T>): Promise<T> {
     // Hashed: e-mails should not stay in memory beyond the request, and the keys stay short.
     const accountKey = createHash('sha256').update(account).digest('base64url')
     const pairKey = `${accountKey} ${address}`
-    const isKnown = known.has(pairKey)
+    const isKnown = await known.isCounted(pairKey)
     const pair = isKnown ? knownPairs : pairs
 
     // Counted up front, so that parallel attempts gain nothing over sequential ones; the account first, so that an
@@ -57,7 +57,7 @@ export function createAttemptLimit(
     try {
       if (!ofPair.allowed) throw tooMany(ofAccount.allowed ? ofPair : ofAccount)
       const signedIn = await signIn()
-      known.add(pairKey)
+      await known.count(pairKey)
       await pair.reset(pairKey)
       if (ofAccount.allowed) await accounts.giveBack(accountKey)
       return signedIn
@@ -75,17 +75,3 @@ export function createAttemptLimit(
 }
 
 const tooMany = (standing: Standing) => rateLimited(standing, 'Too many failed sign-ins: try again later.')
-
-/** A set that keeps only the `max` most recently added keys. */
-function lastAdded(max: number) {
-  const keys = new Set<string>()
-  return {
-    has: (key: string) => keys.has(key),
-    add(key: string) {
-      keys.delete(key)
-      keys.add(key)
-      const [oldest] = keys
-      if (keys.size > max && oldest !== undefined) keys.delete(oldest)
-    },
-  }
-}

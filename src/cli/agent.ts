@@ -8,7 +8,7 @@ import {
 import { DEFAULT_SCOPES, SCOPES, type Scope } from '../auth/scopes.ts'
 import { agentScopesOf, databaseUrlOf, isProduction } from '../config.ts'
 import { type Agent, SUMMONERS } from '../store/agents.ts'
-import { withStore } from '../store/sqlite/command-store.ts'
+import { withStore } from '../store/commands.ts'
 import { createCommand, type Environment, EXIT_CODES, isoOrNull, type Print, UsageError } from './command-line.ts'
 
 const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while the service runs; changes take effect at once.

@@ -1,7 +1,7 @@
 import { databaseUrlOf } from '../config.ts'
 import { auditEntryResponse } from '../sessions/json.ts'
 import type { AuditEntry, AuditStore } from '../store/audit.ts'
-import { withStore } from '../store/sqlite/command-store.ts'
+import { withStore } from '../store/commands.ts'
 import { createCommand, EXIT_CODES, UsageError } from './command-line.ts'
 
 const HELP = `Shows what agents did or tried on behalf of users, newest first, from the store at DATABASE_URL.

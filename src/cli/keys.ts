@@ -1,8 +1,8 @@
 import { newSigningKey } from '../auth/keys.ts'
 import { remove, rotate, stateOf } from '../auth/rotation.ts'
 import { databaseUrlOf } from '../config.ts'
+import { withStore } from '../store/commands.ts'
 import type { KeyStore, StoredKey } from '../store/keys.ts'
-import { withStore } from '../store/sqlite/command-store.ts'
 import { createCommand, EXIT_CODES, isoOrNull, UsageError } from './command-line.ts'
 
 const HELP = `Manages the keys that sign access tokens, in the store at DATABASE_URL. Safe while the service runs: it notices changes

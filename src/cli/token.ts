@@ -1,7 +1,7 @@
 import { readSigningKeys } from '../auth/keys.ts'
 import { createClock, SYSTEM_TIME } from '../clock.ts'
 import { loadConfig } from '../config.ts'
-import { openReadOnly } from '../store/sqlite/read-only.ts'
+import { openReadOnly } from '../store/commands.ts'
 import { createCommand, oneLine, UsageError } from './command-line.ts'
 import { inspectToken } from './token-inspect.ts'
 import { reportText } from './token-report.ts'
@@ -48,7 +48,7 @@ export const run = createCommand({
 async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {
-    const opened = openReadOnly(databaseUrl)
+    const opened = await openReadOnly(databaseUrl)
     if (!opened) return nothing('Access tokens cannot be checked: DATABASE_URL names no store.')
     const { agents, users, clock, close } = opened
     return { store: { keys: await readSigningKeys(opened.keys, clock), agents, users }, clock, close }

@@ -1,7 +1,7 @@
 import { databaseUrlOf } from '../config.ts'
 import { OperatorError } from '../errors.ts'
 import { signedOut } from '../sessions/lifecycle.ts'
-import { withStore } from '../store/sqlite/command-store.ts'
+import { withStore } from '../store/commands.ts'
 import type { Store } from '../store/store.ts'
 import { createCommand, EXIT_CODES, UsageError } from './command-line.ts'
 

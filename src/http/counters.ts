@@ -20,6 +20,8 @@ export interface Counter {
   readonly quota: Quota
   /** Counts one more. */
   count(key: string): Promise<Standing>
+  /** Whether the key has a count in a window that has not ended. */
+  isCounted(key: string): Promise<boolean>
   /** Undoes one count. */
   giveBack(key: string): Promise<void>
   /** Resets the key's count. */
@@ -54,6 +56,9 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
     const windows = new Map<string, Window>()
     const all: Window[] = []
 
+    const idOf = (name: string) =>
+      name.length <= MAX_KEY ? name : `#${createHash('sha256').update(name).digest('base64url')}`
+
     function forget({ key, index }: Window): void {
       windows.delete(key)
       const last = all.pop()
@@ -75,7 +80,7 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
 
     function change(name: string, by: number): Window {
       const now = performance.now()
-      const key = name.length <= MAX_KEY ? name : `#${createHash('sha256').update(name).digest('base64url')}`
+      const key = idOf(name)
       const known = windows.get(key)
       if (known && known.endsAt > now) {
         known.count = Math.max(0, Math.min(known.count + by, quota.count + 1))
@@ -101,6 +106,10 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
           remaining: Math.max(0, quota.count - count),
           resetSeconds: Math.max(1, Math.ceil((endsAt - performance.now()) / 1000)),
         }
+      },
+      async isCounted(key) {
+        const window = windows.get(idOf(key))
+        return window !== undefined && window.endsAt > performance.now()
       },
       giveBack: async (key) => void change(key, -1),
       reset: async (key) => void change(key, -quota.count - 1),

@@ -2,12 +2,11 @@ import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { type Counter, createCounters, type Quota, type Standing } from './counters.ts'
+import type { Counter, Counters, Quota, Standing } from './counters.ts'
 import type { AppEnv } from './router.ts'
 
 /** The limits as configured; one that is off is undefined. */
-export function createRateLimits(config: Config) {
-  const counters = createCounters()
+export function createRateLimits(config: Config, counters: Counters) {
   const perMinute = (name: string, count: number) =>
     count === 0 ? undefined : counters({ name, count, windowSeconds: 60 })
   return {

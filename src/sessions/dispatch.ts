@@ -45,10 +45,11 @@ const ACCEPTED_WITHIN_MS = 10_000
 /** How long an accepted job's agent may take to join; doubled after every job that was lost, up to the limit. */
 const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
+/** How long an instance may take to create a dispatch; then another may, as when the first one died. */
+const CREATED_WITHIN_MS = 10_000
 
 export function createDispatcher({ store, accounts, livekit, clock, jobMetadata }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
-  const renewing = createSingleFlight<boolean>()
 
   const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
     (await livekit.listDispatches(room)).filter(({ attributes }) => attributes.sessionId === id)
@@ -74,11 +75,17 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
   const isOverdue = ({ dispatchedAt }: Session, afterMs = ACCEPTED_WITHIN_MS) =>
     dispatchedAt !== null && clock.steady() - dispatchedAt > afterMs
 
-  /** Compare-and-swap: true for exactly one caller, which then recreates the dispatch. */
-  const claim = ({ id }: Session, afterMs: number) =>
+  const settle = ({ id }: Session, values: Partial<Session>) =>
+    store.change({ session: id }, ([known]) => ({ changed: known ? [change(known, values)] : [], result: undefined }))
+
+  /** Compare-and-swap: true for exactly one caller of all instances, which then creates a dispatch and settles. */
+  const claim = ({ id }: Session, isDue: (now: Session) => boolean) =>
     store.change({ session: id }, ([known]) => {
-      if (!known || known.facts.end || !isOverdue(known.session, afterMs)) return { result: false }
-      return { changed: [change(known, { dispatchedAt: clock.steady() })], result: true }
+      if (!known || known.facts.end || !isDue(known.session)) return { result: false }
+      const { dispatchedSid, dispatchedAt } = known.session
+      const isClaimed = dispatchedSid === null && dispatchedAt !== null && !isOverdue(known.session, CREATED_WITHIN_MS)
+      if (isClaimed) return { result: false }
+      return { changed: [change(known, { dispatchedSid: null, dispatchedAt: clock.steady() })], result: true }
     })
 
   return {
@@ -86,29 +93,39 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
       ensuring(session.id, async () => {
         const dispatch = dispatchOf(session, jobMetadata)
         if (!dispatch) return
-        const exists = (await currentOf(session)).length > 0
-        if (!exists && (await isEnabled(session))) await livekit.createDispatch(session.room, dispatch)
-        await store.change({ session: session.id }, ([known]) => {
-          const dispatched = { dispatchedSid: sid, dispatchedAt: clock.steady() }
-          return { changed: known ? [change(known, dispatched)] : [], result: undefined }
-        })
+        const dispatched = () => settle(session, { dispatchedSid: sid, dispatchedAt: clock.steady() })
+        if ((await currentOf(session)).length > 0 || !(await isEnabled(session))) return dispatched()
+        if (!(await claim(session, ({ dispatchedSid }) => dispatchedSid !== sid))) return
+        try {
+          // Another instance may have created it just before.
+          if ((await currentOf(session)).length === 0) await livekit.createDispatch(session.room, dispatch)
+          await dispatched()
+        } catch (error) {
+          await settle(session, { dispatchedSid: null, dispatchedAt: null })
+          throw error
+        }
       }),
-    renew: (session, present) =>
-      renewing(session.id, async () => {
-        if (!isOverdue(session) || !(await isEnabled(session))) return false
-        const dispatches = await currentOf(session)
-        const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
-        // An agent that has finished its work is not called back.
-        if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
-        const attempt = Math.max(1, ...dispatches.map(({ attributes }) => Number(attributes.attempt) || 1))
-        const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
-        if (!(await claim(session, jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS))) return false
-        const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
-        if (!dispatch) return false
+    async renew(session, present) {
+      if (!isOverdue(session) || !(await isEnabled(session))) return false
+      const dispatches = await currentOf(session)
+      const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
+      // An agent that has finished its work is not called back.
+      if (jobs.some(({ identity, hasSucceeded }) => hasSucceeded || present.has(identity))) return false
+      const attempt = Math.max(1, ...dispatches.map(({ attributes }) => Number(attributes.attempt) || 1))
+      const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
+      const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
+      const afterMs = jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS
+      const { dispatchedSid, dispatchedAt } = session
+      const isDue = (now: Session) => now.dispatchedAt === dispatchedAt && isOverdue(now, afterMs)
+      if (!dispatch || !(await claim(session, isDue))) return false
+      try {
         await livekit.createDispatch(session.room, dispatch)
         await deleteAll(session.room, dispatches)
-        return true
-      }),
+      } finally {
+        await settle(session, { dispatchedSid })
+      }
+      return true
+    },
     async expelDisabled(room, agents, promised) {
       const disabled = new Set<string>()
       for (const name of new Set([...agents.map(accountOf), ...promised])) {

@@ -16,6 +16,23 @@ export interface AuditEntry {
 
 type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outcome'> & { at: number }
 
+const MINUTE_MS = 60_000
+
+/** The row of a decision that is the first of its kind in its minute. */
+export function toAuditRow({ at, ...kind }: AuditDecision) {
+  return { ...kind, minute: Math.floor(at / MINUTE_MS), count: 1, firstAt: at, lastAt: at }
+}
+
+/** An agent's entries together with its refusals that are about no session, newest first. */
+export function merged(
+  entries: readonly AuditEntry[],
+  refusals: ReadonlyArray<Omit<AuditEntry, 'sessionId' | 'userId'>>,
+  limit: number,
+): AuditEntry[] {
+  const all = [...entries, ...refusals.map((row) => ({ ...row, sessionId: null, userId: null }))]
+  return all.sort((a, b) => b.lastAt - a.lastAt).slice(0, limit)
+}
+
 /** The audit trail. Entries are kept as long as their session, or as sessions are. */
 export interface AuditStore {
   record(decision: AuditDecision): Promise<void>

@@ -11,6 +11,26 @@ export interface StoredKey {
   expiresAt: number | null
 }
 
+export interface KeyRow extends Omit<StoredKey, 'alg'> {
+  alg: string
+}
+
+export function toStoredKey(row: KeyRow): StoredKey {
+  if (row.alg !== 'ES256') throw new Error(`The signing key ${row.kid} has the unknown algorithm ${row.alg}`)
+  return { ...row, alg: row.alg }
+}
+
+/** What a change of the keys does to each. */
+export function changesOf(before: StoredKey[], change: (keys: StoredKey[]) => StoredKey[]) {
+  const after = change(before)
+  const isIn = (keys: StoredKey[], { kid }: StoredKey) => keys.some((key) => key.kid === kid)
+  return {
+    added: after.filter((key) => !isIn(before, key)),
+    changed: after.filter((key) => isIn(before, key)),
+    removed: before.filter((key) => !isIn(after, key)),
+  }
+}
+
 /** The service's own keys. */
 export interface KeyStore {
   signingKeys(): Promise<StoredKey[]>

@@ -30,7 +30,7 @@ export interface Session {
   agentDeployment: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
-  /** When the dispatch was found or created; `steady`. */
+  /** When the dispatch was found or created, or, without a `dispatchedSid`, when that was begun; `steady`. */
   dispatchedAt: number | null
   /** The sid of the user's phone: of the SIP participant that the service created last. Null if it created none. */
   phoneSid: string | null

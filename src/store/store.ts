@@ -1,26 +1,17 @@
 import { type Clock, SYSTEM_TIME, type TimeSource } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
+import type { Counters } from '../http/counters.ts'
 import type { AgentStore } from './agents.ts'
 import type { AuditStore } from './audit.ts'
 import type { JobStore } from './jobs.ts'
 import type { KeyStore } from './keys.ts'
 import type { RoomStore } from './rooms.ts'
 import type { EventStore, SessionStore } from './sessions.ts'
-import { sqliteAgents } from './sqlite/agents.ts'
-import { sqliteAudit } from './sqlite/audit.ts'
-import { appendHints, sqliteEvents } from './sqlite/events.ts'
-import { createGroupCommit } from './sqlite/group-commit.ts'
-import { sqliteJobs } from './sqlite/jobs.ts'
-import { sqliteKeys } from './sqlite/keys.ts'
-import { sqliteRooms } from './sqlite/rooms.ts'
-import { sqliteSessions } from './sqlite/sessions.ts'
-import { filePath, openSqlite, storedClock, usingFile } from './sqlite/sqlite.ts'
-import { sqliteUsers } from './sqlite/users.ts'
-import { takeOverWal } from './sqlite/wal.ts'
 import type { UserStore } from './users.ts'
 
 /** Everything the service stores, one small interface per feature. */
 export interface Store {
-  /** Its times are ordered with everything stored by this process and earlier ones. */
+  /** Its times are ordered with everything stored by this process, earlier ones and those that share the database. */
   clock: Clock
   users: UserStore
   keys: KeyStore
@@ -30,59 +21,50 @@ export interface Store {
   sessions: SessionStore
   events: EventStore
   audit: AuditStore
+  /** Of all instances that share the database; those of one on SQLite are in its memory. */
+  counters: Counters
+  /**
+   * One of the instances that share the database gets each turn of work that is to be done every `everyMs`: 0 for that
+   * one, the milliseconds until the next turn for the others. A turn whose instance died is not given again.
+   */
+  takeTurn(name: string, everyMs: number): Promise<number>
   /** Saves the clock: a crash loses the time since the last write. */
   saveClock(): Promise<void>
   /** Settles queued writes, then closes. */
   close(): Promise<void>
 }
 
-interface OpenOptions {
-  time?: TimeSource
+export interface OpenOptions {
+  time: TimeSource
   /** False for a command beside the service: a step of its clock must not reach the service's next start. */
-  keepsTime?: boolean
-  /** Called with the number of writes that a transaction shared. */
-  committed?: (writes: number) => void
+  keepsTime: boolean
+  /** Connections to PostgreSQL at once. */
+  poolSize: number
+  /** Called with the number of writes that an SQLite transaction shared. */
+  committed: (writes: number) => void
 }
 
-/** Opens the store that `DATABASE_URL` names, migrated and ready. */
+/** Whether `DATABASE_URL` names a PostgreSQL database; else it names an SQLite file. */
+export const isPostgres = (url: string): boolean => /^postgres(ql)?:/.test(url)
+
+/** Opens the store that `DATABASE_URL` names, migrated and ready. @throws OperatorError when it cannot be used */
 export async function openStore(
   url: string,
-  { time = SYSTEM_TIME, keepsTime = true, committed }: OpenOptions = {},
+  { time = SYSTEM_TIME, keepsTime = true, poolSize = 10, committed = () => {} }: Partial<OpenOptions> = {},
 ): Promise<Store> {
-  const { db, raw } = openSqlite(url)
-  const { clock, save } = storedClock(db, time)
-  const wal = usingFile(filePath(url), () => takeOverWal(raw))
-  const hints = appendHints()
-  const { write, durable, close } = createGroupCommit(raw, {
-    ...(keepsTime ? { beforeCommit: save } : {}),
-    ...(wal ? { wal } : {}),
-    settled(writes) {
-      hints.notify()
-      committed?.(writes)
-    },
-  })
-  return {
-    clock,
-    users: sqliteUsers(db, write),
-    keys: sqliteKeys(db, write),
-    agents: sqliteAgents(db, write),
-    jobs: sqliteJobs(db, write),
-    rooms: sqliteRooms(db, write),
-    sessions: sqliteSessions(db, write, hints, durable, clock),
-    events: sqliteEvents(db, hints, durable),
-    audit: sqliteAudit(db, write),
-    saveClock: () => write(() => {}),
-    async close() {
-      // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
-      await write(() => {}).catch(() => {})
-      await close()
-      await wal?.close()
-      try {
-        // Another process's reader may block this checkpoint of the WAL; that is not worth a long wait.
-        if (raw.open && !raw.memory) raw.exec('pragma busy_timeout = 1000; pragma wal_checkpoint(TRUNCATE)')
-      } finally {
-        raw.close()
-      }
-    },
+  const options = { time, keepsTime, poolSize, committed }
+  if (isPostgres(url)) return (await loadPostgres()).openPostgresStore(url, options)
+  return (await import('./sqlite/store.ts')).openSqliteStore(url, options)
+}
+
+/** Loaded only when it is used: the driver is an optional dependency. */
+export async function loadPostgres() {
+  try {
+    return await import('./postgres/store.ts')
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw error
+    throw new OperatorError('DATABASE_URL names PostgreSQL, but its driver is not installed: npm install pg.', {
+      cause: error,
+    })
   }
 }

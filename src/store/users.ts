@@ -24,9 +24,37 @@ interface NewFamily {
 
 /** The outcome for a presented refresh token. `repeated`: a retry after a lost answer may get the same child again. */
 export type Rotation =
-  | { outcome: 'rotated' | 'repeated'; userId: string; familyId: string }
-  | { outcome: 'reused' | 'revoked'; userId: string }
+  | { outcome: 'rotated' | 'repeated' | 'reused'; userId: string; familyId: string }
+  | { outcome: 'revoked'; userId: string }
   | { outcome: 'unknown' | 'expired' }
+
+/** A refresh token as it is stored, with what decides of its family. */
+export interface RefreshToken {
+  familyId: string
+  userId: string
+  expiresAt: number
+  usedAt: number | null
+  familyExpiresAt: number
+  revokedAt: number | null
+}
+
+/** What presenting a refresh token does; `reused` outside the grace period also revokes the family. */
+export function rotationOf(
+  parent: RefreshToken | undefined,
+  child: RefreshToken | undefined,
+  now: number,
+  graceMs: number,
+): Rotation {
+  if (!parent) return { outcome: 'unknown' }
+  const { familyId, userId } = parent
+  if (parent.revokedAt !== null) return { outcome: 'revoked', userId }
+  if (parent.familyExpiresAt <= now) return { outcome: 'expired' }
+  if (parent.usedAt !== null) {
+    const isRetry = now - parent.usedAt <= graceMs && child?.usedAt === null
+    return isRetry ? { outcome: 'repeated', userId, familyId } : { outcome: 'reused', userId, familyId }
+  }
+  return parent.expiresAt <= now ? { outcome: 'expired' } : { outcome: 'rotated', userId, familyId }
+}
 
 /** Why a refresh family was revoked. */
 export type RevokedReason = 'logout' | 'reuse' | 'upgraded' | 'password_changed' | 'signed_out'

@@ -106,10 +106,25 @@ export function apiAt({ url, databaseUrl }: Service) {
     return output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
   }
 
+  async function agentToken(id: string, secret: string): Promise<string> {
+    const response = await fetch(`${url}/agent/token`, {
+      method: 'POST',
+      headers: {
+        Authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`,
+        'Content-Type': 'application/x-www-form-urlencoded',
+      },
+      body: 'grant_type=client_credentials',
+    })
+    if (response.status !== 200) throw new Error(`/agent/token: ${response.status} ${await response.text()}`)
+    const { access_token } = z.object({ access_token: z.string() }).parse(await response.json())
+    return access_token
+  }
+
   return {
     url,
     command,
     request,
+    agentToken,
     session,
     progress,
 
@@ -196,17 +211,7 @@ export function apiAt({ url, databaseUrl }: Service) {
       const options = scopes.flatMap((scope) => ['--scope', scope])
       const printed = await command('agent', 'create', name, ...options, '--json')
       const { id, secret } = AgentSecret.parse(JSON.parse(printed))
-      const response = await fetch(`${url}/agent/token`, {
-        method: 'POST',
-        headers: {
-          Authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`,
-          'Content-Type': 'application/x-www-form-urlencoded',
-        },
-        body: 'grant_type=client_credentials',
-      })
-      if (response.status !== 200) throw new Error(`/agent/token: ${response.status} ${await response.text()}`)
-      const { access_token } = z.object({ access_token: z.string() }).parse(await response.json())
-      return { id, secret, bearer: access_token }
+      return { id, secret, bearer: await agentToken(id, secret) }
     },
   }
 }

@@ -9,12 +9,16 @@ export interface Service {
   start: () => Promise<void>
   stop: (signal?: NodeJS.Signals) => Promise<void>
   log: () => string
+  /** Undefined while it does not run. */
+  pid: () => number | undefined
 }
 
 export interface ServiceOptions {
   folder: string
   port: number
   livekitUrl: string
+  /** An SQLite file in the folder if not given. */
+  databaseUrl?: string
   env?: Record<string, string>
   /** What `node` runs; the built service if not given. */
   program?: string[]
@@ -24,10 +28,11 @@ const BUILT = [join(REPOSITORY, 'dist/server.js')]
 
 export const servicePort = freeTcpPort
 
-/** The service as its own process, on a SQLite file of its own. */
-export function service({ folder, port, livekitUrl, env = {}, program = BUILT }: ServiceOptions): Service {
+/** The service as its own process. */
+export function service(options: ServiceOptions): Service {
+  const { folder, port, livekitUrl, env = {}, program = BUILT } = options
+  const { databaseUrl = `file:${join(folder, 'behalf.db')}` } = options
   const url = `http://127.0.0.1:${port}`
-  const databaseUrl = `file:${join(folder, 'behalf.db')}`
   const logs: string[] = []
   let server: RunningProcess | undefined
   return {
@@ -52,6 +57,7 @@ export function service({ folder, port, livekitUrl, env = {}, program = BUILT }:
       if (server) logs.push(server.log())
       server = undefined
     },
+    pid: () => (server?.isRunning() ? server.pid : undefined),
     log: () => [...logs, server?.log() ?? ''].join(''),
   }
 }

@@ -1,14 +1,10 @@
 import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
+import { type AgentRow, toAgent, toAgentRow } from '../agent-rows.ts'
 import type { Agent, AgentStore } from '../agents.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { agents } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
 
-type AgentRow = typeof agents.$inferSelect
-
-const toAgent = (row: AgentRow): Agent => ({ ...row, scopes: row.scopes.split(' ').filter(isScope) })
-const isScope = (value: string): value is `${string}:${string}` => value.includes(':')
-const toRow = (agent: Agent): AgentRow => ({ ...agent, scopes: agent.scopes.join(' ') })
 const orNull = (row: AgentRow | undefined): Agent | null => (row ? toAgent(row) : null)
 
 /** Agent accounts in SQLite. Nothing is cached: another process's write takes effect at the next read. */
@@ -71,7 +67,7 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .returning()
     .prepare()
 
-  const inserted = (agent: Agent) => insert.get(toRow(agent)) !== undefined
+  const inserted = (agent: Agent) => insert.get({ ...toAgentRow(agent) }) !== undefined
 
   return {
     insertAgent: (agent) => write(() => inserted(agent)),

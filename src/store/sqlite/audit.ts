@@ -1,10 +1,8 @@
 import { desc, eq, getTableColumns, sql } from 'drizzle-orm'
-import type { AuditEntry, AuditStore } from '../audit.ts'
+import { type AuditStore, merged, toAuditRow } from '../audit.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
-
-const MINUTE_MS = 60_000
 
 const { minute: _, ...entryColumns } = getTableColumns(auditEntries)
 
@@ -59,15 +57,10 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     record: (decision) =>
       write(() => {
         const statement = decision.sessionId === null ? recordRefusal : record
-        const { at, ...kind } = decision
-        statement.run({ ...kind, minute: Math.floor(at / MINUTE_MS), count: 1, firstAt: at, lastAt: at })
+        statement.run(toAuditRow(decision))
       }),
     ofSession: (sessionId, limit) => runRead(() => ofSession.all({ sessionId, limit })),
     ofAgent: (agentId, limit) =>
-      runRead(() => {
-        const refusals = refusalsOf.all({ agentId, limit }).map((row) => ({ ...row, sessionId: null, userId: null }))
-        const all: AuditEntry[] = [...ofAgent.all({ agentId, limit }), ...refusals]
-        return all.sort((a, b) => b.lastAt - a.lastAt).slice(0, limit)
-      }),
+      runRead(() => merged(ofAgent.all({ agentId, limit }), refusalsOf.all({ agentId, limit }), limit)),
   }
 }

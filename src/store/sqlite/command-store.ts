@@ -1,35 +1,17 @@
 import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { OperatorError } from '../../errors.ts'
+import type { CommandOptions } from '../commands.ts'
 import { openStore, type Store } from '../store.ts'
 import { lockStore, StoreInUse } from './lock.ts'
 import { existing, isStore } from './maintenance.ts'
 import { filePath, latestMigration } from './sqlite.ts'
 
-interface CommandStoreOptions {
-  /** Creates the store if there is none yet. */
-  mayCreate?: boolean
-}
-
-/** Opens the store for a command, as long as `use` takes. @throws OperatorError when there is none to open now */
-export async function withStore<T>(
-  url: string,
-  use: (store: Store) => Promise<T>,
-  options: CommandStoreOptions = {},
-): Promise<T> {
-  const store = await openForCommand(url, options)
-  try {
-    return await use(store)
-  } finally {
-    await store.close()
-  }
-}
-
 /**
  * Opens the store for a command, while the service runs or before it has ever run. Never migrates the schema under a
  * running service.
  */
-async function openForCommand(url: string, { mayCreate = false }: CommandStoreOptions): Promise<Store> {
+export async function openForCommand(url: string, { mayCreate }: CommandOptions): Promise<Store> {
   const named = filePath(url)
   if (mayCreate && named !== null && !existsSync(named)) {
     return openAlone(url, `A service is still creating ${named}: try again.`)
@@ -54,6 +36,13 @@ async function openAlone(url: string, refusal: string): Promise<Store> {
     return await openStore(url, { keepsTime: false }).finally(() => lock.release())
   } catch (error) {
     throw error instanceof StoreInUse ? new OperatorError(refusal) : error
+  }
+}
+
+/** @throws OperatorError unless the store has this version's schema */
+export function assertCurrent(path: string): void {
+  if (versionOf(path) !== latestMigration()) {
+    throw new OperatorError(`${path} belongs to another version of the service: start this version on it once.`)
   }
 }
 

@@ -1,25 +1,19 @@
 import { and, asc, desc, eq, getTableColumns, gt, sql } from 'drizzle-orm'
-import type { EventStore, SessionEvent } from '../sessions.ts'
+import type { EventHints } from '../event-hints.ts'
+import { MAX_PAGE_BYTES, toEvent } from '../event-rows.ts'
+import type { EventStore } from '../sessions.ts'
 import { createPacedReads, runRead } from './group-commit.ts'
 import { events } from './schema.ts'
 import { type Db, param } from './sqlite.ts'
 
-interface EventRow extends Omit<SessionEvent, 'data'> {
-  data: string
-}
-
 const { sessionId: _, ...columns } = getTableColumns(events)
 export const eventColumns = columns
 
-/** An event may be 64 KiB, so the number of events alone does not bound a page. */
-const MAX_PAGE_BYTES = 256 * 1024
 /** An event's cost besides its data: many small ones take as long as a few large ones. */
 const EVENT_OVERHEAD_BYTES = 256
 
-export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
-
 /** Reads events from SQLite; they are written together with their session. */
-export function sqliteEvents(db: Db, hints: AppendHints, durable: () => Promise<void>): EventStore {
+export function sqliteEvents(db: Db, hints: EventHints, durable: () => Promise<void>): EventStore {
   const inTurn = createPacedReads(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
   const ofPage = and(ofSession, gt(events.seq, param('after')))
@@ -84,39 +78,4 @@ function fittingOf(sizes: Array<{ bytes: number }>): { count: number; cost: numb
     count++
   }
   return { count, cost: bytes + count * EVENT_OVERHEAD_BYTES }
-}
-
-/** Tells a session's listeners that it has new events. */
-export interface AppendHints {
-  /** Call this inside the write that inserts an event. */
-  appended(sessionId: string): void
-  /** Call this when such writes are durable; after one that failed it does no harm. */
-  notify(): void
-  /** Returns a function that unsubscribes. */
-  subscribe(sessionId: string, onAppended: () => void): () => void
-}
-
-/** Works within this process, the only one that writes events to its SQLite file. */
-export function appendHints(): AppendHints {
-  const listeners = new Map<string, Set<() => void>>()
-  let appended = new Set<string>()
-
-  return {
-    appended(sessionId) {
-      if (listeners.has(sessionId)) appended.add(sessionId)
-    },
-    notify() {
-      const told = appended
-      appended = new Set()
-      for (const sessionId of told) for (const onAppended of listeners.get(sessionId) ?? []) onAppended()
-    },
-    subscribe(sessionId, onAppended) {
-      const ofSession = listeners.get(sessionId) ?? new Set()
-      listeners.set(sessionId, ofSession.add(onAppended))
-      return () => {
-        ofSession.delete(onAppended)
-        if (ofSession.size === 0 && listeners.get(sessionId) === ofSession) listeners.delete(sessionId)
-      }
-    },
-  }
 }

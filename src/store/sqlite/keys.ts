@@ -1,5 +1,5 @@
 import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
-import type { KeyStore, StoredKey } from '../keys.ts'
+import { changesOf, type KeyStore, toStoredKey } from '../keys.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'
@@ -32,7 +32,7 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
     .returning({ value: storeSecrets.value })
     .prepare()
   return {
-    signingKeys: () => runRead(() => all.all().map(storedKey)),
+    signingKeys: () => runRead(() => all.all().map(toStoredKey)),
     // The transaction holds the write lock, so no other process can add a key between these two.
     addFirstSigningKey: (key) =>
       write(() => {
@@ -40,11 +40,10 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
       }),
     changeSigningKeys: (change) =>
       write(() => {
-        const before = all.all().map(storedKey)
-        const after = change(before)
-        const has = (keys: StoredKey[], kid: string) => keys.some((key) => key.kid === kid)
-        for (const { kid } of before) if (!has(after, kid)) deleteKey.run({ kid })
-        for (const key of after) (has(before, key.kid) ? changeKey : insertKey).run({ ...key })
+        const { added, changed, removed } = changesOf(all.all().map(toStoredKey), change)
+        for (const { kid } of removed) deleteKey.run({ kid })
+        for (const key of changed) changeKey.run({ ...key })
+        for (const key of added) insertKey.run({ ...key })
       }),
     async secret(name, create, now) {
       const known = await runRead(() => findSecret.get({ name }))
@@ -53,9 +52,4 @@ export function sqliteKeys(db: Db, write: Write): KeyStore {
       return write(() => (insertSecret.get({ name, value, now }) ?? findSecret.get({ name }))?.value ?? value)
     },
   }
-}
-
-function storedKey(row: typeof signingKeys.$inferSelect): StoredKey {
-  if (row.alg !== 'ES256') throw new Error(`The signing key ${row.kid} has the unknown algorithm ${row.alg}`)
-  return { ...row, alg: row.alg }
 }

@@ -1,17 +1,19 @@
 import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
+import type { EventHints } from '../event-hints.ts'
+import { toEvent } from '../event-rows.ts'
+import { factChanges } from '../fact-changes.ts'
 import type {
   Changed,
   Decision,
   IdempotencyKey,
   Known,
-  Presence,
   Session,
   SessionFacts,
   SessionStore,
   Which,
 } from '../sessions.ts'
-import { type AppendHints, eventColumns, toEvent } from './events.ts'
+import { eventColumns } from './events.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
@@ -26,7 +28,7 @@ const oldestFirst = sql`+${sessions.id}`
 export function sqliteSessions(
   db: Db,
   write: Write,
-  hints: AppendHints,
+  hints: EventHints,
   durable: () => Promise<void>,
   clock: Clock,
 ): SessionStore {
@@ -111,7 +113,7 @@ type SessionColumns = ReturnType<typeof getTableColumns<typeof sessions>>
 const columns = Object.entries(getTableColumns(sessions)) as Array<[keyof Session, SessionColumns[keyof Session]]>
 
 /** Loads and saves a session with everything known about it. Synchronous: callers hold the transaction. */
-function statements(db: Db, hints: AppendHints, clock: Clock) {
+function statements(db: Db, hints: EventHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
   const unfinished = isNull(sessions.endedAt)
   const find = db.select().from(sessions).where(byId).prepare()
@@ -252,17 +254,11 @@ function statements(db: Db, hints: AppendHints, clock: Clock) {
   }
 
   function savePresences(sessionId: string, before: SessionFacts, after: SessionFacts): void {
-    if (before === after) return
-    const known = new Set<Presence>(before.presences)
-    const kept = new Set(after.presences.map(({ sid }) => sid))
-    for (const presence of after.presences) if (!known.has(presence)) savePresence.run({ ...presence, sessionId })
-    for (const { sid } of before.presences) if (!kept.has(sid)) forgetPresence.run({ sessionId, sid })
-    for (const [roomSid, at] of after.finishedRooms) {
-      if (before.finishedRooms.get(roomSid) !== at) saveFinishedRoom.run({ sessionId, roomSid, at })
-    }
-    for (const roomSid of before.finishedRooms.keys()) {
-      if (!after.finishedRooms.has(roomSid)) forgetFinishedRoom.run({ sessionId, roomSid })
-    }
+    const { presences, forgotten, finishedRooms, forgottenRooms } = factChanges(before, after)
+    for (const presence of presences) savePresence.run({ ...presence, sessionId })
+    for (const sid of forgotten) forgetPresence.run({ sessionId, sid })
+    for (const [roomSid, at] of finishedRooms) saveFinishedRoom.run({ sessionId, roomSid, at })
+    for (const roomSid of forgottenRooms) forgetFinishedRoom.run({ sessionId, roomSid })
   }
 
   function insertSession(session: Session): void {

@@ -1,5 +1,5 @@
 import { and, eq, getTableColumns, gt, isNull, sql } from 'drizzle-orm'
-import type { RevokedReason, Rotation, UserStore } from '../users.ts'
+import { type RevokedReason, type Rotation, rotationOf, type UserStore } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
@@ -47,22 +47,18 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
 
   function rotate(parentHash: string, childHash: string, now: number, idleMs: number, graceMs: number): Rotation {
     const parent = families.findToken.get({ hash: parentHash })
-    if (!parent) return { outcome: 'unknown' }
-    const { familyId, userId } = parent
-    if (parent.revokedAt !== null) return { outcome: 'revoked', userId }
-    if (parent.familyExpiresAt <= now) return { outcome: 'expired' }
-    if (parent.usedAt !== null) {
-      const child = now - parent.usedAt <= graceMs ? families.findToken.get({ hash: childHash }) : undefined
-      if (child?.usedAt === null) return { outcome: 'repeated', userId, familyId }
-      families.revoke.run({ id: familyId, now, reason: 'reuse' satisfies RevokedReason })
-      return { outcome: 'reused', userId }
+    const rotation = rotationOf(parent, families.findToken.get({ hash: childHash }), now, graceMs)
+    if (rotation.outcome === 'reused') {
+      families.revoke.run({ id: rotation.familyId, now, reason: 'reuse' satisfies RevokedReason })
     }
-    if (parent.expiresAt <= now) return { outcome: 'expired' }
-    const expiresAt = Math.min(now + idleMs, parent.familyExpiresAt)
-    families.use.run({ hash: parentHash, now })
-    families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
-    markSeen.run({ id: userId, now })
-    return { outcome: 'rotated', userId, familyId }
+    if (rotation.outcome === 'rotated') {
+      const { familyId, userId } = rotation
+      const expiresAt = Math.min(now + idleMs, parent?.familyExpiresAt ?? 0)
+      families.use.run({ hash: parentHash, now })
+      families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
+      markSeen.run({ id: userId, now })
+    }
+    return rotation
   }
 
   const revokeAll = (userId: string, now: number, reason: RevokedReason) =>

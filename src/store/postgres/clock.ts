@@ -1,0 +1,116 @@
+import { sql } from 'drizzle-orm'
+import { type Clock, createClock, type LastTimes, runClock, SYSTEM_TIME, type TimeSource } from '../../clock.ts'
+import { type Postgres, param, selected, statement } from './postgres.ts'
+import { clock as clockTable } from './schema.ts'
+
+interface StoredClock {
+  clock: Clock
+  save(): Promise<void>
+  /** Stops comparing with the database. */
+  stop(): void
+}
+
+/** The store's clock, comparable with those of all instances on the database. Tests bring a time of their own. */
+export const storedClock = (db: Postgres, time: TimeSource): Promise<StoredClock> =>
+  time === SYSTEM_TIME ? sharedClock(db, time) : ownClock(db, time)
+
+/** Continues from the times that were stored, as on SQLite. */
+async function ownClock(db: Postgres, source: TimeSource): Promise<StoredClock> {
+  const clock = createClock(source, await find.get(db))
+  return {
+    clock,
+    async save() {
+      await write.run(db, { now: clock.now(), steady: clock.steady(), latest: clock.latest() })
+    },
+    stop() {},
+  }
+}
+
+const find = statement<LastTimes>('clock', sql`select ${selected(clockTable)} from ${clockTable}`)
+const write = statement(
+  'clock_write',
+  sql`update ${clockTable} set now = ${param('now')}, steady = greatest(steady, ${param('steady')}),
+    latest = greatest(latest, ${param('latest')})`,
+)
+
+/** Milliseconds between two comparisons with the database's time. */
+const COMPARE_MS = 5000
+/** Two comparisons by any instances that are further apart than this, by the database's clock, show that it was set. */
+const MAX_APART_MS = 3 * COMPARE_MS
+/** How far two machines' monotonic clocks drift apart. */
+const DRIFT = 0.001
+
+/**
+ * The shared time is the database's wall clock, corrected whenever that was set: `steady` of the stored row, plus what has
+ * passed since. Each instance extrapolates it with its own monotonic clock, which no step of any wall clock touches.
+ */
+async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise<StoredClock> {
+  /** The shared time and the database's wall clock, minus this process's own. */
+  let offset = Number.NEGATIVE_INFINITY
+  let wallOffset = 0
+  /** The most that the shared time was ahead of what this process reads, and when. */
+  let ahead = 0
+  let comparedAt = elapsed()
+  let own: Clock | undefined
+
+  async function compare(): Promise<Compared> {
+    const askedAt = elapsed()
+    const row = await comparing.get(db, { mine: own?.steady() ?? null })
+    if (!row) throw new Error('The clock has no row')
+    const answeredAt = elapsed()
+    // The database read its clock before its answer arrived, so this is a lower bound. The best of them is kept; what
+    // this process may have read too much is in the row, since the row never falls behind `mine`.
+    offset = Math.max(offset, row.steady - answeredAt)
+    ahead = row.steady + (answeredAt - askedAt) - (offset + answeredAt)
+    // Others may be ahead of the row by what passed between its last correction and the step; they correct it soon.
+    if (row.now < row.before && !own) ahead += MAX_APART_MS
+    comparedAt = answeredAt
+    wallOffset = row.now - wall()
+    return row
+  }
+
+  const first = await compare()
+  // An upper bound for freshness and a lower one for what is stamped: evidence never looks younger than it is, whichever
+  // instance asked LiveKit and whichever admits the callback.
+  const source = {
+    wall: () => wall() + wallOffset,
+    elapsed: () => offset + elapsed(),
+    behind: () => ahead + (elapsed() - comparedAt) * DRIFT,
+  }
+  const clock = runClock(source, { now: first.before, steady: source.elapsed(), latest: first.latest })
+  own = clock
+  const save = async () => {
+    await compare()
+  }
+  // A machine that slept shows it by its wall clock, as everywhere (clock.ts), and learns here how long.
+  const timer = setInterval(() => void save().catch(() => {}), COMPARE_MS)
+  timer.unref()
+  return { clock, save, stop: () => clearInterval(timer) }
+}
+
+interface Compared extends LastTimes {
+  /** The database's wall clock at the last comparison. */
+  before: number
+}
+
+const NOW = sql`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`
+const isContinuous = sql`read.now - stored.now between 0 and ${sql.raw(String(MAX_APART_MS))}`
+/**
+ * After a step of the database's clock, an instance's own time says what passed: `mine`. One that has none yet takes the
+ * database's word for the time in which nothing ran. Of all that compare, the furthest leads: time never goes back.
+ */
+const comparing = statement<Compared>(
+  'clock_compare',
+  sql`with
+    stored as (select * from ${clockTable} where id = 1 for update),
+    read as (select ${NOW} as now from stored offset 0),
+    written as (
+      update ${clockTable} set
+        now = read.now,
+        steady = greatest(stored.steady, ${param('mine')}::bigint, case
+          when ${isContinuous} or ${param('mine')}::bigint is null then stored.steady + greatest(read.now - stored.now, 0)
+        end),
+        latest = greatest(read.now, stored.latest + case when ${isContinuous} then read.now - stored.now else 0 end)
+      from stored, read where ${clockTable.id} = stored.id returning clock.*)
+    select written.*, stored.now as before from written, stored`,
+)

@@ -1,0 +1,300 @@
+import { fileURLToPath } from 'node:url'
+import { fillPlaceholders, getTableColumns, type SQL, type SQLChunk, sql } from 'drizzle-orm'
+import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
+import pg from 'pg'
+import { AppError, OperatorError } from '../../errors.ts'
+
+/** One statement with its values; a named one is parsed once per connection. */
+interface Query {
+  name?: string
+  text: string
+  values?: unknown[]
+}
+
+/** What statements run on: the pool, each on its own, or the one connection of a transaction. */
+export interface Connection {
+  /** @throws AppError `store_unavailable` when PostgreSQL does not answer or refuses for now */
+  query<Row>(query: Query): Promise<{ rows: Row[]; rowCount: number }>
+}
+
+export interface Postgres extends Connection {
+  /**
+   * Runs `work` in one READ COMMITTED transaction, and again after a deadlock. `begin` is sent together with the first
+   * statement.
+   */
+  transaction<T>(work: (on: Connection) => Promise<T>): Promise<T>
+  /** A connection of its own, outside the pool. @throws the driver's error */
+  connect(): Promise<pg.Client>
+  close(): Promise<void>
+}
+
+/** Milliseconds. A statement that takes longer is cancelled, so that no request and no lock waits for ever. */
+const TIMEOUTS = { connection: 5000, statement: 10_000, lock: 5000, idleInTransaction: 10_000, answer: 15_000 }
+
+/** How often a transaction that PostgreSQL chose as a deadlock's victim is run. */
+const MAX_ATTEMPTS = 5
+
+const MIGRATIONS = fileURLToPath(new URL('../../../drizzle/postgres', import.meta.url))
+/** Key of the advisory lock under which one instance migrates. */
+const MIGRATION_LOCK = 0x6265_6861
+const MIGRATIONS_TABLE = '__behalf_migrations'
+
+/**
+ * What each connection is told first. An answer must not leave before its commit is durable, so a role's or database's
+ * weaker `synchronous_commit` is raised; a stronger one stays.
+ */
+const SETTINGS = `select set_config('synchronous_commit', 'on', false)
+    where current_setting('synchronous_commit') not in ('on', 'remote_apply')
+  union all select set_config('statement_timeout', '${TIMEOUTS.statement}', false)
+  union all select set_config('lock_timeout', '${TIMEOUTS.lock}', false)
+  union all select set_config('idle_in_transaction_session_timeout', '${TIMEOUTS.idleInTransaction}', false)
+  union all select set_config('default_transaction_isolation', 'read committed', false)`
+
+/** Whole numbers are numbers: times and counts stay below 2⁵³. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
+}
+
+/** Whether opening may change the schema: a command leaves that of a store in use alone. */
+export type Migrates = 'always' | 'when empty' | 'never'
+
+export class NoStore extends OperatorError {
+  constructor(url: string) {
+    super(`There is no store at ${shown(url)}: check DATABASE_URL, or start the service once.`)
+  }
+}
+
+class OtherVersion extends OperatorError {
+  constructor(url: string, isOlder: boolean) {
+    super(
+      isOlder
+        ? `${shown(url)} belongs to an older version of the service: start the service with this version first.`
+        : `${shown(url)} belongs to a newer version of the service: run this command from that version.`,
+    )
+  }
+}
+
+/** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
+export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
+  const options = {
+    connectionString: asLibpq(url),
+    connectionTimeoutMillis: TIMEOUTS.connection,
+    keepAlive: true,
+    application_name: 'behalf',
+    types,
+  }
+  const connect = async () => {
+    const client = new pg.Client(options)
+    // Without a listener a lost connection would end the process.
+    client.on('error', () => {})
+    await client.connect()
+    return client
+  }
+  await migrate(connect, migrates, url).catch((error) => {
+    throw asOperatorError(error, url)
+  })
+  const pool = new pg.Pool({
+    ...options,
+    query_timeout: TIMEOUTS.answer,
+    max: poolSize,
+    pipeline: true,
+    onConnect: async (client) => {
+      client.on('error', () => {})
+      await client.query(SETTINGS)
+    },
+  })
+  pool.on('error', () => {})
+
+  async function once<T>(work: (on: Connection) => Promise<T>): Promise<T> {
+    const client = await pool.connect().catch(fail)
+    let isUsable = false
+    try {
+      // Not awaited: if it fails, so does the statement after it.
+      client.query('begin isolation level read committed').catch(() => {})
+      const value = await work(on(client))
+      await client.query('commit').catch(fail)
+      isUsable = true
+      return value
+    } catch (error) {
+      isUsable = await client.query('rollback').then(
+        () => true,
+        () => false,
+      )
+      throw error
+    } finally {
+      client.release(!isUsable)
+    }
+  }
+
+  return {
+    ...on(pool),
+    async transaction(work) {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await once(work)
+        } catch (error) {
+          if (!isRaceLost(error) || attempt === MAX_ATTEMPTS) throw error
+        }
+      }
+    },
+    connect,
+    close: async () => {
+      if (!pool.ending) await pool.end()
+    },
+  }
+}
+
+const on = (queryable: pg.Pool | pg.PoolClient): Connection => ({
+  query: (query) => queryable.query(query).catch(fail) as never,
+})
+
+/** Applies the migrations that the database lacks; of instances that start together, one does. */
+async function migrate(connect: () => Promise<pg.Client>, migrates: Migrates, url: string): Promise<void> {
+  const migrations = readMigrationFiles({ migrationsFolder: MIGRATIONS })
+  const latest = Math.max(...migrations.map(({ folderMillis }) => folderMillis))
+  const client = await connect()
+  try {
+    await client.query('begin')
+    await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`)
+    const exists = await client.query(`select to_regclass('${MIGRATIONS_TABLE}') is not null as yes`)
+    if (!exists.rows[0].yes) {
+      if (migrates === 'never') throw new NoStore(url)
+      await client.query(`create table ${MIGRATIONS_TABLE} (created_at bigint primary key, hash text not null)`)
+    }
+    const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)
+    const version: number = last.rows[0].at
+    if (migrates !== 'always' && version !== 0 && version !== latest) throw new OtherVersion(url, version < latest)
+    for (const { folderMillis, hash, sql: statements } of migrations) {
+      if (folderMillis <= version) continue
+      for (const statement of statements) await client.query(statement)
+      await client.query(`insert into ${MIGRATIONS_TABLE} values ($1, $2)`, [folderMillis, hash])
+    }
+    await client.query('commit')
+  } finally {
+    await client.end()
+  }
+}
+
+/** `sslmode` then means what it does for libpq: the driver alone reads `require` as `verify-full`. */
+function asLibpq(url: string): string {
+  const parsed = new URL(url)
+  if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true')
+  return parsed.href
+}
+
+/** Errors of these classes are bugs: data exceptions and violated constraints. */
+const BUG = /^2[23]/
+/** Of a text within JSON. */
+const HAS_NUL = '22P05'
+const RACE_LOST = ['40001', '40P01']
+
+const codeOf = (error: unknown) => (error instanceof pg.DatabaseError ? (error.code ?? '') : undefined)
+
+/** Whether another transaction's success made this one fail. */
+export const isRaceLost = (error: unknown): boolean =>
+  RACE_LOST.includes(codeOf(error instanceof AppError ? error.cause : error) ?? '')
+
+/** Whether a unique index refused the row. */
+export const isDuplicate = (error: unknown): boolean => codeOf(error) === '23505'
+
+/** A lost connection and PostgreSQL's refusals (timeouts, too many clients, disk full, read-only) become a 503. */
+function fail(error: unknown): never {
+  // They repeat the values of the statement, such as e-mails, and errors are logged.
+  if (error instanceof pg.DatabaseError) Object.assign(error, { detail: undefined, where: undefined })
+  if (codeOf(error) === HAS_NUL) throw new AppError('validation_failed', 'A text has a NUL in it, which is not stored.')
+  if (BUG.test(codeOf(error) ?? '') || error instanceof TypeError) throw error
+  throw unavailable(error)
+}
+
+export const unavailable = (cause: unknown) =>
+  new AppError('store_unavailable', 'The database is unavailable right now.', { cause, retryAfterSeconds: 1 })
+
+/** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code. */
+const ADVICE = {
+  ECONNREFUSED: 'no server listens there: start it, or correct the host and port',
+  ENOENT: 'there is no such socket or certificate: start the server, or correct the path',
+  ENOTFOUND: 'there is no such host',
+  EAI_AGAIN: 'the name server does not answer',
+  '28': 'the server refuses this user or password',
+  '3D000': 'there is no such database: create it first, for example with createdb',
+  '42501': 'this user may not create tables there: make it the owner of the database',
+  '53': 'the server has no resources left, such as connections or disk space',
+  '57P03': 'the server is starting or stopping: try again',
+  '25006': 'it is a read-only replica: name the primary server',
+}
+
+function asOperatorError(error: unknown, url: string): unknown {
+  if (error instanceof OperatorError) return error
+  const { code = '', message } = error as { code?: string; message: string }
+  const advice = Object.entries(ADVICE).find(([beginning]) => code.startsWith(beginning))?.[1] ?? message
+  return new OperatorError(`DATABASE_URL: ${shown(url)} cannot be used${code ? ` (${code})` : ''}: ${advice}.`, {
+    cause: error,
+  })
+}
+
+/** The URL without what it may keep secret. */
+export function shown(url: string): string {
+  const { protocol, host, pathname } = new URL(url)
+  return `${protocol}//${host}${pathname}`
+}
+
+const dialect = new PgDialect()
+
+/** A named value of a statement. */
+export const param = (name: string) => sql.placeholder(name)
+
+type Values = Record<string, unknown>
+
+export interface Statement<Row> {
+  all(on: Connection, values?: Values): Promise<Row[]>
+  get(on: Connection, values?: Values): Promise<Row | undefined>
+  /** Returns the number of rows that it inserted, changed or deleted. */
+  run(on: Connection, values?: Values): Promise<number>
+}
+
+/** A statement that each connection prepares at its first use under this name. */
+export function statement<Row = unknown>(name: string, query: SQL): Statement<Row> {
+  const { sql: text, params } = dialect.sqlToQuery(query)
+  const run = async (on: Connection, values: Values = {}) => {
+    const filled = fillPlaceholders(params, values)
+    // PostgreSQL stores no NUL, so nothing matches one.
+    if (filled.some((value) => typeof value === 'string' && value.includes('\0'))) return { rows: [], rowCount: 0 }
+    return on.query<Row>({ name, text, values: filled })
+  }
+  return {
+    all: async (on, values) => (await run(on, values)).rows,
+    get: async (on, values) => (await run(on, values)).rows[0],
+    run: async (on, values) => (await run(on, values)).rowCount,
+  }
+}
+
+/** Runs a statement that is not worth preparing; returns the number of rows that it changed. */
+export async function runOnce(on: Connection, query: SQL): Promise<number> {
+  const { sql: text, params } = dialect.sqlToQuery(query)
+  return (await on.query({ text, values: params })).rowCount
+}
+
+/** The table's columns that a statement may set, by their names in the code. */
+export const columnsOf = (table: PgTable) =>
+  Object.entries(getTableColumns(table)).filter(([, column]) => !column.generated && !column.generatedIdentity)
+
+const listed = (parts: SQLChunk[]): SQL => sql.join(parts, sql`, `)
+
+/** A select list that reads rows as the objects of the code. */
+export const selected = (table: PgTable): SQL =>
+  listed(columnsOf(table).map(([name, column]) => sql`${column} as ${sql.identifier(name)}`))
+
+/** The columns' names alone, as `insert` and `update` want them. */
+export const names = (table: PgTable): SQL => listed(columnsOf(table).map(([, { name }]) => sql.identifier(name)))
+
+/** A named value for each column. */
+export const placeholders = (table: PgTable): SQL => listed(columnsOf(table).map(([name]) => sql`${param(name)}`))
+
+/** Rows as one JSON value, for `json_populate_recordset`. */
+export function recordset(table: PgTable): (rows: readonly object[]) => string {
+  const columns = columnsOf(table)
+  const toRecord = (row: object) =>
+    Object.fromEntries(columns.map(([name, column]) => [column.name, (row as Values)[name]]))
+  return (rows) => JSON.stringify(rows.map(toRecord))
+}

@@ -1,0 +1,391 @@
+import { getTableColumns, type SQL, sql } from 'drizzle-orm'
+import type { PgTable } from 'drizzle-orm/pg-core'
+import type { Clock } from '../../clock.ts'
+import type { EventHints } from '../event-hints.ts'
+import { type EventRow, toEvent } from '../event-rows.ts'
+import { type FactChanges, factChanges } from '../fact-changes.ts'
+import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
+import {
+  type Connection,
+  columnsOf,
+  isRaceLost,
+  names,
+  type Postgres,
+  param,
+  recordset,
+  selected,
+  statement,
+  unavailable,
+} from './postgres.ts'
+import { deleteSome, oldSessions, pruneSessions, unusedSessions } from './retention.ts'
+import {
+  agentRefusals,
+  events,
+  finishedRooms,
+  idempotencyKeys,
+  presences,
+  sessions,
+  users,
+  webhookEvents,
+} from './schema.ts'
+
+/** How often a decision is made with locks. A session that enters a room meanwhile, or a deadlock, can still overtake it. */
+const MAX_LOCKED = 5
+
+interface Webhook {
+  id: string
+  receivedAt: number
+}
+
+/** What a decision is made on. `userVersion` guards the set of a user's unfinished sessions. */
+interface Loaded {
+  known: Known[]
+  user?: { id: string; version: number }
+}
+
+/** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
+export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, clock: Clock): SessionStore {
+  const inTurn = createTurns()
+
+  /** Saves what a decision changes, in one statement; null when what it was based on has changed since. */
+  async function carryOut<T>(
+    on: Connection,
+    decision: Decision<T>,
+    { user }: Omit<Loaded, 'known'>,
+    webhook?: Webhook,
+  ) {
+    const { changed = [], opened, result } = decision
+    if (!webhook && changed.length === 0 && !opened) return { result, appended: [] }
+    const facts = changed.map(({ session, before, facts }) => ({
+      sessionId: session.id,
+      ...factChanges(before.facts, facts),
+    }))
+    const added = changed.flatMap(({ session, events }) =>
+      events.map((event) => ({ ...event, data: JSON.stringify(event.data), sessionId: session.id })),
+    )
+    const keys = changed.flatMap(({ session, key }) =>
+      key ? [{ ...key, sessionId: session.id, seq: session.lastSeq, createdAt: clock.steady() }] : [],
+    )
+    const each = <T>(pick: (changes: FactChanges) => readonly T[], row: (value: T) => object) =>
+      facts.flatMap(({ sessionId, ...changes }) => pick(changes).map((value) => ({ sessionId, ...row(value) })))
+    const outcome = await saving.get(on, {
+      changed: records.sessions(changed.map(({ session }) => session)),
+      opened: records.sessions(opened ? [opened] : []),
+      presences: records.presences(
+        each(
+          (of) => of.presences,
+          (presence) => presence,
+        ),
+      ),
+      forgotten: records.presences(
+        each(
+          (of) => of.forgotten,
+          (sid) => ({ sid }),
+        ),
+      ),
+      finishedRooms: records.finishedRooms(
+        each(
+          (of) => of.finishedRooms,
+          ([roomSid, finishedAt]) => ({ roomSid, finishedAt }),
+        ),
+      ),
+      forgottenRooms: records.finishedRooms(
+        each(
+          (of) => of.forgottenRooms,
+          (roomSid) => ({ roomSid }),
+        ),
+      ),
+      events: records.events(added),
+      keys: records.keys(keys),
+      userId: user?.id ?? null,
+      userVersion: user?.version ?? null,
+      webhookId: webhook?.id ?? null,
+      receivedAt: webhook?.receivedAt ?? null,
+    })
+    if (!outcome?.isCurrent) return null
+    return outcome.isNew
+      ? { result, appended: added.map(({ sessionId }) => sessionId) }
+      : { result: null, appended: [] }
+  }
+
+  /** Decides on what is stored now. */
+  async function attempt<T>(
+    which: Which | null,
+    decide: (known: Known[]) => Decision<T>,
+    webhook: Webhook | undefined,
+    isLocking: boolean,
+  ) {
+    const run = async (on: Connection) => {
+      if (which === null) return carryOut(on, decide([]), {}, webhook)
+      // All are sent at once; in PostgreSQL each sees what the ones before it waited for.
+      const locking = isLocking ? locks(on, which) : []
+      const [loaded] = await Promise.all([loadAll(on, which), ...locking])
+      return carryOut(on, decide(loaded.known), loaded, webhook)
+    }
+    return isLocking ? db.transaction(run) : run(db)
+  }
+
+  /** One decision at a time about the same sessions: simultaneous ones of this process would only overtake each other. */
+  const changeIn = <T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) =>
+    which
+      ? inTurn(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
+      : changeNow(which, decide, webhook, false)
+
+  /** Decides without locks first; if another change came first, on what it then locks. */
+  async function changeNow<T>(
+    which: Which | null,
+    decide: (known: Known[]) => Decision<T>,
+    webhook: Webhook | undefined,
+    hasWaited: boolean,
+  ) {
+    const attempts = [false, ...Array<boolean>(MAX_LOCKED).fill(true)].map(
+      (isLocking) => () => attempt(which, decide, webhook, isLocking),
+    )
+    // After another decision it is most likely out of date.
+    if (which && 'known' in which && !hasWaited) {
+      const decision = decide([which.known])
+      // A refusal may be due to what has changed since: it is decided again.
+      if (decision.changed) attempts.unshift(() => carryOut(db, decision, {}, webhook))
+    }
+    for (const one of attempts) {
+      const done = await one().catch((error: unknown) => {
+        if (isRaceLost(error)) return null
+        throw error
+      })
+      if (!done) continue
+      // Only now is it committed.
+      for (const sessionId of done.appended) hints.appended(sessionId)
+      return done.result
+    }
+    throw unavailable(new Error('Others changed the sessions again and again'))
+  }
+
+  return {
+    change: (which, decide) => changeIn(which, decide) as never,
+    changeOnce: (webhook, which, decide) => changeIn(which, decide, webhook),
+    find: async (id) => (await find.get(db, { id })) ?? null,
+    load: async (id, key) => (await loadAll(db, { session: id, key: key ?? null })).known[0] ?? null,
+    listByUser: (userId, limit, before) =>
+      before === undefined ? newest.all(db, { userId, limit }) : older.all(db, { userId, limit, before }),
+    listUnfinished: (room) => (room === undefined ? unfinished.all(db) : inRoom.all(db, { room })),
+    listToRemove: () => toRemove.all(db),
+    lastWebhookAt: async () => (await newestWebhook.get(db))?.at ?? null,
+    async prune(old, limit) {
+      const deleted = [
+        await deleteSome(db, agentRefusals, sql`last_at < ${old.ended}`, limit),
+        await deleteSome(db, webhookEvents, sql`received_at < ${old.webhooks}`, limit),
+        await deleteSome(db, idempotencyKeys, sql`created_at < ${old.keys}`, limit),
+        await pruneSessions(db, unusedSessions(old.unused), limit),
+        await pruneSessions(db, oldSessions(old.ended), limit),
+      ]
+      return Math.max(...deleted)
+    },
+  }
+}
+
+function keyOf(which: Which): string {
+  if ('unfinishedOf' in which) return `user ${which.unfinishedOf}`
+  if ('unfinishedIn' in which) return `room ${which.unfinishedIn}`
+  return 'known' in which ? which.known.session.id : which.session
+}
+
+/** Milliseconds that a decision waits for its turn, as long as others wait for a connection. */
+const MAX_WAIT_MS = 5000
+
+/** Runs what has the same key one after the other, so that waiting holds no connection. */
+function createTurns() {
+  const last = new Map<string, Promise<unknown>>()
+  return async function inTurn<T>(key: string, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
+    const waitsSince = performance.now()
+    const before = last.get(key)
+    const turn = (async () => {
+      await before?.catch(() => {})
+      if (performance.now() - waitsSince > MAX_WAIT_MS) throw unavailable(new Error('Too many changes are waiting'))
+      return work(before !== undefined)
+    })()
+    last.set(key, turn)
+    try {
+      return await turn
+    } finally {
+      if (last.get(key) === turn) last.delete(key)
+    }
+  }
+}
+
+const records = {
+  sessions: recordset(sessions),
+  presences: recordset(presences),
+  finishedRooms: recordset(finishedRooms),
+  events: recordset(events),
+  keys: recordset(idempotencyKeys),
+}
+
+const find = statement<Session>('session', sql`select ${selected(sessions)} from ${sessions} where id = ${param('id')}`)
+const list = (name: string, rest: SQL) =>
+  statement<Session>(name, sql`select ${selected(sessions)} from ${sessions} ${rest}`)
+const newest = list('sessions_newest', sql`where user_id = ${param('userId')} order by id desc limit ${param('limit')}`)
+const older = list(
+  'sessions_older',
+  sql`where user_id = ${param('userId')} and id < ${param('before')} order by id desc limit ${param('limit')}`,
+)
+const unfinished = list('sessions_unfinished', sql`where ended_at is null order by id`)
+const inRoom = list('sessions_in_room', sql`where ended_at is null and room = ${param('room')} order by id`)
+const toRemove = statement<Pick<Session, 'id' | 'room'>>(
+  'sessions_to_remove',
+  sql`select id, room from ${sessions} where ended_at is not null and removed_at is null order by ended_at`,
+)
+const newestWebhook = statement<{ at: number | null }>(
+  'webhook_newest',
+  sql`select max(received_at) as at from ${webhookEvents}`,
+)
+
+/** A session with its facts; one row, so that both are of the same moment. */
+interface Row extends Session {
+  presences: Presence[]
+  finishedRooms: Array<[roomSid: string, at: number]>
+  answered?: { payloadHash: string; event: EventRow } | null
+}
+
+const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
+const { sessionId: __, ...eventColumns } = getTableColumns(events)
+
+/** A row as a JSON object with the names of the code. */
+const asJson = (columns: object): SQL =>
+  sql`json_build_object(${sql.join(
+    Object.entries(columns).map(([name, column]) => sql`${sql.raw(`'${name}'`)}, ${column}`),
+    sql`, `,
+  )})`
+
+const withFacts = sql`${selected(sessions)},
+  (select coalesce(json_agg(${asJson(presenceColumns)} order by sid), '[]') from ${presences}
+    where ${presences.sessionId} = ${sessions.id}) as "presences",
+  (select coalesce(json_agg(json_build_array(room_sid, finished_at) order by room_sid), '[]') from ${finishedRooms}
+    where ${finishedRooms.sessionId} = ${sessions.id}) as "finishedRooms"`
+const answered = sql`(select json_build_object('payloadHash', payload_hash, 'event', ${asJson(eventColumns)})
+  from ${idempotencyKeys} join ${events} on ${events.sessionId} = ${idempotencyKeys.sessionId}
+    and ${events.seq} = ${idempotencyKeys.seq}
+  where ${idempotencyKeys.sessionId} = ${sessions.id} and ${idempotencyKeys.agentId} = ${param('agentId')}
+    and ${idempotencyKeys.key} = ${param('key')}) as "answered"`
+
+const loadOne = statement<Row>('session_load', sql`select ${withFacts} from ${sessions} where id = ${param('id')}`)
+const loadKeyed = statement<Row>(
+  'session_load_keyed',
+  sql`select ${withFacts}, ${answered} from ${sessions} where id = ${param('id')}`,
+)
+const loadInRoom = statement<Row>(
+  'sessions_load_in_room',
+  sql`select ${withFacts} from ${sessions} where ended_at is null and room = ${param('room')} order by id`,
+)
+/** A row without a session for a user who has none. */
+const loadOfUser = statement<Row & { userVersion: number }>(
+  'sessions_load_of_user',
+  sql`select ${users.sessionsVersion} as "userVersion", ${withFacts} from ${users}
+    left join ${sessions} on ${sessions.userId} = ${users.id} and ${sessions.endedAt} is null
+    where ${users.id} = ${param('userId')} order by ${sessions.id}`,
+)
+
+const lockUser = statement('user_lock', sql`select from ${users} where id = ${param('userId')} for no key update`)
+const lockOne = statement('session_lock', sql`select from ${sessions} where id = ${param('id')} for no key update`)
+const lockAll = (name: string, which: SQL) =>
+  statement(name, sql`select from ${sessions} where ended_at is null and ${which} order by id for no key update`)
+const lockOfUser = lockAll('sessions_lock_of_user', sql`user_id = ${param('userId')}`)
+const lockInRoom = lockAll('sessions_lock_in_room', sql`room = ${param('room')}`)
+
+/** Always the user before the sessions, and these by id: two transactions cannot wait for each other. */
+function locks(on: Connection, which: Which): Array<Promise<unknown>> {
+  if ('unfinishedOf' in which) {
+    const user = { userId: which.unfinishedOf }
+    return [lockUser.run(on, user), lockOfUser.run(on, user)]
+  }
+  if ('unfinishedIn' in which) return [lockInRoom.run(on, { room: which.unfinishedIn })]
+  return [lockOne.run(on, { id: 'known' in which ? which.known.session.id : which.session })]
+}
+
+async function loadAll(on: Connection, which: Which): Promise<Loaded> {
+  if ('unfinishedOf' in which) {
+    const rows = await loadOfUser.all(on, { userId: which.unfinishedOf })
+    const [first] = rows
+    return {
+      known: rows.filter(({ id }) => id !== null).map(({ userVersion, ...row }) => toKnown(row)),
+      ...(first ? { user: { id: which.unfinishedOf, version: first.userVersion } } : {}),
+    }
+  }
+  if ('unfinishedIn' in which) {
+    return { known: (await loadInRoom.all(on, { room: which.unfinishedIn })).map(toKnown) }
+  }
+  const key = 'session' in which ? which.key : null
+  const id = 'session' in which ? which.session : which.known.session.id
+  const found = key
+    ? await loadKeyed.get(on, { id, agentId: key.agentId, key: key.key })
+    : await loadOne.get(on, { id })
+  return { known: found ? [toKnown(found)] : [] }
+}
+
+function toKnown({ presences, finishedRooms, answered, ...session }: Row): Known {
+  const facts = {
+    tokenExpiresAt: session.tokenExpiresAt,
+    end: session.endReason,
+    presences,
+    finishedRooms: new Map(finishedRooms),
+  }
+  const event: Answered | null = answered ? { ...answered, event: toEvent(answered.event) } : null
+  return { session, facts, answered: event }
+}
+
+const rowsOf = (table: PgTable, name: string): SQL => sql`json_populate_recordset(null::${table}, ${param(name)})`
+const settable = (table: PgTable, prefix: string): SQL => {
+  const columns = columnsOf(table).map(([, { name }]) => name)
+  const raw = (parts: string[]) => sql.raw(parts.join(', '))
+  return sql`(${raw(columns.map((name) => `"${name}"`))}) = (${raw(columns.map((name) => `${prefix}."${name}"`))})`
+}
+
+/**
+ * Compare-and-swap of everything that a decision changes, in one statement, hence one round trip. `held` locks the
+ * sessions if all are as they were loaded; else, or if the webhook is known, every other part finds no row to work on.
+ */
+const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
+  'sessions_save',
+  sql`with
+    owner as (
+      update ${users} set sessions_version = sessions_version + 1
+      where id = ${param('userId')} and sessions_version = ${param('userVersion')} returning id),
+    changed as (select * from ${rowsOf(sessions, 'changed')}),
+    held as (
+      select ${sessions.id} from ${sessions} join changed on changed.id = ${sessions.id}
+        and changed.version - 1 = ${sessions.version}
+      where ${param('userId')}::text is null or exists (select from owner)
+      order by ${sessions.id} for no key update of ${sessions}),
+    gate as (
+      select (select count(*) from held) = (select count(*) from changed)
+        and (${param('userId')}::text is null or exists (select from owner)) as is_open),
+    webhook as (
+      insert into ${webhookEvents} select ${param('webhookId')}, ${param('receivedAt')} from gate
+      where is_open and ${param('webhookId')}::text is not null on conflict do nothing returning id),
+    passed as (
+      select from gate where is_open and (${param('webhookId')}::text is null or exists (select from webhook))),
+    updated as (
+      update ${sessions} set ${settable(sessions, 'changed')} from changed, passed where ${sessions.id} = changed.id),
+    opened as (select * from ${rowsOf(sessions, 'opened')}),
+    kept_room as (update rooms set used_at = opened.created_at from opened, passed where name = opened.room),
+    inserted as (insert into ${sessions} (${names(sessions)}) select ${names(sessions)} from opened, passed),
+    written as (
+      insert into ${presences} (${names(presences)}) select ${names(presences)}
+      from ${rowsOf(presences, 'presences')}, passed
+      on conflict (session_id, sid) do update set ${settable(presences, 'excluded')}),
+    removed as (
+      delete from ${presences} using ${rowsOf(presences, 'forgotten')} as old, passed
+      where ${presences.sessionId} = old.session_id and ${presences.sid} = old.sid),
+    finished as (
+      insert into ${finishedRooms} (${names(finishedRooms)}) select ${names(finishedRooms)}
+      from ${rowsOf(finishedRooms, 'finishedRooms')}, passed
+      on conflict (session_id, room_sid) do update set finished_at = excluded.finished_at),
+    forgotten_rooms as (
+      delete from ${finishedRooms} using ${rowsOf(finishedRooms, 'forgottenRooms')} as old, passed
+      where ${finishedRooms.sessionId} = old.session_id and ${finishedRooms.roomSid} = old.room_sid),
+    appended as (
+      insert into ${events} (${names(events)}) select ${names(events)} from ${rowsOf(events, 'events')}, passed),
+    keyed as (
+      insert into ${idempotencyKeys} (${names(idempotencyKeys)}) select ${names(idempotencyKeys)}
+      from ${rowsOf(idempotencyKeys, 'keys')}, passed)
+    select (select is_open from gate) as "isCurrent", exists (select from passed) as "isNew"`,
+)
