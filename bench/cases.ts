@@ -46,7 +46,7 @@ interface Message {
 }
 
 /** A request as it is on the wire. */
-function http(method: string, path: string, { bearer, body, headers = {} }: Message = {}): string {
+export function http(method: string, path: string, { bearer, body, headers = {} }: Message = {}): string {
   const text = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body)
   const all = {
     Host: 'api.bench.test',

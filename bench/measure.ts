@@ -124,7 +124,7 @@ function watchStalls(): () => number {
 }
 
 interface Load {
-  of: Case
+  of: Pick<Case, 'name' | 'chain'>
   requests: string[]
   connections: number
   seconds: number
@@ -146,7 +146,7 @@ interface Result {
   sample: string[]
 }
 
-async function runWrk(url: string, folder: string, load: Load): Promise<Result> {
+export async function runWrk(url: string, folder: string, load: Load): Promise<Result> {
   const { of, requests, connections, seconds, pauseMs } = load
   const [pool, sample] = [join(folder, `${of.name}.requests`), join(folder, `${of.name}.sample`)]
   writeFileSync(pool, requests.join('\x01'))
@@ -160,7 +160,7 @@ async function runWrk(url: string, folder: string, load: Load): Promise<Result> 
 }
 
 /** @throws Error unless every answer had the right status, and every sampled one the right content */
-async function checkAnswers({ of, requests }: Load, result: Result, world: World): Promise<void> {
+async function checkAnswers({ of, requests }: Load & { of: Case }, result: Result, world: World): Promise<void> {
   const { statuses, socketErrors, sample, sent } = result
   const hasErrors = Object.values(socketErrors).some((count) => count > 0)
   if (hasErrors || Object.keys(statuses).join() !== String(of.status)) {

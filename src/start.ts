@@ -68,7 +68,7 @@ async function start(extend?: StartOptions['extend']): Promise<void> {
   server.once('error', (error) => fail(explained(error, '', config.port, config.host)))
   startMetrics(metrics, config)
   server.once('listening', () => greet(config, log))
-  const stopTimers = startTimers(service, store, config, log)
+  const stopTimers = startTimers(service, store, config, metrics, log)
   const timing = config.production ? SHUTDOWN_TIMING : { ...SHUTDOWN_TIMING, notice: 0 }
   const stop = async () => {
     const { health, background, streams, gateway } = service
@@ -129,7 +129,13 @@ function explained(error: NodeJS.ErrnoException, prefix: '' | 'METRICS_', port: 
  * Compares with LiveKit at once, which makes the service ready, and regularly from then on. Returns a function that
  * stops the timers and resolves when the work they started has ended.
  */
-function startTimers(service: Service, store: Store, config: Config, log: Logger): () => Promise<void> {
+function startTimers(
+  service: Service,
+  store: Store,
+  config: Config,
+  metrics: Metrics,
+  log: Logger,
+): () => Promise<void> {
   let timer: NodeJS.Timeout | undefined
   let isStopping = false
   let hourly: NodeJS.Timeout | undefined
@@ -147,7 +153,11 @@ function startTimers(service: Service, store: Store, config: Config, log: Logger
   /** Resolves to the milliseconds until the turn of another instance has passed, if this one has none. */
   const reconcileInTurn = async () => {
     const left = await store.takeTurn('reconcile', interval * DUE_AFTER)
-    if (left > 0) return left + Math.random() * interval * (1 - DUE_AFTER)
+    if (left > 0) {
+      // The instance that has the turn counts them.
+      metrics.sessions.reset()
+      return left + Math.random() * interval * (1 - DUE_AFTER)
+    }
     await service.reconcile()
     return undefined
   }
