@@ -70,6 +70,14 @@ async function within(milliseconds: number, work: Promise<unknown>): Promise<boo
   }
 }
 
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
+
+/** Until the service has started a stop signal ends it at once. As PID 1 of a container it would otherwise not hear it. */
+export function exitOnEarlyStop(): void {
+  for (const signal of STOP_SIGNALS) process.once(signal, exitAtOnce)
+}
+const exitAtOnce = () => process.exit(0)
+
 /** Runs `stop` once, at the first signal. The second one, an error, or a stop that takes too long exits with 1. */
 export function onStopSignal(stop: () => Promise<void>, hardExitMs: number, log: Logger): void {
   let isStopping = false
@@ -92,8 +100,7 @@ export function onStopSignal(stop: () => Promise<void>, hardExitMs: number, log:
       },
     )
   }
-  process.on('SIGTERM', handle)
-  process.on('SIGINT', handle)
+  for (const signal of STOP_SIGNALS) process.off(signal, exitAtOnce).on(signal, handle)
 }
 
 /** Crash-only: after an unexpected error no in-memory state can be trusted, and the start path is the recovery path. */

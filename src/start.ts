@@ -12,7 +12,7 @@ import { createSkewWarning } from './livekit/clock-skew.ts'
 import { createLog, toTerminal } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { listenForMetrics } from './ops/metrics-routes.ts'
-import { exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
+import { exitOnEarlyStop, exitOnUncaught, onStopSignal, SHUTDOWN_TIMING, shutDown } from './shutdown.ts'
 import { lockStore } from './store/sqlite/lock.ts'
 import { isPostgres, openStore, type Store } from './store/store.ts'
 
@@ -37,6 +37,7 @@ export function startService({ extend }: StartOptions = {}): void {
 }
 
 async function start(extend?: StartOptions['extend']): Promise<void> {
+  exitOnEarlyStop()
   loadDotEnv(process.env)
   const { config, secrets, warnings } = loadConfig(process.env)
   const log = createLog(config.logLevel, process.stdout.isTTY && !config.production ? toTerminal : undefined)

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -133,6 +133,22 @@ describe('the service as a process', { timeout: 60_000 }, () => {
     await stopped
     expect(service.exitCode()).toBe(0)
     expect(existsSync(join(folder, 'x.db-wal'))).toBe(false)
+  })
+
+  test('exits with 0 on SIGTERM before the store is open: process 1 of a container would else not hear it', async () => {
+    const silent = createTcpServer().listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const connected = once(silent, 'connection')
+    try {
+      const { service } = await launch({ DATABASE_URL: `postgres://behalf@127.0.0.1:${port}/behalf` })
+      const [socket] = await connected
+      await service.stop('SIGTERM')
+      expect(service.exitCode()).toBe(0)
+      socket.destroy()
+    } finally {
+      silent.close()
+    }
   })
 
   test('shuts down cleanly on SIGTERM during the first reconciliation', async () => {
