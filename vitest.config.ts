@@ -22,6 +22,16 @@ const ABOUT_SQLITE = [
   'test/readme.test.ts',
   'test/removal-order.test.ts',
   'test/security.test.ts',
+  // About HTTP alone, or about rules under a clock that the test injects: the database's own has test/postgres.
+  'test/address.test.ts',
+  'test/clock-steps.test.ts',
+  'test/common-headers.test.ts',
+  'test/deployment.test.ts',
+  'test/http-limits.test.ts',
+  'test/log.test.ts',
+  'test/odd-requests.test.ts',
+  'test/slow-clients.test.ts',
+  'test/unread-answers.test.ts',
 ]
 
 export default defineConfig({

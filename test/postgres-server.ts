@@ -62,7 +62,7 @@ export async function startPostgres({
     port,
     listen_addresses: '127.0.0.1',
     unix_socket_directories: folder,
-    max_connections: 200,
+    max_connections: 1000,
     fsync: durable ? 'on' : 'off',
     ...(durable ? {} : { full_page_writes: 'off', synchronous_commit: 'off', autovacuum: 'off' }),
   }

@@ -23,7 +23,11 @@ export async function spoofScene() {
     victim,
     other,
     /** Every row of every table but the trail of refusals, as another process sees them. */
-    rows: async (): Promise<Record<string, unknown[]>> => ({ ...(await stored(databaseUrl)), agent_refusals: [] }),
+    rows: async (): Promise<Record<string, unknown[]>> => ({
+      ...(await stored(databaseUrl)),
+      agent_refusals: [],
+      rate_windows: [],
+    }),
     signed: (payload: JWTPayload) => sign(s, payload),
   }
 }

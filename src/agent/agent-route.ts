@@ -209,9 +209,12 @@ export function createAgentRoute(deps: AgentRouteDeps) {
         const at = confirmedAt(confirmed.facts)
         if (at !== null) metrics.confirmationAge.observe((clock.steady() - at) / 1000)
         const call = { agent, session: confirmed.session, input: parsed, key, write, context: c }
-        // Started together, so that the audit entry and the handler's own write share one commit. Async, so that the
-        // entry's failure is handled even if the handler throws at once.
-        const [, result] = await Promise.all([decided('allowed'), (async () => handler(call))()])
+        // Started together, so that the audit entry and the handler's own write share one commit. Both are awaited: no
+        // answer, a refusal by the handler neither, leaves before the entry is stored.
+        const [recorded, handled] = await Promise.allSettled([decided('allowed'), (async () => handler(call))()])
+        if (handled.status === 'rejected') throw handled.reason
+        if (recorded.status === 'rejected') throw recorded.reason
+        const result = handled.value
         if (result === undefined) throw new Error(`The handler of ${name} returned nothing to answer`)
         if (!(result instanceof Response)) return c.json(result as object, status)
         if (result.status >= 400) await decided(String(result.status))

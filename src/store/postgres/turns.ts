@@ -8,14 +8,17 @@ export async function takeTurn(db: Postgres, name: string, everyMs: number): Pro
   return isTaken ? 0 : Math.max(1, left ?? everyMs)
 }
 
-/** A turn that is further away than it can be was set when the database's clock was ahead. */
+/**
+ * A turn that is further away than it can be was set when the database's clock was ahead. That is judged by the time after
+ * waiting for another instance's turn: `now()` may be from before that one was set.
+ */
 const take = statement<{ isTaken: boolean; left: number | null }>(
   'turn_take',
   sql`with taken as (
       insert into ${turns} as known (name, next_at)
       values (${param('name')}, now() + ${param('everyMs')}::integer * interval '1 ms')
       on conflict (name) do update set next_at = excluded.next_at
-      where known.next_at <= now() or known.next_at > excluded.next_at
+      where known.next_at <= now() or known.next_at > clock_timestamp() + ${param('everyMs')}::integer * interval '1 ms'
       returning name)
     select exists (select from taken) as "isTaken",
       (select (extract(epoch from next_at - now()) * 1000)::bigint from ${turns} where name = ${param('name')}) as left`,
