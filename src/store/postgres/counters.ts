@@ -86,12 +86,16 @@ export function postgresCounters(db: Postgres): Counters {
   }
 }
 
-/** A window that ends later than a new one would is from a time when the database's clock was ahead. */
-const isOpen = sql`known.ends_at > now() and known.ends_at <= excluded.ends_at`
+const length = sql`${param('seconds')}::integer * interval '1 s'`
+/**
+ * A window that ends later than a new one would is from a time when the database's clock was ahead. The new one is dated
+ * after waiting for the row: `now()` may be from before another instance opened it.
+ */
+const isOpen = sql`known.ends_at > now() and known.ends_at <= clock_timestamp() + ${length}`
 const change = statement<{ count: number; milliseconds: number }>(
   'rate_window_change',
   sql`insert into ${rateWindows} as known (id, count, ends_at)
-    values (${param('id')}, greatest(0, ${param('by')}::integer), now() + ${param('seconds')}::integer * interval '1 s')
+    values (${param('id')}, greatest(0, ${param('by')}::integer), now() + ${length})
     on conflict (id) do update set
       count = case when ${isOpen} then greatest(0, least(known.count + ${param('by')}::integer, ${param('most')}::integer))
         else excluded.count end,
