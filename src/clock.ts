@@ -13,15 +13,21 @@ export interface Clock {
    */
   latest(): number
   /**
-   * `steady` that many milliseconds ago, but not before the process started or the last step: a query started since is
-   * no older than that by any clock, even if the machine slept.
+   * `since` is `steady` that many milliseconds ago, but not before the process started or the last step: a query started
+   * since is no older than that by any clock, even if the machine slept. `until` is the latest that any process reads now.
    */
-  freshSince(milliseconds: number): number
+  fresh(milliseconds: number): Fresh
   /**
    * Calls back once per detected step, with its size in milliseconds: negative when the clock went back. Reports a step
    * back that happened while no process ran at once.
    */
   onStep(listener: (milliseconds: number) => void): void
+}
+
+/** Between these `steady` times, what was observed is fresh. */
+export interface Fresh {
+  since: number
+  until: number
 }
 
 /** Where the time comes from. */
@@ -32,6 +38,8 @@ export interface TimeSource {
   elapsed(): number
   /** How many milliseconds the `elapsed` of another process on the same store may be ahead; 0 when there is none. */
   behind?(): number
+  /** `latest` of all processes on the store; by default this one's own. */
+  latest?(): number
 }
 
 /** The three times as last stored. */
@@ -46,6 +54,8 @@ export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => 
 /** A smaller difference between the two sources is not a step: reading both takes time, and a wall clock is slewed. */
 const STEP_MS = 500
 const SLEW = 0.001
+/** Each step adds a millisecond to the process that noticed it, so another one's times may be ahead by a few. */
+const STEPS_MS = 100
 
 /** A clock that continues from the last stored times, whatever the wall clock says now. */
 export function createClock(source: TimeSource, last?: LastTimes): Clock {
@@ -57,7 +67,7 @@ export function createClock(source: TimeSource, last?: LastTimes): Clock {
 }
 
 /** A clock that starts at these times; `now` tells only whether the wall clock was set back before. */
-export function runClock({ wall, elapsed, behind = () => 0 }: TimeSource, start: LastTimes): Clock {
+export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource, start: LastTimes): Clock {
   /** `steady` minus `elapsed`. */
   let origin = start.steady - elapsed()
   let { steady } = start
@@ -94,12 +104,13 @@ export function runClock({ wall, elapsed, behind = () => 0 }: TimeSource, start:
     },
     latest() {
       read()
-      return Math.floor(steady + lead)
+      return Math.floor(latest ? Math.max(steady, latest()) : steady + lead)
     },
-    freshSince(milliseconds) {
+    fresh(milliseconds) {
       read()
       // The upper end of what other processes may read, so that no evidence looks fresher than it is.
-      return Math.max(Math.floor(steady + behind()) - milliseconds, continuousSince)
+      const upper = Math.floor(steady + behind())
+      return { since: Math.max(upper - milliseconds, continuousSince), until: upper + STEPS_MS }
     },
     onStep(listener) {
       const setBack = wall() - start.now

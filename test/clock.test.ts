@@ -49,10 +49,10 @@ test('readings from before a clock step are stale after it, and later ones are f
     machine.advance(100)
     const before = clock.steady()
     machine.step(step)
-    expect(clock.freshSince(10_000)).toBeGreaterThan(before)
-    expect(clock.freshSince(10_000)).toBeLessThanOrEqual(clock.steady())
+    expect(clock.fresh(10_000).since).toBeGreaterThan(before)
+    expect(clock.fresh(10_000).since).toBeLessThanOrEqual(clock.steady())
     machine.advance(60)
-    expect(clock.steady() - clock.freshSince(10_000)).toBe(10_000)
+    expect(clock.steady() - clock.fresh(10_000).since).toBe(10_000)
   }
 })
 

@@ -1,6 +1,7 @@
 // The rules of a session's life: pure, and independent of the order in which facts arrive. Times are the store clock's
 // `steady`, milliseconds that never go back; nothing here reads a clock.
 
+import type { Fresh } from '../clock.ts'
 import type { Agent } from '../store/agents.ts'
 import type {
   Answered,
@@ -184,9 +185,11 @@ export function confirmedAt(facts: SessionFacts): number | null {
   return times.length > 0 ? Math.max(...times) : null
 }
 
-/** Whether such a query started at `since` or later. */
-export const isConfirmed = (facts: SessionFacts, since: number): boolean =>
-  (confirmedAt(facts) ?? Number.NEGATIVE_INFINITY) >= since
+/** Whether such a query started between these times. One from the future is by a clock that cannot be compared. */
+export function isConfirmed(facts: SessionFacts, { since, until }: Fresh): boolean {
+  const at = confirmedAt(facts)
+  return at !== null && at >= since && at <= until
+}
 
 /** When the user left of their own accord; null if present, never joined, or the session ended for another reason. */
 export function leftSince(facts: SessionFacts): number | null {
@@ -363,7 +366,7 @@ export const mayAct = (session: Session, caller: Caller): boolean =>
 /** Since when the user must have been confirmed, or else have left; `leftSince` is null for a route without wrap-up. */
 export interface Admissible {
   caller: Caller
-  confirmedSince: number
+  confirmed: Fresh
   leftSince: number | null
 }
 
@@ -372,9 +375,9 @@ export type Refusal = 'stale' | 'not_live' | 'ended' | 'not_sessions_agent' | 's
 
 /** Why a callback may not write; null when it may. */
 export function refusalOf({ session, facts }: Known, admissible: Admissible): Refusal | null {
-  const { caller, confirmedSince, leftSince: wrapUpSince } = admissible
+  const { caller, confirmed, leftSince: wrapUpSince } = admissible
   if (!mayAct(session, caller)) return 'not_sessions_agent'
-  if (!facts.end && isConfirmed(facts, confirmedSince)) return null
+  if (!facts.end && isConfirmed(facts, confirmed)) return null
   const left = leftSince(facts)
   if (wrapUpSince !== null && left !== null && left > wrapUpSince) return null
   if (facts.end) return 'ended'

@@ -74,7 +74,7 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
     if (apply(known.facts, tick, rules).end) {
       return { liveness: 'ended', known: (await sessions.observe(id, tick)) ?? known }
     }
-    if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return { liveness: 'live', known }
+    if (isConfirmed(known.facts, clock.fresh(livenessMs))) return { liveness: 'live', known }
     const negative = negatives.get(id)
     if (negative && stillHolds(negative, known.facts)) return { liveness: negative.liveness, known }
     return oncePerSession(id, () => ask(known))
@@ -127,7 +127,7 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
 
   function livenessOf(known: Known | null, { present }: Answer): Liveness {
     if (!known || known.facts.end) return 'ended'
-    if (isConfirmed(known.facts, clock.freshSince(livenessMs))) return 'live'
+    if (isConfirmed(known.facts, clock.fresh(livenessMs))) return 'live'
     // An answer is as old as its query: a "there" that took longer than `livenessMs` does not prove presence now.
     const wasThere = openPresences(known.facts).some(({ sid, misses }) => misses === 0 && present.includes(sid))
     return wasThere ? 'unknown' : 'absent'

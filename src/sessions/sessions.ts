@@ -139,7 +139,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
 
   const admissible = ({ caller, livenessMs, wrapUpMs }: Admission) => ({
     caller,
-    confirmedSince: clock.freshSince(livenessMs),
+    confirmed: clock.fresh(livenessMs),
     leftSince: wrapUpMs > 0 ? clock.steady() - wrapUpMs : null,
   })
 

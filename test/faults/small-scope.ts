@@ -205,7 +205,7 @@ export function judge(state: State): void {
 }
 
 const judged = (facts: SessionFacts, now: number): Judged => ({
-  accepted: facts.end === null && isConfirmed(facts, now - LIVENESS_MS),
+  accepted: facts.end === null && isConfirmed(facts, { since: now - LIVENESS_MS, until: now }),
   status: statusOf(facts),
   end: facts.end,
 })

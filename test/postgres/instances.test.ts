@@ -158,7 +158,7 @@ test('instances agree on the time, and no step of the database’s clock makes o
   const first = closeLater(await openStore(faked))
   const startedAt = first.clock.steady()
   // What it asks LiveKit itself counts at once.
-  expect(first.clock.freshSince(5000)).toBeLessThanOrEqual(startedAt)
+  expect(first.clock.fresh(5000).since).toBeLessThanOrEqual(startedAt)
   for (const seconds of [-3600, 7200, -60, 0]) {
     await shift(seconds)
     await first.saveClock()
@@ -173,7 +173,7 @@ test('instances agree on the time, and no step of the database’s clock makes o
   // A third one starts just after the clock was set back: it trusts nothing that the others confirmed.
   await shift(-7200)
   const third = closeLater(await openStore(faked))
-  expect(third.clock.freshSince(0)).toBeGreaterThan(first.clock.steady())
+  expect(third.clock.fresh(0).since).toBeGreaterThan(first.clock.steady())
   await withClient(url, async (client) => {
     const { rows } = await client.query('select steady from clock')
     expect(Number(rows[0].steady)).toBeLessThanOrEqual(first.clock.steady() + 1000)

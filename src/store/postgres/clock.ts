@@ -37,6 +37,8 @@ const write = statement(
 const COMPARE_MS = 5000
 /** Two comparisons by any instances that are further apart than this, by the database's clock, show that it was set. */
 const MAX_APART_MS = 3 * COMPARE_MS
+/** A comparison that takes longer does not correct the wall clock. */
+const MAX_WAIT_MS = 250
 /** How far two machines' monotonic clocks drift apart. */
 const DRIFT = 0.001
 
@@ -47,15 +49,16 @@ const DRIFT = 0.001
 async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise<StoredClock> {
   /** The shared time and the database's wall clock, minus this process's own. */
   let offset = Number.NEGATIVE_INFINITY
+  let latestOffset = Number.NEGATIVE_INFINITY
   let wallOffset = 0
   /** The most that the shared time was ahead of what this process reads, and when. */
   let ahead = 0
   let comparedAt = elapsed()
-  let own: Clock | undefined
+  let isFirst = true
 
   async function compare(): Promise<Compared> {
     const askedAt = elapsed()
-    const row = await comparing.get(db, { mine: own?.steady() ?? null })
+    const row = await comparing.get(db, { mine: isFirst ? null : Math.floor(offset + askedAt) })
     if (!row) throw new Error('The clock has no row')
     const answeredAt = elapsed()
     // The database read its clock before its answer arrived, so this is a lower bound. The best of them is kept; what
@@ -63,9 +66,13 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise
     offset = Math.max(offset, row.steady - answeredAt)
     ahead = row.steady + (answeredAt - askedAt) - (offset + answeredAt)
     // Others may be ahead of the row by what passed between its last correction and the step; they correct it soon.
-    if (row.now < row.before && !own) ahead += MAX_APART_MS
+    if (row.now < row.before && isFirst) ahead += MAX_APART_MS
     comparedAt = answeredAt
-    wallOffset = row.now - wall()
+    // Not this process's own: a step or sleep of one machine must not change when another one's tokens expire.
+    latestOffset = Math.max(latestOffset, row.latest - answeredAt)
+    // An answer that was read late would look like a step.
+    if (isFirst || answeredAt - askedAt < MAX_WAIT_MS) wallOffset = row.now - wall()
+    isFirst = false
     return row
   }
 
@@ -76,9 +83,9 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise
     wall: () => wall() + wallOffset,
     elapsed: () => offset + elapsed(),
     behind: () => ahead + (elapsed() - comparedAt) * DRIFT,
+    latest: () => latestOffset + elapsed(),
   }
   const clock = runClock(source, { now: first.before, steady: source.elapsed(), latest: first.latest })
-  own = clock
   const save = async () => {
     await compare()
   }

@@ -40,8 +40,9 @@ export async function deleteInTurn(on: Connection, kinds: readonly Kind[], limit
   return deleted
 }
 
+/** A row that another transaction holds is left: some versions of PostgreSQL would delete it after its change. */
 export const deleteSome = (on: Connection, table: PgTable, where: SQL, limit: number): Promise<number> =>
   runOnce(
     on,
-    sql`delete from ${table} where ctid = any(array(select ctid from ${table} where ${where} limit ${limit}))`,
+    sql`delete from ${table} where ctid = any(array(select ctid from ${table} where ${where} limit ${limit} for update skip locked))`,
   )
