@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
+import { apply, type Fact, isConfirmed, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
 import type { SessionFacts } from '../src/store/sessions.ts'
 import { inAnotherOrder, renumbered, webhookFact } from './lifecycle-facts.ts'
 
@@ -29,6 +29,16 @@ const aborted = (sid: string, at: number): Fact => ({ ...left(sid, at), aborted:
 const finished = (at: number): Fact => ({ kind: 'room_finished', roomSid: 'RM_1', at })
 const listed = (askedAt: number, ...present: string[]): Fact => ({ kind: 'answer', askedAt, present, joining: [] })
 const absent = (askedAt: number): Fact => listed(askedAt)
+
+test.each([
+  ['before `since`', 999, false],
+  ['at `since`', 1000, true],
+  ['at `until`', 2000, true],
+  ['after `until`, by a clock that is ahead of this one', 2001, false],
+])('a confirmation %s is fresh: %s %s', (_, askedAt, isFresh) => {
+  const facts = factsAfter([joined('PA_1', 1), listed(askedAt, 'PA_1')])
+  expect(isConfirmed(facts, { since: 1000, until: 2000 })).toBe(isFresh)
+})
 
 describe('webhook facts', () => {
   test('lead to the same state in any order and with any repetition', () => {
