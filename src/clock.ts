@@ -14,7 +14,8 @@ export interface Clock {
   latest(): number
   /**
    * `since` is `steady` that many milliseconds ago, but not before the process started or the last step: a query started
-   * since is no older than that by any clock, even if the machine slept. `until` is the latest that any process reads now.
+   * since is no older than that by any clock, even if the machine slept. `until` is the
+   * latest time that any process on the store may read now.
    */
   fresh(milliseconds: number): Fresh
   /**

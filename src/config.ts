@@ -24,7 +24,7 @@ export type Config = Readonly<ReturnType<typeof loadConfig>['config']>
 export interface Secrets {
   livekit: KeyPair
   webhook: KeyPair
-  /** What a reader of `GET /metrics` has to send; undefined if there is no such route. */
+  /** The bearer token for `GET /metrics`; undefined if the route is off. */
   metrics: string | undefined
 }
 

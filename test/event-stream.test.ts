@@ -98,6 +98,7 @@ describe('GET /sessions/{id}/events as a stream', () => {
     ['Last-Event-ID rather than after', '?after=1', { 'Last-Event-ID': '3' }, [4, 5]],
     ['the beginning', '?after=0', {}, [1, 2, 3, 4, 5]],
     ['the end', '', { 'Last-Event-ID': '5' }, []],
+    ['beyond the end', '', { 'Last-Event-ID': '9'.repeat(15) }, []],
   ])('resumes from %s', async (_, query, headers, expected) => {
     const { report, end, open } = await call()
     for (const step of [1, 2, 3]) await report(step)

@@ -168,6 +168,8 @@ describe('GET /sessions/{id}/events', () => {
     ])
     expect(await page(s, user, id, '?after=7')).toEqual({ events: [], after: 7, hasMore: false })
     expect(await page(s, user, id, '?after=999')).toEqual({ events: [], after: 999, hasMore: false })
+    const last = Number.MAX_SAFE_INTEGER
+    expect(await page(s, user, id, `?after=${last}`)).toEqual({ events: [], after: last, hasMore: false })
     expect(await page(s, user, id, '?limit=7')).toMatchObject({ after: 7, hasMore: false })
   })
 

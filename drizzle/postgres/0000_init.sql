@@ -44,7 +44,7 @@ CREATE TABLE "clock" (
 --> statement-breakpoint
 CREATE TABLE "events" (
 	"session_id" text collate "C" NOT NULL,
-	"seq" integer NOT NULL,
+	"seq" bigint NOT NULL,
 	"type" text collate "C" NOT NULL,
 	"data" text collate "C" NOT NULL,
 	"agent_id" text collate "C",
@@ -64,7 +64,7 @@ CREATE TABLE "idempotency_keys" (
 	"session_id" text collate "C" NOT NULL,
 	"key" text collate "C" NOT NULL,
 	"payload_hash" text collate "C" NOT NULL,
-	"seq" integer NOT NULL,
+	"seq" bigint NOT NULL,
 	"created_at" bigint NOT NULL,
 	CONSTRAINT "idempotency_keys_session_id_agent_id_key_pk" PRIMARY KEY("session_id","agent_id","key")
 );

@@ -141,7 +141,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
     const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
-    // An end is no correction: time has passed.
+    // A session that ended is not a correction: it ended because time passed.
     if (changed && changed.session.endedAt === null && changed.session.status !== changed.before.session.status) {
       metrics.corrections.inc()
     }

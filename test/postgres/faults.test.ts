@@ -135,7 +135,7 @@ test('an unusable database is refused in one sentence without the password', asy
     (error: Error) => error.message,
   )
   expect(await refusal).toMatch(
-    /^DATABASE_URL: postgres:\/\/127\.0\.0\.1:\d+\/nowhere cannot be used \(3D000\): there is no such database/,
+    /^DATABASE_URL: postgres:\/\/127\.0\.0\.1:\d+\/nowhere cannot be used \(3D000\): the database does not exist/,
   )
   expect(await refusal).not.toContain('s3cret')
 })

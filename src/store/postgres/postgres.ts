@@ -213,11 +213,11 @@ export const unavailable = (cause: unknown) =>
 /** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code. */
 const ADVICE = {
   ECONNREFUSED: 'no server listens there: start it, or correct the host and port',
-  ENOENT: 'there is no such socket or certificate: start the server, or correct the path',
-  ENOTFOUND: 'there is no such host',
+  ENOENT: 'the socket or certificate does not exist: start the server, or correct the path',
+  ENOTFOUND: 'the host name cannot be resolved: correct it',
   EAI_AGAIN: 'the name server does not answer',
   '28': 'the server refuses this user or password',
-  '3D000': 'there is no such database: create it first, for example with createdb',
+  '3D000': 'the database does not exist: create it first, for example with createdb',
   '42501': 'this user may not create tables there: make it the owner of the database',
   '53': 'the server has no resources left, such as connections or disk space',
   '57P03': 'the server is starting or stopping: try again',

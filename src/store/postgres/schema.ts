@@ -196,7 +196,7 @@ export const events = pgTable(
     sessionId: text('session_id')
       .notNull()
       .references(() => sessions.id, { onDelete: 'cascade' }),
-    seq: integer().notNull(),
+    seq: whole('seq').notNull(),
     type: text().notNull(),
     data: text().notNull(),
     agentId: text('agent_id'),
@@ -214,7 +214,7 @@ export const idempotencyKeys = pgTable(
       .references(() => sessions.id, { onDelete: 'cascade' }),
     key: text().notNull(),
     payloadHash: text('payload_hash').notNull(),
-    seq: integer().notNull(),
+    seq: whole('seq').notNull(),
     createdAt: whole('created_at').notNull(),
   },
   (t) => [primaryKey({ columns: [t.sessionId, t.agentId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],

@@ -22,7 +22,7 @@ export const openPostgresStore = (url: string, options: Options): Promise<Store>
 export const openForCommand = (url: string, { mayCreate }: CommandOptions): Promise<Store> =>
   open(url, COMMAND, mayCreate ? 'when empty' : 'never')
 
-/** The same; null when there is no store. */
+/** Like `openForCommand`, but null when the database holds no store. */
 export const openExisting = (url: string): Promise<Store | null> =>
   open(url, COMMAND, 'never').catch((error: unknown) => {
     if (error instanceof NoStore) return null

@@ -38,7 +38,7 @@ export async function openSqliteStore(url: string, { time, keepsTime, committed 
     events: sqliteEvents(db, hints, durable),
     audit: sqliteAudit(db, write),
     counters: createCounters(),
-    // There is no other instance: `lockStore` sees to that.
+    // `lockStore` rules out a second instance.
     takeTurn: async () => 0,
     saveClock: () => write(() => {}),
     async close() {
