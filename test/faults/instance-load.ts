@@ -127,7 +127,7 @@ export async function expectAllStored({ sql }: Instances, told: Told): Promise<v
     'lost sign-ins',
   ).toEqual([])
   const events = await sql<{ key: string; seq: number }>(
-    `select k.key, e.seq from idempotency_keys k join events e on e.session_id = k.session_id and e.seq = k.seq`,
+    `select k.key, e.seq::int from idempotency_keys k join events e on e.session_id = k.session_id and e.seq = k.seq`,
   )
   const seqs = new Map(events.map(({ key, seq }) => [key, seq]))
   expect(seqs.size, 'keys stored twice').toBe(events.length)
