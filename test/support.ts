@@ -1,5 +1,6 @@
 import { createApp } from '../src/app.ts'
 import { loadSigningKeys } from '../src/auth/keys.ts'
+import type { TimeSource } from '../src/clock.ts'
 import { loadConfig } from '../src/config.ts'
 import { createLiveKitClient } from '../src/livekit/client.ts'
 import { createSkewWarning } from '../src/livekit/clock-skew.ts'
@@ -37,7 +38,7 @@ export function testClock(start = Date.now()) {
   }
 }
 
-export type TestClock = ReturnType<typeof testClock>
+export type TestClock = ReturnType<typeof testClock> & Pick<TimeSource, 'behind'>
 
 export interface TestAppOptions {
   /** Settings as environment variables. */

@@ -140,7 +140,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
   const admissible = ({ caller, livenessMs, wrapUpMs }: Admission) => ({
     caller,
     confirmed: clock.fresh(livenessMs),
-    leftSince: wrapUpMs > 0 ? clock.steady() - wrapUpMs : null,
+    leftSince: wrapUpMs > 0 ? clock.upper() - wrapUpMs : null,
   })
 
   return {
