@@ -43,6 +43,8 @@ export interface TimeSource {
   behind?(): number
   /** `latest` of all processes on the store; by default this one's own. */
   latest?(): number
+  /** Whether PostgreSQL's clock tells the same time, so that all instances on a database can share it. */
+  isShared?: boolean
 }
 
 /** The three times as last stored. */
@@ -52,7 +54,7 @@ export interface LastTimes {
   latest: number
 }
 
-export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => performance.now() }
+export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => performance.now(), isShared: true }
 
 /** A smaller difference between the two sources is not a step: reading both takes time, and a wall clock is slewed. */
 const STEP_MS = 500

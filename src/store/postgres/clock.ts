@@ -1,11 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type SQL, sql } from 'drizzle-orm'
-import { type Clock, createClock, type LastTimes, runClock, SYSTEM_TIME, type TimeSource } from '../../clock.ts'
+import { type Clock, createClock, type LastTimes, runClock, type TimeSource } from '../../clock.ts'
+import { createSingleFlight } from '../../single-flight.ts'
 import { type Postgres, param, selected, statement } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
 
-interface StoredClock {
+export interface StoredClock {
   clock: Clock
+  /** Between which times, by `sharedNow`, what was decided now may be saved if it is valid until then; null for always. */
+  saves(validUntil: number | undefined): { savedFrom: number | null; savedUntil: number | null }
+  /** Compares with the database. */
   save(): Promise<void>
   /** Stops comparing with the database. */
   stop(): void
@@ -16,19 +20,22 @@ interface StoredClock {
  * `keepsTime` the stored times are only read.
  */
 export const storedClock = (db: Postgres, time: TimeSource, keepsTime: boolean): Promise<StoredClock> =>
-  time === SYSTEM_TIME ? sharedClock(db, time, keepsTime) : ownClock(db, time, keepsTime)
+  time.isShared ? sharedClock(db, time, keepsTime) : ownClock(db, time, keepsTime)
 
 /** Continues from the times that were stored, as on SQLite. */
 async function ownClock(db: Postgres, source: TimeSource, keepsTime: boolean): Promise<StoredClock> {
   const clock = createClock(source, await find.get(db))
   return {
     clock,
+    saves: () => ALWAYS,
     async save() {
       if (keepsTime) await write.run(db, { now: clock.now(), steady: clock.steady(), latest: clock.latest() })
     },
     stop() {},
   }
 }
+
+const ALWAYS = { savedFrom: null, savedUntil: null }
 
 const find = statement<LastTimes>('clock', sql`select ${selected(clockTable)} from ${clockTable}`)
 const write = statement(
@@ -45,6 +52,8 @@ const MAX_APART_MS = 3 * COMPARE_MS
 const MAX_WAIT_MS = 250
 /** How far two machines' monotonic clocks drift apart. */
 const DRIFT = 0.001
+/** More than a process can be ahead of the row's time by drift alone. */
+const LEAD_MS = 100
 
 /**
  * The shared time is the database's wall clock, corrected whenever that was set: `steady` of the stored row, plus what has
@@ -89,13 +98,21 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
     latest: () => latestOffset + elapsed(),
   }
   const clock = runClock(source, { now: first.before, steady: source.elapsed(), latest: first.latest })
+  const once = createSingleFlight<unknown>()
   const save = async () => {
-    await compare()
+    await once('compare', compare)
   }
   // A machine that slept shows it by its wall clock, as everywhere (clock.ts), and learns here how long.
   const timer = setInterval(() => void save().catch(() => {}), COMPARE_MS)
   timer.unref()
-  return { clock, save, stop: () => clearInterval(timer) }
+  return {
+    clock,
+    saves: (validUntil) =>
+      // A time before the decision is that of a clock that was set back.
+      validUntil === undefined ? ALWAYS : { savedFrom: Math.floor(source.elapsed()) - LEAD_MS, savedUntil: validUntil },
+    save,
+    stop: () => clearInterval(timer),
+  }
 }
 
 /** Waits for a running instance to correct a step of the database's clock; if there is none, the time passed while none ran. */
@@ -115,6 +132,9 @@ interface Compared extends LastTimes {
 
 const NOW = sql`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`
 const isContinuous = sql`read.now - stored.now between 0 and ${sql.raw(String(MAX_APART_MS))}`
+/** The shared time by the database's clock, in a statement that also reads the row; null if that clock may have been set. */
+export const sharedNow = sql`case when ${NOW} - ${clockTable.now} between 0 and ${sql.raw(String(MAX_APART_MS))}
+  then ${clockTable.steady} + ${NOW} - ${clockTable.now} end`
 /**
  * After a step of the database's clock, an instance's own time says what passed: `mine`. One that has none yet takes the
  * database's word for the time in which nothing ran. Of all that compare, the furthest leads: time never goes back.

@@ -35,7 +35,8 @@ const COMMAND: Options = { time: SYSTEM_TIME, keepsTime: false, poolSize: 2 }
 
 async function open(url: string, { time, keepsTime, poolSize }: Options, migrates: Migrates): Promise<Store> {
   const db = await openPostgres(url, poolSize, migrates)
-  const { clock, save, stop } = await storedClock(db, time, keepsTime)
+  const stored = await storedClock(db, time, keepsTime)
+  const { clock, save, stop } = stored
   const hints = createSharedHints(db)
   return {
     clock,
@@ -44,7 +45,7 @@ async function open(url: string, { time, keepsTime, poolSize }: Options, migrate
     agents: postgresAgents(db),
     jobs: postgresJobs(db),
     rooms: postgresRooms(db),
-    sessions: postgresSessions(db, hints, clock),
+    sessions: postgresSessions(db, hints, stored),
     events: postgresEvents(db, hints),
     audit: postgresAudit(db),
     counters: postgresCounters(db),
