@@ -21,9 +21,9 @@ export interface Connection {
 export interface Postgres extends Connection {
   /**
    * Runs `work` in one READ COMMITTED transaction, and again after a deadlock. `begin` is sent together with the first
-   * statement.
+   * statement, and the commit with the last one if `work` calls `commit` right after that: no pause comes in between.
    */
-  transaction<T>(work: (on: Connection) => Promise<T>): Promise<T>
+  transaction<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T>
   /** A connection of its own, outside the pool. @throws the driver's error */
   connect(): Promise<pg.Client>
   close(): Promise<void>
@@ -106,14 +106,20 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
   })
   pool.on('error', () => {})
 
-  async function once<T>(work: (on: Connection) => Promise<T>): Promise<T> {
+  async function once<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T> {
     const client = await pool.connect().catch(fail)
     let isUsable = false
+    let committed: Promise<unknown> | undefined
+    const commit = () => {
+      committed ??= client.query('commit')
+      committed.catch(() => {})
+    }
     try {
       // Not awaited: if it fails, so does the statement after it.
       client.query('begin isolation level read committed').catch(() => {})
-      const value = await work(on(client))
-      await client.query('commit').catch(fail)
+      const value = await work(on(client), commit)
+      commit()
+      await committed?.catch(fail)
       isUsable = true
       return value
     } catch (error) {

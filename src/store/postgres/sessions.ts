@@ -55,6 +55,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     decision: Decision<T>,
     { user }: Omit<Loaded, 'known'>,
     webhook?: Webhook,
+    commit = () => {},
   ) {
     const { changed = [], opened, validUntil, result } = decision
     if (!webhook && changed.length === 0 && !opened) return { result, appended: [] }
@@ -70,7 +71,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     )
     const each = <T>(pick: (changes: FactChanges) => readonly T[], row: (value: T) => object) =>
       facts.flatMap(({ sessionId, ...changes }) => pick(changes).map((value) => ({ sessionId, ...row(value) })))
-    const outcome = await saving.get(on, {
+    const saved = saving.get(on, {
       changed: records.sessions(changed.map(({ session }) => session)),
       opened: records.sessions(opened ? [opened] : []),
       presences: records.presences(
@@ -105,6 +106,8 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
       receivedAt: webhook?.receivedAt ?? null,
       ...time.saves(validUntil),
     })
+    commit()
+    const outcome = await saved
     if (outcome?.isInTime === false) return 'expired'
     if (!outcome?.isCurrent) return null
     return outcome.isNew
@@ -119,12 +122,12 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     webhook: Webhook | undefined,
     isLocking: boolean,
   ) {
-    const run = async (on: Connection) => {
+    const run = async (on: Connection, commit?: () => void) => {
       if (which === null) return carryOut(on, decide([]), {}, webhook)
       // All are sent at once; in PostgreSQL each sees what the ones before it waited for.
       const locking = isLocking ? locks(on, which) : []
       const [loaded] = await Promise.all([loadAll(on, which), ...locking])
-      return carryOut(on, decide(loaded.known), loaded, webhook)
+      return carryOut(on, decide(loaded.known), loaded, webhook, commit)
     }
     return isLocking ? db.transaction(run) : run(db)
   }
