@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type SQL, sql } from 'drizzle-orm'
 import { type Clock, createClock, type LastTimes, runClock, type TimeSource } from '../../clock.ts'
 import { createSingleFlight } from '../../single-flight.ts'
-import { type Postgres, param, selected, statement } from './postgres.ts'
+import { APPLICATION, type Postgres, param, selected, statement } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
 
 export interface StoredClock {
@@ -121,9 +121,17 @@ async function settled(db: Postgres): Promise<void> {
   while (performance.now() - since < 1.2 * COMPARE_MS) {
     const row = await reading.get(db, { mine: null })
     if (!row || row.before === 0 || (row.now >= row.before && row.now - row.before <= MAX_APART_MS)) return
+    if (!(await others.get(db))?.areConnected) return
     await delay(100)
   }
 }
+
+/** The pool of this process has only the connection that asks. */
+const others = statement<{ areConnected: boolean }>(
+  'others',
+  sql`select exists (select from pg_stat_activity where datname = current_database()
+    and application_name = ${sql.raw(`'${APPLICATION}'`)} and pid <> pg_backend_pid()) as "areConnected"`,
+)
 
 interface Compared extends LastTimes {
   /** The database's wall clock at the last comparison. */

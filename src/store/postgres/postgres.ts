@@ -56,6 +56,9 @@ const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
 }
 
+/** How PostgreSQL lists the service's connections. */
+export const APPLICATION = 'behalf'
+
 /** Whether opening may change the schema: a command leaves that of a store in use alone. */
 export type Migrates = 'always' | 'when empty' | 'never'
 
@@ -81,7 +84,7 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
     connectionString: asLibpq(url),
     connectionTimeoutMillis: TIMEOUTS.connection,
     keepAlive: true,
-    application_name: 'behalf',
+    application_name: APPLICATION,
     types,
   }
   const connect = async () => {
