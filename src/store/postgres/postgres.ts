@@ -75,6 +75,15 @@ class OtherVersion extends OperatorError {
   }
 }
 
+class SharedConnections extends OperatorError {
+  constructor(url: string) {
+    super(
+      `${shown(url)} is a pooler that shares connections between clients, as PgBouncer does unless pool_mode = session. ` +
+        'Prepared statements, settings and notifications would be lost: name PostgreSQL itself, or a pool with that mode.',
+    )
+  }
+}
+
 /** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
 export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
   const options = await start(url, migrates).catch((error) => {
@@ -146,6 +155,7 @@ async function start(url: string, migrates: Migrates): Promise<pg.ClientConfig> 
     return connect(options)
   })
   try {
+    await assertOwnConnections(client, options, url)
     await migrate(client, migrates, url)
   } finally {
     await client.end()
@@ -183,6 +193,24 @@ async function connect(options: pg.ClientConfig): Promise<pg.Client> {
   client.on('error', () => {})
   await client.connect()
   return client
+}
+
+/** @throws SharedConnections when a pooler does not keep a connection to PostgreSQL for each of its clients */
+async function assertOwnConnections(client: pg.Client, options: pg.ClientConfig, url: string): Promise<void> {
+  const backendOf = async (one: pg.Client): Promise<number> =>
+    (await one.query('select pg_backend_pid() as pid')).rows[0].pid
+  const pid = await backendOf(client)
+  // The id that a client is told at its connection is then a pooler's own.
+  if ((client as { processID?: number }).processID === pid) return
+  const other = await connect(options)
+  try {
+    // An idle pooler gives both clients the same one, a busy one gives each several.
+    for (let i = 0; i < 10; i++) {
+      if ((await backendOf(other)) === pid || (await backendOf(client)) !== pid) throw new SharedConnections(url)
+    }
+  } finally {
+    await other.end()
+  }
 }
 
 /** Applies the migrations that the database lacks; of instances that start together, one does. */
