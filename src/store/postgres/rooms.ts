@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
@@ -10,6 +10,7 @@ export function postgresRooms(db: Postgres): RoomStore {
     (await find.get(db, { name, isGenerated: isNewRoomName(name) }))?.ownerId ?? null
   return {
     findOwner: ownerOf,
+    keep: async (name, now) => (await keep.get(db, { name, now, isGenerated: isNewRoomName(name) }))?.ownerId ?? null,
     async claim(name, ownerId, now, max) {
       const known = await ownerOf(name)
       if (known !== null) return { ownerId: known, isNew: false }
@@ -36,12 +37,14 @@ export function postgresRooms(db: Postgres): RoomStore {
 }
 
 /** A generated name belongs to the user of its first session. */
-const find = statement<{ ownerId: string | null }>(
-  'room_owner',
-  sql`select coalesce(
-    (select owner_id from ${rooms} where name = ${param('name')}),
-    (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
-      order by id limit 1)) as "ownerId"`,
+const owner = (claim: SQL) => sql`select coalesce((select owner_id from ${claim}),
+  (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
+    order by id limit 1)) as "ownerId"`
+const find = statement<{ ownerId: string | null }>('room_owner', owner(sql`${rooms} where name = ${param('name')}`))
+const keep = statement<{ ownerId: string | null }>(
+  'room_keep',
+  sql`with kept as (update ${rooms} set used_at = ${param('now')} where name = ${param('name')} returning owner_id)
+    ${owner(sql`kept`)}`,
 )
 const lockOwner = statement(
   'room_owner_lock',

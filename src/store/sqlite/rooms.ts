@@ -15,6 +15,12 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     .from(rooms)
     .where(eq(rooms.name, param('name')))
     .prepare()
+  const use = db
+    .update(rooms)
+    .set({ usedAt: sql`${param('now')}` })
+    .where(eq(rooms.name, param('name')))
+    .returning({ ownerId: rooms.ownerId })
+    .prepare()
   const findFirstUser = db
     .select({ userId: sessions.userId })
     .from(sessions)
@@ -35,6 +41,7 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
   const ownerOf = (name: string) => find.get({ name })?.ownerId ?? firstUserOf(name) ?? null
   return {
     findOwner: (name) => runRead(() => ownerOf(name)),
+    keep: (name, now) => write(() => use.get({ name, now })?.ownerId ?? firstUserOf(name) ?? null),
     claim: (name, ownerId, now, max) =>
       write(() => {
         const known = ownerOf(name)
