@@ -1,6 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
+import { userGone } from '../users.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
 import { rooms, sessions, users } from './schema.ts'
 
@@ -17,7 +18,8 @@ export function postgresRooms(db: Postgres): RoomStore {
       return db.transaction(async (on) => {
         // So that a user's simultaneous claims cannot both be the last one allowed.
         const locking = lockOwner.run(on, { ownerId })
-        const [count] = await Promise.all([claims.get(on, { ownerId, max }), locking])
+        const [count, owners] = await Promise.all([claims.get(on, { ownerId, max }), locking])
+        if (owners === 0) throw userGone()
         if (count?.isFull) return null
         if ((await insert.run(on, { name, ownerId, now })) > 0) return { ownerId, isNew: true }
         // Another user's simultaneous claim was the first.
