@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -8,6 +8,9 @@ import { isPostgres, type Store } from '../src/store/store.ts'
 
 /** Whether the tests run on PostgreSQL; else on SQLite. */
 export const onPostgres = () => Boolean(inject('postgresTemplate'))
+
+/** In memory where possible: what is written has to survive a process, not the machine. */
+const FOLDER = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 
 const stores: Store[] = []
 /** URLs of those that this file uses, and of those that a test changed beyond their rows. */
@@ -32,7 +35,7 @@ export async function newDatabase({ lasts = false } = {}): Promise<string> {
     return url
   }
   if (!lasts) return 'file::memory:'
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-test-'))
+  const folder = mkdtempSync(join(FOLDER, 'behalf-test-'))
   folders.push(folder)
   return `file:${join(folder, 'behalf.db')}`
 }

@@ -4,19 +4,20 @@ import { SignedInResponse } from '../../src/auth/schemas.ts'
 import { SCOPES } from '../../src/auth/scopes.ts'
 import { agentToken } from '../agent-client.ts'
 import { newDatabase } from '../database.ts'
+import { from } from '../from-address.ts'
 import { startSfu } from '../sfu.ts'
 import { makeApp, post, type TestApp, testClock } from '../support.ts'
 
 const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
-const ENV = { GUESTS_PER_ADDRESS_PER_HOUR: '1000000' }
 
 /** The real app on a database that it can be restarted on while its clock keeps running. */
 export async function restartable() {
   const databaseUrl = await newDatabase({ lasts: true })
   const sfu = await startSfu()
   const clock = testClock()
-  const start = () => makeApp({ databaseUrl, sfu, clock, env: ENV })
+  const start = () => makeApp({ databaseUrl, sfu, clock })
   let t: TestApp = await start()
+  let users = 0
   const agent = await createAgentAccounts(t.store).create('tutor', SCOPES)
 
   async function stop(): Promise<void> {
@@ -25,7 +26,10 @@ export async function restartable() {
   }
 
   async function newUser() {
-    const answer = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
+    users++
+    // Each from an address of its own, since these are limited.
+    const guest = await from(t, `10.0.${users >> 8}.${users & 255}`, '/auth/guest', {})
+    const answer = SignedInResponse.parse(await guest.json())
     return { id: answer.user.id, bearer: answer.access_token }
   }
 
