@@ -12,6 +12,7 @@ export const TABLES = {
   W1: 'W1, bare mint: room and identity in, join token out; no authentication, nothing stored',
   W2: 'W2, authenticated mint: access token and room in, join token out',
   W3: 'W3, callback with live check: POST /agent/progress',
+  least: 'The least of it: the same commit and fsync behind bare node:http; no sign-in, rules, limits, log or metrics',
   load: 'GET /auth/me on one connection, while another client writes on 32',
 } as const
 
@@ -19,7 +20,7 @@ export interface Case {
   name: string
   table: keyof typeof TABLES
   what: string
-  server: 'service' | 'bare' | 'hono' | 'mint' | 'verified' | Peer
+  server: 'service' | 'bare' | 'hono' | 'mint' | 'verified' | 'least' | Peer
   /** By default those that were asked for. */
   connections?: readonly number[]
   status: number
@@ -307,6 +308,18 @@ export const CASES: readonly Case[] = [
     prepare: async (_, world) => prepareProgress(world.newPairs(READERS, 'stale'), world),
     check: async (body) => expect(JSON.parse(body).code === 'liveness_unknown', 'the refusal', body),
   }),
+
+  {
+    ...{ name: 'least-token', table: 'least', server: 'least', status: 200 },
+    what: 'a join token, and one new session with all of its indexes',
+    prepare: async (_, world) =>
+      world.newUsers(USERS).map(({ userId }) => http('POST', '/', { body: { identity: userId } })),
+    async check(body) {
+      const { participant_token } = JSON.parse(body)
+      const { sub = '', video } = decodeJwt<{ video: { room: string } }>(participant_token)
+      await checkJoinToken(participant_token, video.room, sub, body)
+    },
+  },
 
   meUnder('me-under-token', 'while 32 connections send POST /token as fast as they can', 0),
   meUnder('me-under-paced-token', 'while 32 connections send about 300 POST /token a second', 100),

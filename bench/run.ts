@@ -95,6 +95,12 @@ async function startAll(cases: Case[], folder: string, livekit: servers.Livekit)
         say(`SKIPPED: the peer ${name}: ${error.message}`)
       })
       places.set(name, server ? [{ server, world, store: null }] : [])
+    } else if (name === 'least') {
+      const path = join(folder, 'least.db')
+      await createPast(path, stores[0] ?? 0)
+      const own = await openWorld(path)
+      const server = await servers.startSmall(name, errors, [`file:${path}`])
+      places.set(name, [{ server, world: own, store: stores[0] ?? null }])
     } else if (name !== 'service') {
       const forVerified = [`file:${join(folder, `${stores[0]}.db`)}`, PUBLIC_URL]
       const server = await servers.startSmall(name, errors, name === 'verified' ? forVerified : [])

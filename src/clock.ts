@@ -12,10 +12,12 @@ export interface Clock {
    * follows a step forward, which may be real (the machine slept), and keeps that lead when the step is undone.
    */
   latest(): number
+  /** The most that any process on the store may read as `steady` now: ages what must not count for too long. */
+  upper(): number
   /**
-   * `since` is `steady` that many milliseconds ago, but not before the process started or the last step: a query started
-   * since is no older than that by any clock, even if the machine slept. `until` is the
-   * latest time that any process on the store may read now.
+   * `since` is `upper` that many milliseconds ago, but not before the process started or the wall clock's last step. A sleep
+   * stops `steady` and shows as a step, unless it was shorter than one, or stopped the wall clock as well (a paused virtual
+   * machine): then evidence is as much older. `until` is later than any process on the store may read now.
    */
   fresh(milliseconds: number): Fresh
   /**
@@ -41,6 +43,8 @@ export interface TimeSource {
   behind?(): number
   /** `latest` of all processes on the store; by default this one's own. */
   latest?(): number
+  /** Whether PostgreSQL's clock tells the same time, so that all instances on a database can share it. */
+  isShared?: boolean
 }
 
 /** The three times as last stored. */
@@ -50,7 +54,7 @@ export interface LastTimes {
   latest: number
 }
 
-export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => performance.now() }
+export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => performance.now(), isShared: true }
 
 /** A smaller difference between the two sources is not a step: reading both takes time, and a wall clock is slewed. */
 const STEP_MS = 500
@@ -97,6 +101,11 @@ export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource
     return now
   }
 
+  function upper(): number {
+    read()
+    return Math.floor(steady + behind())
+  }
+
   return {
     now: read,
     steady() {
@@ -107,11 +116,10 @@ export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource
       read()
       return Math.floor(latest ? Math.max(steady, latest()) : steady + lead)
     },
+    upper,
     fresh(milliseconds) {
-      read()
-      // The upper end of what other processes may read, so that no evidence looks fresher than it is.
-      const upper = Math.floor(steady + behind())
-      return { since: Math.max(upper - milliseconds, continuousSince), until: upper + STEPS_MS }
+      const most = upper()
+      return { since: Math.max(most - milliseconds, continuousSince), until: most + STEPS_MS }
     },
     onStep(listener) {
       const setBack = wall() - start.now

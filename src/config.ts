@@ -98,7 +98,7 @@ const origins = () =>
 const isDatabase = (value: string): boolean =>
   URL.canParse(value) &&
   new URL(value).pathname.length > 1 &&
-  /^(disable|prefer|require|verify-ca|verify-full)?$/.test(new URL(value).searchParams.get('sslmode') ?? '')
+  /^(disable|allow|prefer|require|verify-ca|verify-full)?$/.test(new URL(value).searchParams.get('sslmode') ?? '')
 
 const MAX_RATE = 100_000_000
 
@@ -116,7 +116,7 @@ const Environment = z.object({
     .refine(
       (value) => (isPostgres(value) ? isDatabase(value) : /^file:(?!\s|~|\/\/[^/])[^?#]+$/.test(value)),
       'must be file:<path> (SQLite), such as file:./data/behalf.db, or postgres://<user>:<password>@<host>/<database>; ' +
-        'a path is without a host, ~, ? or #',
+        'a path is without a host, ~, ? or #; sslmode is disable, allow, prefer, require, verify-ca or verify-full',
     )
     .default('file:./data/behalf.db'),
   DATABASE_URL_FILE: z.string().optional(),

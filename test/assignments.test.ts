@@ -6,7 +6,7 @@ import { SCOPES } from '../src/auth/scopes.ts'
 import { AuditEntryResponse } from '../src/sessions/json.ts'
 import { agentToken } from './agent-client.ts'
 import { refusal } from './scene.ts'
-import { post } from './support.ts'
+import { post, type TestClock, testClock } from './support.ts'
 import {
   assign,
   connectWorker,
@@ -18,8 +18,8 @@ import {
 } from './worker-scene.ts'
 
 /** A user in a session that names the agent `tutor`, and a registered worker of it. */
-async function assignmentScene(env: Record<string, string> = {}) {
-  const w = await workerScene({ env })
+async function assignmentScene(env: Record<string, string> = {}, clock: TestClock = testClock()) {
+  const w = await workerScene({ env, clock })
   const present = await w.s.present({ room_config: { agents: [{ agent_name: 'tutor' }] } })
   const worker = await w.registered()
   const { pair, room, user } = present
@@ -194,7 +194,8 @@ describe('a job that LiveKit gives to a worker', () => {
 })
 
 describe('with REQUIRE_ASSIGNMENT=on', () => {
-  const on = (more: Record<string, string> = {}) => assignmentScene({ REQUIRE_ASSIGNMENT: 'on', ...more })
+  const on = (more: Record<string, string> = {}, clock: TestClock = testClock()) =>
+    assignmentScene({ REQUIRE_ASSIGNMENT: 'on', ...more }, clock)
   const refused = { status: 403, code: 'no_assignment' }
 
   test('only the account that was given the session’s job acts, from its assignment until its end', async () => {
@@ -223,6 +224,18 @@ describe('with REQUIRE_ASSIGNMENT=on', () => {
     s.clock.advance(29)
     expect((await s.progress(agent.bearer, pair)).status).toBe(201)
     s.clock.advance(2)
+    expect(await refusal(s.progress(agent.bearer, pair))).toEqual(refused)
+  })
+
+  test('the time to wrap up ends early by as much as another instance’s time may be ahead', async () => {
+    const clock = { ...testClock(), behind: () => 2000 }
+    const { s, agent, pair, given, terminate } = await on({ WRAP_UP_SECONDS: '30' }, clock)
+    await given('AJ_1')
+    terminate('AJ_1')
+    await vi.waitFor(async () => expect(await refusal(s.context(agent.bearer, pair))).toEqual(refused))
+    s.clock.advance(27)
+    expect((await s.progress(agent.bearer, pair)).status).toBe(201)
+    s.clock.advance(1)
     expect(await refusal(s.progress(agent.bearer, pair))).toEqual(refused)
   })
 

@@ -205,8 +205,9 @@ describe('a setting', () => {
     [
       'DATABASE_URL',
       'file:./x.db?mode=ro',
-      /^DATABASE_URL: must be file:<path> \(SQLite\), .* without a host, ~, \? or #$/,
+      /^DATABASE_URL: must be file:<path> \(SQLite\), .* without a host, ~, \? or #;/,
     ],
+    ['DATABASE_URL', 'postgres://x/y?sslmode=verify_full', /; sslmode is disable, .* or verify-full$/],
     ['DATABASE_URL', 'file: ./x.db', /^DATABASE_URL: must be file:<path>/],
     ['DATABASE_URL', 'file://data/x.db', /^DATABASE_URL: must be file:<path>/],
     ['DATABASE_URL', 'file:~/x.db', /^DATABASE_URL: must be file:<path>/],

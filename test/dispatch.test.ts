@@ -199,7 +199,7 @@ describe('a dispatch that no worker accepted', () => {
     const [stored] = await s.store.sessions.listUnfinished()
     if (!stored) throw new Error('There is no session')
     const instances = [createDispatcher(deps(s)), createDispatcher(deps(s))]
-    const renewed = await Promise.all(instances.map((instance) => instance.renew(stored, new Set())))
+    const renewed = await Promise.all(instances.map((instance) => instance.renew(stored, new Set(), new Set())))
     expect(renewed.sort()).toEqual([false, true])
     expect(jobs()).toEqual([0])
   })
@@ -298,6 +298,19 @@ describe('a dispatch whose job was lost', () => {
     s.sfu.join(joinToken)
     await reconcileAfter(s, 0)
     await reconcileAfter(s, 30)
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+    await reconcileAfter(s, 0.001)
+    expect(s.sfu.asked('CreateDispatch')).toBe(1)
+  })
+
+  test('is recreated after ten seconds if the agent had joined', async () => {
+    const { s, user } = await setUp()
+    const { room, joinToken } = await s.newSession(user, TUTOR)
+    s.sfu.join(joinToken)
+    await reconcileAfter(s, 0)
+    for (const { identity, kind } of [...(s.sfu.rooms.get(room)?.participants.values() ?? [])])
+      if (kind === 'AGENT') s.sfu.remove(room, identity)
+    await reconcileAfter(s, 10)
     expect(s.sfu.asked('CreateDispatch')).toBe(0)
     await reconcileAfter(s, 0.001)
     expect(s.sfu.asked('CreateDispatch')).toBe(1)

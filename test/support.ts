@@ -1,5 +1,6 @@
 import { createApp } from '../src/app.ts'
 import { loadSigningKeys } from '../src/auth/keys.ts'
+import type { TimeSource } from '../src/clock.ts'
 import { loadConfig } from '../src/config.ts'
 import { createLiveKitClient } from '../src/livekit/client.ts'
 import { createSkewWarning } from '../src/livekit/clock-skew.ts'
@@ -37,7 +38,7 @@ export function testClock(start = Date.now()) {
   }
 }
 
-export type TestClock = ReturnType<typeof testClock>
+export type TestClock = ReturnType<typeof testClock> & Pick<TimeSource, 'behind'>
 
 export interface TestAppOptions {
   /** Settings as environment variables. */
@@ -47,6 +48,8 @@ export interface TestAppOptions {
   sfu?: Pick<Sfu, 'url'>
   /** The clock of another app, for a restart. */
   clock?: TestClock
+  /** What the store reads instead, such as a time that instances share. */
+  time?: TimeSource
   /** How long LiveKit may take to answer, for a test that makes it wait for longer than that. */
   timeoutMs?: number
 }
@@ -57,6 +60,7 @@ export async function makeApp({
   databaseUrl,
   sfu,
   clock = testClock(),
+  time = clock,
   timeoutMs = 2000,
 }: TestAppOptions = {}) {
   const { config, secrets } = loadConfig({
@@ -68,7 +72,7 @@ export async function makeApp({
   const { destination, logged } = logbook()
   const metrics = createMetrics()
   const committed = (writes: number) => metrics.commitWrites.observe(writes)
-  const store = closeLater(await openStore(config.databaseUrl, { time: clock, poolSize: 4, committed }))
+  const store = closeLater(await openStore(config.databaseUrl, { time, poolSize: 4, committed }))
   const keys = await loadSigningKeys(store.keys, store.clock)
   const log = createLog(config.logLevel, destination)
   const reportSkew = createSkewWarning(log, store.clock, metrics)

@@ -1,12 +1,13 @@
 import { expect, test } from 'vitest'
 import { callingScene, ENDED, NOT_LIVE, refusal, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
+import { type TestClock, testClock } from './support.ts'
 
 const env = { WRAP_UP_SECONDS: '30', RECONNECT_SECONDS: '10' }
 
 /** A call that the user has just hung up, as LiveKit reported. */
-async function hungUp(settings: Record<string, string> = env) {
-  const scene = await callingScene({ env: settings })
+async function hungUp(settings: Record<string, string> = env, clock: TestClock = testClock()) {
+  const scene = await callingScene({ env: settings, clock })
   await scene.report()
   scene.s.sfu.leave(scene.leg)
   await postWebhook(scene.s, webhookEvent('participant_left', scene.leg))
@@ -22,6 +23,14 @@ test('without a wrap-up window nothing is accepted after the user left', async (
 test('progress is accepted during the wrap-up window, counted from the leave', async () => {
   const { s, report } = await hungUp({ WRAP_UP_SECONDS: '30' })
   s.clock.advance(29)
+  expect((await report()).status).toBe(201)
+  s.clock.advance(1)
+  expect(await refusal(report())).toEqual(NOT_LIVE)
+})
+
+test('the wrap-up window ends early by as much as another instance’s time may be ahead', async () => {
+  const { s, report } = await hungUp({ WRAP_UP_SECONDS: '30' }, { ...testClock(), behind: () => 2000 })
+  s.clock.advance(27)
   expect((await report()).status).toBe(201)
   s.clock.advance(1)
   expect(await refusal(report())).toEqual(NOT_LIVE)

@@ -24,10 +24,11 @@ export interface Dispatcher {
   ensure(session: Session, sid: string): Promise<void>
   /**
    * Recreates a dispatch whose agent is not among those in the room (`present`, by identity): no worker has taken it,
-   * since LiveKit offers one only to the workers registered at that moment, or its job was lost with its worker.
+   * since LiveKit offers one only to the workers registered at that moment, or its job was lost with its worker. One that
+   * was in the room before (`seen`) is lost; any other may still be on its way.
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
-  renew(session: Session, present: ReadonlySet<string>): Promise<boolean>
+  renew(session: Session, present: ReadonlySet<string>, seen: ReadonlySet<string>): Promise<boolean>
   /**
    * Removes from the room those of its `agents` whose account is disabled, known by LiveKit's name for them or by the jobs
    * of the `promised` accounts. Their dispatches stay: they tell whose job an agent is that comes back.
@@ -105,7 +106,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
           throw error
         }
       }),
-    async renew(session, present) {
+    async renew(session, present, seen) {
       if (!isOverdue(session) || !(await isEnabled(session))) return false
       const dispatches = await currentOf(session)
       const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
@@ -114,7 +115,8 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
       const attempt = Math.max(1, ...dispatches.map(({ attributes }) => Number(attributes.attempt) || 1))
       const dispatch = dispatchOf(session, jobMetadata, jobs.length > 0 ? attempt + 1 : attempt)
       const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
-      const afterMs = jobs.length > 0 ? joinsWithin : ACCEPTED_WITHIN_MS
+      const mayJoin = jobs.some(({ identity }) => !seen.has(identity))
+      const afterMs = mayJoin || (attempt > 1 && jobs.length > 0) ? joinsWithin : ACCEPTED_WITHIN_MS
       const { dispatchedSid, dispatchedAt } = session
       const isDue = (now: Session) => now.dispatchedAt === dispatchedAt && isOverdue(now, afterMs)
       if (!dispatch || !(await claim(session, isDue))) return false

@@ -363,23 +363,27 @@ export const isAgentOf = ({ agentName }: Session, { id, scopes }: Caller): boole
 export const mayAct = (session: Session, caller: Caller): boolean =>
   session.agentName === null || isAgentOf(session, caller)
 
-/** Since when the user must have been confirmed, or else have left; `leftSince` is null for a route without wrap-up. */
+/** What admits a callback: a confirmation that is `fresh`, or, unless `wrapUpMs` is 0, a leave no longer ago than that. */
 export interface Admissible {
   caller: Caller
-  confirmed: Fresh
-  leftSince: number | null
+  livenessMs: number
+  wrapUpMs: number
+  fresh: Fresh
+  /** `upper` of the clock. */
+  now: number
 }
 
 /** `stale`: the confirmation has grown too old since the guard looked at it. */
 export type Refusal = 'stale' | 'not_live' | 'ended' | 'not_sessions_agent' | 'session_full'
 
-/** Why a callback may not write; null when it may. */
-export function refusalOf({ session, facts }: Known, admissible: Admissible): Refusal | null {
-  const { caller, confirmed, leftSince: wrapUpSince } = admissible
+/** Until when a callback may write, or why it may not. */
+export function admittedUntil({ session, facts }: Known, admissible: Admissible): number | Refusal {
+  const { caller, livenessMs, wrapUpMs, fresh, now } = admissible
   if (!mayAct(session, caller)) return 'not_sessions_agent'
-  if (!facts.end && isConfirmed(facts, confirmed)) return null
+  const confirmed = confirmedAt(facts)
+  if (!facts.end && confirmed !== null && isConfirmed(facts, fresh)) return confirmed + livenessMs
   const left = leftSince(facts)
-  if (wrapUpSince !== null && left !== null && left > wrapUpSince) return null
+  if (wrapUpMs > 0 && left !== null && left + wrapUpMs > now) return left + wrapUpMs
   if (facts.end) return 'ended'
   return openPresences(facts).length > 0 ? 'stale' : 'not_live'
 }

@@ -25,8 +25,8 @@ interface ReconcilerDeps {
 interface Reconciler {
   /** One pass over all known rooms with a session or a participant. False when LiveKit did not answer everything. */
   reconcile(): Promise<boolean>
-  /** Compares only the agents of one room, when an agent was lost there. @throws AppError `livekit_unavailable` */
-  reconcileAgents(room: string): Promise<void>
+  /** Compares only the agents of one room, when one was lost there. @throws AppError `livekit_unavailable` */
+  reconcileAgents(room: string, lost: string): Promise<void>
 }
 
 const UNFINISHED = ['pending', 'live', 'disconnected']
@@ -47,6 +47,8 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const inOrder = createRemovalOrder()
   /** When LiveKit was last asked about each room. */
   let askedAbout = new Map<string, number>()
+  /** The identities of the agents that were in each room. */
+  const seenIn = new Map<string, Set<string>>()
 
   async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
@@ -72,6 +74,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       if (session) toRemove.set(id, session)
     }
     askedAbout = new Map([...ours].map((room) => [room, askedAbout.get(room) ?? 0]))
+    for (const room of seenIn.keys()) if (!ours.has(room)) seenIn.delete(room)
     const longestAgoFirst = [...askedAbout].sort(([, a], [, b]) => a - b).map(([room]) => room)
     const unanswered = await eachOf(longestAgoFirst, (room) =>
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
@@ -129,14 +132,22 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
     )
     const present = new Set(agents.map(({ identity }) => identity))
+    const seen = seeIn(room, present)
     for (const session of promised) {
       const { id, agentName } = session
       // A room with all of its agents needs no further query.
       const there = agents.filter(({ attributes }) => attributes[AGENT_NAME] === agentName).length
       if (there >= promised.filter((other) => other.agentName === agentName).length) continue
-      if (!(await dispatcher.renew(session, present))) continue
+      if (!(await dispatcher.renew(session, present, seen))) continue
       log.warn({ sessionId: id, agent: agentName }, 'the agent is not in the room; its dispatch was recreated')
     }
+  }
+
+  function seeIn(room: string, identities: Iterable<string>): Set<string> {
+    const seen = seenIn.get(room) ?? new Set()
+    seenIn.set(room, seen)
+    for (const identity of identities) seen.add(identity)
+    return seen
   }
 
   async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
@@ -171,9 +182,11 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   return {
-    async reconcileAgents(room) {
+    async reconcileAgents(room, lost) {
       const ofRoom = await store.sessions.listUnfinished(room)
-      if (ofRoom.length > 0) await settleAgents(room, ofRoom, await livekit.listParticipants(room))
+      if (ofRoom.length === 0) return
+      seeIn(room, [lost])
+      await settleAgents(room, ofRoom, await livekit.listParticipants(room))
     },
     reconcile: () =>
       once('all', async () => {

@@ -16,6 +16,7 @@ import type {
 import type { Background } from './background.ts'
 import { createDispatcher, type Dispatcher } from './dispatch.ts'
 import {
+  admittedUntil,
   beyondLimit,
   type Caller,
   differs,
@@ -29,7 +30,6 @@ import {
   type Renewal,
   type Report,
   type Rules,
-  refusalOf,
   renewed,
   replayOf,
   reported,
@@ -137,11 +137,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
     return changed
   }
 
-  const admissible = ({ caller, livenessMs, wrapUpMs }: Admission) => ({
-    caller,
-    confirmed: clock.fresh(livenessMs),
-    leftSince: wrapUpMs > 0 ? clock.steady() - wrapUpMs : null,
-  })
+  const admitted = (known: Known, asked: Admission) =>
+    admittedUntil(known, { ...asked, fresh: clock.fresh(asked.livenessMs), now: clock.upper() })
 
   return {
     dispatcher: agents,
@@ -180,12 +177,12 @@ export function createSessions(deps: SessionsDeps): Sessions {
       changed.forEach(followUp)
     },
     async endAsAgent(known, note, asked) {
-      const outcome = await store.change({ known }, ([now]): { changed?: Changed[]; result: Changed | Refusal } => {
+      const outcome = await store.change<Changed | Refusal>({ known }, ([now]) => {
         if (!now || now.facts.end) return { result: 'ended' }
-        const refusal = refusalOf(now, admissible(asked))
-        if (refusal) return { result: refusal }
+        const validUntil = admitted(now, asked)
+        if (typeof validUntil === 'string') return { result: validUntil }
         const changed = ended(now, 'agent', note)
-        return { changed: [changed], result: changed }
+        return { changed: [changed], validUntil, result: changed }
       })
       if (typeof outcome === 'string') return outcome
       followUp(outcome)
@@ -199,11 +196,11 @@ export function createSessions(deps: SessionsDeps): Sessions {
           if (!now) return { result: 'ended' }
           const replay = replayOf(now, report.key)
           if (replay) return { result: replay }
-          const refusal = refusalOf(now, admissible(asked))
-          if (refusal) return { result: refusal }
+          const validUntil = admitted(now, asked)
+          if (typeof validUntil === 'string') return { result: validUntil }
           const changed = reported(now, report, clock.now())
           if (isOverQuota(changed, limits)) return { result: 'session_full' }
-          return { changed: [changed], result: changed.events[0] as SessionEvent }
+          return { changed: [changed], validUntil, result: changed.events[0] as SessionEvent }
         },
       ),
   }

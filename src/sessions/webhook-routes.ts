@@ -20,7 +20,7 @@ interface WebhookRoutesDeps {
   keys: KeyPair
   reportSkew: ReportSkew
   sessions: Sessions
-  reconcileAgents: (room: string) => Promise<void>
+  reconcileAgents: (room: string, lost: string) => Promise<void>
   store: SessionStore
   background: Background
   clock: Clock
@@ -50,7 +50,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     }
     // An agent that leaves on its own may have finished. Of any other, LiveKit has just noticed the loss.
     if (event === 'participant_left' && participant?.isAgent && participant.disconnectReason !== 'CLIENT_INITIATED') {
-      if (room) background.run('agents', () => reconcileAgents(room.name))
+      if (room) background.run('agents', () => reconcileAgents(room.name, participant.identity))
       return NOTHING
     }
     const sessionId = participant?.attributes.sessionId

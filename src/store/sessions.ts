@@ -122,6 +122,8 @@ export interface Decision<T> {
   changed?: readonly Changed[]
   /** A new session to insert; this also keeps its room claimed. */
   opened?: Session
+  /** Until when it may be saved, `steady`; later it is decided again. On SQLite nothing comes in between. */
+  validUntil?: number
   result: T
 }
 

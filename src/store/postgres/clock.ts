@@ -1,30 +1,41 @@
-import { sql } from 'drizzle-orm'
-import { type Clock, createClock, type LastTimes, runClock, SYSTEM_TIME, type TimeSource } from '../../clock.ts'
-import { type Postgres, param, selected, statement } from './postgres.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type SQL, sql } from 'drizzle-orm'
+import { type Clock, createClock, type LastTimes, runClock, type TimeSource } from '../../clock.ts'
+import { createSingleFlight } from '../../single-flight.ts'
+import { APPLICATION, type Postgres, param, selected, statement } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
 
-interface StoredClock {
+export interface StoredClock {
   clock: Clock
+  /** Between which times, by `sharedNow`, what was decided now may be saved if it is valid until then; null for always. */
+  saves(validUntil: number | undefined): { savedFrom: number | null; savedUntil: number | null }
+  /** Compares with the database. */
   save(): Promise<void>
   /** Stops comparing with the database. */
   stop(): void
 }
 
-/** The store's clock, comparable with those of all instances on the database. Tests bring a time of their own. */
-export const storedClock = (db: Postgres, time: TimeSource): Promise<StoredClock> =>
-  time === SYSTEM_TIME ? sharedClock(db, time) : ownClock(db, time)
+/**
+ * The store's clock, comparable with those of all instances on the database. Tests bring a time of their own. Without
+ * `keepsTime` the stored times are only read.
+ */
+export const storedClock = (db: Postgres, time: TimeSource, keepsTime: boolean): Promise<StoredClock> =>
+  time.isShared ? sharedClock(db, time, keepsTime) : ownClock(db, time, keepsTime)
 
 /** Continues from the times that were stored, as on SQLite. */
-async function ownClock(db: Postgres, source: TimeSource): Promise<StoredClock> {
+async function ownClock(db: Postgres, source: TimeSource, keepsTime: boolean): Promise<StoredClock> {
   const clock = createClock(source, await find.get(db))
   return {
     clock,
+    saves: () => ALWAYS,
     async save() {
-      await write.run(db, { now: clock.now(), steady: clock.steady(), latest: clock.latest() })
+      if (keepsTime) await write.run(db, { now: clock.now(), steady: clock.steady(), latest: clock.latest() })
     },
     stop() {},
   }
 }
+
+const ALWAYS = { savedFrom: null, savedUntil: null }
 
 const find = statement<LastTimes>('clock', sql`select ${selected(clockTable)} from ${clockTable}`)
 const write = statement(
@@ -41,12 +52,14 @@ const MAX_APART_MS = 3 * COMPARE_MS
 const MAX_WAIT_MS = 250
 /** How far two machines' monotonic clocks drift apart. */
 const DRIFT = 0.001
+/** More than a process can be ahead of the row's time by drift alone. */
+const LEAD_MS = 100
 
 /**
  * The shared time is the database's wall clock, corrected whenever that was set: `steady` of the stored row, plus what has
  * passed since. Each instance extrapolates it with its own monotonic clock, which no step of any wall clock touches.
  */
-async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise<StoredClock> {
+async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTime: boolean): Promise<StoredClock> {
   /** The shared time and the database's wall clock, minus this process's own. */
   let offset = Number.NEGATIVE_INFINITY
   let latestOffset = Number.NEGATIVE_INFINITY
@@ -58,15 +71,13 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise
 
   async function compare(): Promise<Compared> {
     const askedAt = elapsed()
-    const row = await comparing.get(db, { mine: isFirst ? null : Math.floor(offset + askedAt) })
+    const row = await (keepsTime ? comparing : reading).get(db, { mine: isFirst ? null : Math.floor(offset + askedAt) })
     if (!row) throw new Error('The clock has no row')
     const answeredAt = elapsed()
     // The database read its clock before its answer arrived, so this is a lower bound. The best of them is kept; what
     // this process may have read too much is in the row, since the row never falls behind `mine`.
     offset = Math.max(offset, row.steady - answeredAt)
     ahead = row.steady + (answeredAt - askedAt) - (offset + answeredAt)
-    // Others may be ahead of the row by what passed between its last correction and the step; they correct it soon.
-    if (row.now < row.before && isFirst) ahead += MAX_APART_MS
     comparedAt = answeredAt
     // Not this process's own: a step or sleep of one machine must not change when another one's tokens expire.
     latestOffset = Math.max(latestOffset, row.latest - answeredAt)
@@ -76,6 +87,7 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise
     return row
   }
 
+  if (keepsTime) await settled(db)
   const first = await compare()
   // An upper bound for freshness and a lower one for what is stamped: evidence never looks younger than it is, whichever
   // instance asked LiveKit and whichever admits the callback.
@@ -86,14 +98,40 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource): Promise
     latest: () => latestOffset + elapsed(),
   }
   const clock = runClock(source, { now: first.before, steady: source.elapsed(), latest: first.latest })
+  const once = createSingleFlight<unknown>()
   const save = async () => {
-    await compare()
+    await once('compare', compare)
   }
   // A machine that slept shows it by its wall clock, as everywhere (clock.ts), and learns here how long.
   const timer = setInterval(() => void save().catch(() => {}), COMPARE_MS)
   timer.unref()
-  return { clock, save, stop: () => clearInterval(timer) }
+  return {
+    clock,
+    saves: (validUntil) =>
+      // A time before the decision is that of a clock that was set back.
+      validUntil === undefined ? ALWAYS : { savedFrom: Math.floor(source.elapsed()) - LEAD_MS, savedUntil: validUntil },
+    save,
+    stop: () => clearInterval(timer),
+  }
 }
+
+/** Waits for a running instance to correct a step of the database's clock; if there is none, the time passed while none ran. */
+async function settled(db: Postgres): Promise<void> {
+  const since = performance.now()
+  while (performance.now() - since < 1.2 * COMPARE_MS) {
+    const row = await reading.get(db, { mine: null })
+    if (!row || row.before === 0 || (row.now >= row.before && row.now - row.before <= MAX_APART_MS)) return
+    if (!(await others.get(db))?.areConnected) return
+    await delay(100)
+  }
+}
+
+/** The pool of this process has only the connection that asks. */
+const others = statement<{ areConnected: boolean }>(
+  'others',
+  sql`select exists (select from pg_stat_activity where datname = current_database()
+    and application_name = ${sql.raw(`'${APPLICATION}'`)} and pid <> pg_backend_pid()) as "areConnected"`,
+)
 
 interface Compared extends LastTimes {
   /** The database's wall clock at the last comparison. */
@@ -102,22 +140,29 @@ interface Compared extends LastTimes {
 
 const NOW = sql`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`
 const isContinuous = sql`read.now - stored.now between 0 and ${sql.raw(String(MAX_APART_MS))}`
+/** The shared time by the database's clock, in a statement that also reads the row; null if that clock may have been set. */
+export const sharedNow = sql`case when ${NOW} - ${clockTable.now} between 0 and ${sql.raw(String(MAX_APART_MS))}
+  then ${clockTable.steady} + ${NOW} - ${clockTable.now} end`
 /**
  * After a step of the database's clock, an instance's own time says what passed: `mine`. One that has none yet takes the
  * database's word for the time in which nothing ran. Of all that compare, the furthest leads: time never goes back.
  */
+const compared = (lock: SQL) => sql`
+  stored as (select * from ${clockTable} where id = 1 ${lock}),
+  read as (select ${NOW} as now from stored offset 0),
+  compared as (
+    select read.now, stored.now as before,
+      greatest(stored.steady, ${param('mine')}::bigint, case
+        when ${isContinuous} or ${param('mine')}::bigint is null then stored.steady + greatest(read.now - stored.now, 0)
+      end) as steady,
+      greatest(read.now, stored.latest + case when ${isContinuous} then read.now - stored.now else 0 end) as latest
+    from stored, read)`
+const reading = statement<Compared>('clock_read', sql`with ${compared(sql``)} select * from compared`)
 const comparing = statement<Compared>(
   'clock_compare',
-  sql`with
-    stored as (select * from ${clockTable} where id = 1 for update),
-    read as (select ${NOW} as now from stored offset 0),
+  sql`with ${compared(sql`for update`)},
     written as (
-      update ${clockTable} set
-        now = read.now,
-        steady = greatest(stored.steady, ${param('mine')}::bigint, case
-          when ${isContinuous} or ${param('mine')}::bigint is null then stored.steady + greatest(read.now - stored.now, 0)
-        end),
-        latest = greatest(read.now, stored.latest + case when ${isContinuous} then read.now - stored.now else 0 end)
-      from stored, read where ${clockTable.id} = stored.id returning clock.*)
-    select written.*, stored.now as before from written, stored`,
+      update ${clockTable} set now = compared.now, steady = compared.steady, latest = compared.latest
+      from compared where ${clockTable.id} = 1)
+    select * from compared`,
 )

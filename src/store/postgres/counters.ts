@@ -23,8 +23,8 @@ interface Block {
 }
 
 /**
- * Counters that all instances share, in fixed windows by the database's clock. They never admit more than the quota
- * together; what an instance has not used of its block the others may not use. A crash of PostgreSQL forgets them.
+ * Counters that all instances share, in fixed windows by the database's clock. Together they never admit more than the
+ * quota per window; what an instance has not used of its block the others may not use. A crash of PostgreSQL forgets them.
  */
 export function postgresCounters(db: Postgres): Counters {
   let roundTrips = 0

@@ -21,9 +21,9 @@ export interface Connection {
 export interface Postgres extends Connection {
   /**
    * Runs `work` in one READ COMMITTED transaction, and again after a deadlock. `begin` is sent together with the first
-   * statement.
+   * statement, and the commit with the last one if `work` calls `commit` right after that: no pause comes in between.
    */
-  transaction<T>(work: (on: Connection) => Promise<T>): Promise<T>
+  transaction<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T>
   /** A connection of its own, outside the pool. @throws the driver's error */
   connect(): Promise<pg.Client>
   close(): Promise<void>
@@ -56,6 +56,9 @@ const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
 }
 
+/** How PostgreSQL lists the service's connections. */
+export const APPLICATION = 'behalf'
+
 /** Whether opening may change the schema: a command leaves that of a store in use alone. */
 export type Migrates = 'always' | 'when empty' | 'never'
 
@@ -75,23 +78,18 @@ class OtherVersion extends OperatorError {
   }
 }
 
+class SharedConnections extends OperatorError {
+  constructor(url: string) {
+    super(
+      `${shown(url)} is a pooler that shares connections between clients, as PgBouncer does unless pool_mode = session. ` +
+        'Prepared statements, settings and notifications would be lost: name PostgreSQL itself, or a pool with that mode.',
+    )
+  }
+}
+
 /** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
 export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
-  const options = {
-    connectionString: asLibpq(url),
-    connectionTimeoutMillis: TIMEOUTS.connection,
-    keepAlive: true,
-    application_name: 'behalf',
-    types,
-  }
-  const connect = async () => {
-    const client = new pg.Client(options)
-    // Without a listener a lost connection would end the process.
-    client.on('error', () => {})
-    await client.connect()
-    return client
-  }
-  await migrate(connect, migrates, url).catch((error) => {
+  const options = await start(url, migrates).catch((error) => {
     throw asOperatorError(error, url)
   })
   const pool = new pg.Pool({
@@ -106,14 +104,20 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
   })
   pool.on('error', () => {})
 
-  async function once<T>(work: (on: Connection) => Promise<T>): Promise<T> {
+  async function once<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T> {
     const client = await pool.connect().catch(fail)
     let isUsable = false
+    let committed: Promise<unknown> | undefined
+    const commit = () => {
+      committed ??= client.query('commit')
+      committed.catch(() => {})
+    }
     try {
       // Not awaited: if it fails, so does the statement after it.
       client.query('begin isolation level read committed').catch(() => {})
-      const value = await work(on(client))
-      await client.query('commit').catch(fail)
+      const value = await work(on(client), commit)
+      commit()
+      await committed?.catch(fail)
       isUsable = true
       return value
     } catch (error) {
@@ -138,7 +142,7 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
         }
       }
     },
-    connect,
+    connect: () => connect(options),
     close: async () => {
       if (!pool.ending) await pool.end()
     },
@@ -149,38 +153,95 @@ const on = (queryable: pg.Pool | pg.PoolClient): Connection => ({
   query: (query) => queryable.query(query).catch(fail) as never,
 })
 
-/** Applies the migrations that the database lacks; of instances that start together, one does. */
-async function migrate(connect: () => Promise<pg.Client>, migrates: Migrates, url: string): Promise<void> {
-  const migrations = readMigrationFiles({ migrationsFolder: MIGRATIONS })
-  const latest = Math.max(...migrations.map(({ folderMillis }) => folderMillis))
-  const client = await connect()
+/** Connects and migrates. Returns the options that all other connections are made with. */
+async function start(url: string, migrates: Migrates): Promise<pg.ClientConfig> {
+  const mode = new URL(url).searchParams.get('sslmode') ?? ''
+  let options = optionsOf(url, mode === 'allow' ? 'disable' : mode)
+  const client = await connect(options).catch((error: unknown) => {
+    const other = SECOND_TRY[mode]
+    if (!other || !isAboutTls(error)) throw error
+    options = optionsOf(url, other)
+    return connect(options)
+  })
   try {
-    await client.query('begin')
-    await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`)
-    const exists = await client.query(`select to_regclass('${MIGRATIONS_TABLE}') is not null as yes`)
-    if (!exists.rows[0].yes) {
-      if (migrates === 'never') throw new NoStore(url)
-      await client.query(`create table ${MIGRATIONS_TABLE} (created_at bigint primary key, hash text not null)`)
-    }
-    const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)
-    const version: number = last.rows[0].at
-    if (migrates !== 'always' && version !== 0 && version !== latest) throw new OtherVersion(url, version < latest)
-    for (const { folderMillis, hash, sql: statements } of migrations) {
-      if (folderMillis <= version) continue
-      for (const statement of statements) await client.query(statement)
-      await client.query(`insert into ${MIGRATIONS_TABLE} values ($1, $2)`, [folderMillis, hash])
-    }
-    await client.query('commit')
+    await assertOwnConnections(client, options, url)
+    await migrate(client, migrates, url)
   } finally {
     await client.end()
   }
+  return options
 }
 
-/** `sslmode` then means what it does for libpq: the driver alone reads `require` as `verify-full`. */
-function asLibpq(url: string): string {
+/** libpq's second try, after the server refused the first one: without TLS for `allow`, with it for `prefer`. */
+const SECOND_TRY: Record<string, string> = { allow: 'prefer', prefer: 'disable' }
+
+/** Whether the server has no TLS, or its pg_hba.conf refuses a connection with or without it. */
+const isAboutTls = (error: unknown): boolean =>
+  codeOf(error) === '28000' || (error instanceof Error && error.message.startsWith(NO_TLS))
+
+function optionsOf(url: string, sslmode: string): pg.ClientConfig {
   const parsed = new URL(url)
-  if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true')
-  return parsed.href
+  if (sslmode) {
+    parsed.searchParams.set('sslmode', sslmode)
+    // With libpq's meaning: the driver alone reads `require` as `verify-full`.
+    parsed.searchParams.set('uselibpqcompat', 'true')
+  }
+  return {
+    connectionString: parsed.href,
+    connectionTimeoutMillis: TIMEOUTS.connection,
+    keepAlive: true,
+    application_name: APPLICATION,
+    enableChannelBinding: !['', 'disable'].includes(sslmode),
+    types,
+  }
+}
+
+async function connect(options: pg.ClientConfig): Promise<pg.Client> {
+  const client = new pg.Client(options)
+  // Without a listener a lost connection would end the process.
+  client.on('error', () => {})
+  await client.connect()
+  return client
+}
+
+/** @throws SharedConnections when a pooler does not keep a connection to PostgreSQL for each of its clients */
+async function assertOwnConnections(client: pg.Client, options: pg.ClientConfig, url: string): Promise<void> {
+  const backendOf = async (one: pg.Client): Promise<number> =>
+    (await one.query('select pg_backend_pid() as pid')).rows[0].pid
+  const pid = await backendOf(client)
+  // The id that a client is told at its connection is then a pooler's own.
+  if ((client as { processID?: number }).processID === pid) return
+  const other = await connect(options)
+  try {
+    // An idle pooler gives both clients the same one, a busy one gives each several.
+    for (let i = 0; i < 10; i++) {
+      if ((await backendOf(other)) === pid || (await backendOf(client)) !== pid) throw new SharedConnections(url)
+    }
+  } finally {
+    await other.end()
+  }
+}
+
+/** Applies the migrations that the database lacks; of instances that start together, one does. */
+async function migrate(client: pg.Client, migrates: Migrates, url: string): Promise<void> {
+  const migrations = readMigrationFiles({ migrationsFolder: MIGRATIONS })
+  const latest = Math.max(...migrations.map(({ folderMillis }) => folderMillis))
+  await client.query('begin')
+  await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`)
+  const exists = await client.query(`select to_regclass('${MIGRATIONS_TABLE}') is not null as yes`)
+  if (!exists.rows[0].yes) {
+    if (migrates === 'never') throw new NoStore(url)
+    await client.query(`create table ${MIGRATIONS_TABLE} (created_at bigint primary key, hash text not null)`)
+  }
+  const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)
+  const version: number = last.rows[0].at
+  if (migrates !== 'always' && version !== 0 && version !== latest) throw new OtherVersion(url, version < latest)
+  for (const { folderMillis, hash, sql: statements } of migrations) {
+    if (folderMillis <= version) continue
+    for (const statement of statements) await client.query(statement)
+    await client.query(`insert into ${MIGRATIONS_TABLE} values ($1, $2)`, [folderMillis, hash])
+  }
+  await client.query('commit')
 }
 
 /** Errors of these classes are bugs: data exceptions and violated constraints. */
@@ -210,13 +271,26 @@ function fail(error: unknown): never {
 export const unavailable = (cause: unknown) =>
   new AppError('store_unavailable', 'The database is unavailable right now.', { cause, retryAfterSeconds: 1 })
 
-/** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code. */
+/** The beginning of the driver's error. */
+const NO_TLS = 'The server does not support SSL'
+const UNTRUSTED = 'its certificate is not signed by an authority that sslrootcert names, or that Node.js knows'
+
+/** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code, or message without one. */
 const ADVICE = {
   ECONNREFUSED: 'no server listens there: start it, or correct the host and port',
   ENOENT: 'the socket or certificate does not exist: start the server, or correct the path',
   ENOTFOUND: 'the host name cannot be resolved: correct it',
   EAI_AGAIN: 'the name server does not answer',
-  '28': 'the server refuses this user or password',
+  '28000':
+    'the server refuses this user, or wants TLS or a client certificate: set sslmode, sslcert and sslkey in the URL',
+  '28P': 'the server refuses this user or password',
+  [NO_TLS]: 'the server has no TLS: turn it on there, or set sslmode=disable where the network is trusted',
+  UNABLE_TO_: UNTRUSTED,
+  SELF_SIGNED_: UNTRUSTED,
+  DEPTH_ZERO_: UNTRUSTED,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'the server does not trust the certificate that sslcert names',
+  'SECURITY WARNING: Using sslmode=verify-ca': 'sslmode=verify-ca needs sslrootcert: add it, or use verify-full',
+  ERR_TLS_CERT_ALTNAME: 'its certificate is for another host: correct the host, or the certificate',
   '3D000': 'the database does not exist: create it first, for example with createdb',
   '42501': 'this user may not create tables there: make it the owner of the database',
   '53': 'the server has no resources left, such as connections or disk space',
@@ -227,10 +301,12 @@ const ADVICE = {
 function asOperatorError(error: unknown, url: string): unknown {
   if (error instanceof OperatorError) return error
   const { code = '', message } = error as { code?: string; message: string }
-  const advice = Object.entries(ADVICE).find(([beginning]) => code.startsWith(beginning))?.[1] ?? message
-  return new OperatorError(`DATABASE_URL: ${shown(url)} cannot be used${code ? ` (${code})` : ''}: ${advice}.`, {
-    cause: error,
-  })
+  const advice = Object.entries(ADVICE).find(([beginning]) => (code || message).startsWith(beginning))?.[1]
+  const said = error instanceof pg.DatabaseError ? ` (${message})` : ''
+  return new OperatorError(
+    `DATABASE_URL: ${shown(url)} cannot be used${code ? ` (${code})` : ''}: ${advice ? advice + said : message}.`,
+    { cause: error },
+  )
 }
 
 /** The URL without what it may keep secret. */

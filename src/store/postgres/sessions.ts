@@ -1,10 +1,10 @@
 import { getTableColumns, type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
-import type { Clock } from '../../clock.ts'
 import type { EventHints } from '../event-hints.ts'
 import { type EventRow, toEvent } from '../event-rows.ts'
 import { type FactChanges, factChanges } from '../fact-changes.ts'
 import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
+import { type StoredClock, sharedNow } from './clock.ts'
 import {
   type Connection,
   columnsOf,
@@ -20,6 +20,7 @@ import {
 import { deleteSome, oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import {
   agentRefusals,
+  clock as clockTable,
   events,
   finishedRooms,
   idempotencyKeys,
@@ -44,17 +45,19 @@ interface Loaded {
 }
 
 /** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
-export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, clock: Clock): SessionStore {
+export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, time: StoredClock): SessionStore {
+  const { clock } = time
   const inTurn = createTurns()
 
-  /** Saves what a decision changes, in one statement; null when what it was based on has changed since. */
+  /** Saves what a decision changes, in one statement; null or `expired` when what it was based on does not hold any more. */
   async function carryOut<T>(
     on: Connection,
     decision: Decision<T>,
     { user }: Omit<Loaded, 'known'>,
     webhook?: Webhook,
+    commit = () => {},
   ) {
-    const { changed = [], opened, result } = decision
+    const { changed = [], opened, validUntil, result } = decision
     if (!webhook && changed.length === 0 && !opened) return { result, appended: [] }
     const facts = changed.map(({ session, before, facts }) => ({
       sessionId: session.id,
@@ -68,7 +71,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     )
     const each = <T>(pick: (changes: FactChanges) => readonly T[], row: (value: T) => object) =>
       facts.flatMap(({ sessionId, ...changes }) => pick(changes).map((value) => ({ sessionId, ...row(value) })))
-    const outcome = await saving.get(on, {
+    const saved = saving.get(on, {
       changed: records.sessions(changed.map(({ session }) => session)),
       opened: records.sessions(opened ? [opened] : []),
       presences: records.presences(
@@ -101,7 +104,11 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
       userVersion: user?.version ?? null,
       webhookId: webhook?.id ?? null,
       receivedAt: webhook?.receivedAt ?? null,
+      ...time.saves(validUntil),
     })
+    commit()
+    const outcome = await saved
+    if (outcome?.isInTime === false) return 'expired'
     if (!outcome?.isCurrent) return null
     return outcome.isNew
       ? { result, appended: added.map(({ sessionId }) => sessionId) }
@@ -115,12 +122,12 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     webhook: Webhook | undefined,
     isLocking: boolean,
   ) {
-    const run = async (on: Connection) => {
+    const run = async (on: Connection, commit?: () => void) => {
       if (which === null) return carryOut(on, decide([]), {}, webhook)
       // All are sent at once; in PostgreSQL each sees what the ones before it waited for.
       const locking = isLocking ? locks(on, which) : []
       const [loaded] = await Promise.all([loadAll(on, which), ...locking])
-      return carryOut(on, decide(loaded.known), loaded, webhook)
+      return carryOut(on, decide(loaded.known), loaded, webhook, commit)
     }
     return isLocking ? db.transaction(run) : run(db)
   }
@@ -152,7 +159,9 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
         if (isRaceLost(error)) return null
         throw error
       })
-      if (!done) continue
+      // By this process's own time it may not be: that is compared first.
+      if (done === 'expired') await time.save()
+      if (!done || done === 'expired') continue
       // Only now is it committed.
       for (const sessionId of done.appended) hints.appended(sessionId)
       return done.result
@@ -342,8 +351,9 @@ const settable = (table: PgTable, prefix: string): SQL => {
 /**
  * Compare-and-swap of everything that a decision changes, in one statement, hence one round trip. `held` locks the
  * sessions if all are as they were loaded; else, or if the webhook is known, every other part finds no row to work on.
+ * `gate` joins the count, so it reads the clock once `held` has waited; from then on the locks keep others out.
  */
-const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
+const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean }>(
   'sessions_save',
   sql`with
     owner as (
@@ -355,14 +365,19 @@ const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
         and changed.version - 1 = ${sessions.version}
       where ${param('userId')}::text is null or exists (select from owner)
       order by ${sessions.id} for no key update of ${sessions}),
+    counted as (select count(*) as held from held),
     gate as (
-      select (select count(*) from held) = (select count(*) from changed)
-        and (${param('userId')}::text is null or exists (select from owner)) as is_open),
+      select counted.held = (select count(*) from changed)
+          and (${param('userId')}::text is null or exists (select from owner)) as is_current,
+        ${param('savedUntil')}::bigint is null
+          or coalesce(${sharedNow} between ${param('savedFrom')} and ${param('savedUntil')}, false) as is_in_time
+      from counted, ${clockTable}),
     webhook as (
       insert into ${webhookEvents} select ${param('webhookId')}, ${param('receivedAt')} from gate
-      where is_open and ${param('webhookId')}::text is not null on conflict do nothing returning id),
+      where is_current and is_in_time and ${param('webhookId')}::text is not null on conflict do nothing returning id),
     passed as (
-      select from gate where is_open and (${param('webhookId')}::text is null or exists (select from webhook))),
+      select from gate
+      where is_current and is_in_time and (${param('webhookId')}::text is null or exists (select from webhook))),
     updated as (
       update ${sessions} set ${settable(sessions, 'changed')} from changed, passed where ${sessions.id} = changed.id),
     opened as (select * from ${rowsOf(sessions, 'opened')}),
@@ -387,5 +402,5 @@ const saving = statement<{ isCurrent: boolean; isNew: boolean }>(
     keyed as (
       insert into ${idempotencyKeys} (${names(idempotencyKeys)}) select ${names(idempotencyKeys)}
       from ${rowsOf(idempotencyKeys, 'keys')}, passed)
-    select (select is_open from gate) as "isCurrent", exists (select from passed) as "isNew"`,
+    select is_current as "isCurrent", is_in_time as "isInTime", exists (select from passed) as "isNew" from gate`,
 )

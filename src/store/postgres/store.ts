@@ -35,11 +35,9 @@ const COMMAND: Options = { time: SYSTEM_TIME, keepsTime: false, poolSize: 2 }
 
 async function open(url: string, { time, keepsTime, poolSize }: Options, migrates: Migrates): Promise<Store> {
   const db = await openPostgres(url, poolSize, migrates)
-  const { clock, save, stop } = await storedClock(db, time)
+  const stored = await storedClock(db, time, keepsTime)
+  const { clock, save, stop } = stored
   const hints = createSharedHints(db)
-  const saveClock = async () => {
-    if (keepsTime) await save()
-  }
   return {
     clock,
     users: postgresUsers(db),
@@ -47,15 +45,15 @@ async function open(url: string, { time, keepsTime, poolSize }: Options, migrate
     agents: postgresAgents(db),
     jobs: postgresJobs(db),
     rooms: postgresRooms(db),
-    sessions: postgresSessions(db, hints, clock),
+    sessions: postgresSessions(db, hints, stored),
     events: postgresEvents(db, hints),
     audit: postgresAudit(db),
     counters: postgresCounters(db),
     takeTurn: (name, everyMs) => takeTurn(db, name, everyMs),
-    saveClock,
+    saveClock: save,
     async close() {
       // Without the database only this write fails, and the time since the last one is lost.
-      await saveClock().catch(() => {})
+      await save().catch(() => {})
       stop()
       await hints.close()
       await db.close()
