@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** Not run again on PostgreSQL. */
@@ -100,7 +101,8 @@ export default defineConfig({
           // Loading the app anew for each file would take half of the time, and no file changes what another one loads.
           isolate: false,
           setupFiles: ['test/setup.ts'],
-          maxWorkers: '100%',
+          // One more than there are cores: half of the time is spent waiting.
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 0 },
           testTimeout: 30_000,
         },
@@ -114,7 +116,7 @@ export default defineConfig({
           isolate: false,
           globalSetup: [onPostgres],
           setupFiles: ['test/setup.ts'],
-          maxWorkers: '100%',
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
           hookTimeout: 60_000,
