@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** Not run again on PostgreSQL. */
@@ -42,6 +43,53 @@ const ABOUT_SQLITE = [
   'test/token-refusals.test.ts',
 ]
 
+/** Not run again on PostgreSQL, of the tests with real servers. */
+const E2E_WITHOUT_POSTGRES = [
+  // No service, or one on a file inside an image or a package.
+  'test/e2e/container.test.ts',
+  'test/e2e/fake-sfu.test.ts',
+  'test/e2e/server-package.test.ts',
+]
+
+/** Not run again on PostgreSQL, of the faults. */
+const FAULTS_WITHOUT_POSTGRES = [
+  // Faults of SQLite's file; those of PostgreSQL are in postgres-outages.test.ts.
+  'test/faults/disk.test.ts',
+  // Rules and sockets alone: no store.
+  'test/faults/exhaustion.test.ts',
+  'test/faults/idle-sockets.test.ts',
+]
+
+/** Several instances, or a fault of the database server: only on PostgreSQL. */
+const ABOUT_POSTGRES = [
+  'test/e2e/instances.test.ts',
+  'test/faults/instances.test.ts',
+  'test/faults/instance-restarts.test.ts',
+  'test/faults/postgres-outages.test.ts',
+]
+
+const onPostgres = 'test/postgres-setup.ts'
+
+const e2e = {
+  include: ['test/e2e/*.test.ts'],
+  setupFiles: ['test/setup.ts'],
+  // Real servers and real media: one file at a time, so that no deadline is missed by load.
+  fileParallelism: false,
+  // @livekit/rtc-node prints its debug log otherwise. The servers under test are given their own environment.
+  env: { NODE_ENV: 'production' },
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+}
+
+const faults = {
+  include: ['test/faults/*.test.ts'],
+  setupFiles: ['test/setup.ts'],
+  // A tenth by default; whole with BEHALF_SOAK=1, which takes minutes. One at a time, since they compare times.
+  fileParallelism: false,
+  testTimeout: process.env.BEHALF_SOAK === '1' ? 1_800_000 : 180_000,
+  hookTimeout: 60_000,
+}
+
 export default defineConfig({
   test: {
     projects: [
@@ -53,7 +101,8 @@ export default defineConfig({
           // Loading the app anew for each file would take half of the time, and no file changes what another one loads.
           isolate: false,
           setupFiles: ['test/setup.ts'],
-          maxWorkers: '100%',
+          // One more than there are cores: half of the time is spent waiting.
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 0 },
           testTimeout: 30_000,
         },
@@ -65,38 +114,10 @@ export default defineConfig({
           include: ['test/*.test.ts', 'test/postgres/*.test.ts'],
           exclude: ABOUT_SQLITE,
           isolate: false,
-          globalSetup: ['test/postgres-setup.ts'],
+          globalSetup: [onPostgres],
           setupFiles: ['test/setup.ts'],
-          maxWorkers: '100%',
-          sequence: { groupOrder: 4 },
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: 'faults',
-          include: ['test/faults/*.test.ts'],
-          globalSetup: ['test/faults/global-setup.ts'],
-          // A tenth by default; whole with BEHALF_SOAK=1, which takes minutes. One at a time, since they compare times.
-          fileParallelism: false,
-          sequence: { groupOrder: 3 },
-          testTimeout: process.env.BEHALF_SOAK === '1' ? 1_800_000 : 180_000,
-          hookTimeout: 60_000,
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: 'e2e',
-          include: ['test/e2e/*.test.ts'],
-          globalSetup: ['test/e2e/global-setup.ts'],
-          // Real servers and real media: one file at a time, after the fast tests, so that no deadline is missed by load.
-          fileParallelism: false,
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 1 },
-          // @livekit/rtc-node prints its debug log otherwise. The servers under test are given their own environment.
-          env: { NODE_ENV: 'production' },
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -104,14 +125,51 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          ...e2e,
+          name: 'e2e',
+          exclude: ABOUT_POSTGRES,
+          globalSetup: ['test/e2e/global-setup.ts'],
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          ...e2e,
+          name: 'e2e-postgres',
+          exclude: E2E_WITHOUT_POSTGRES,
+          globalSetup: ['test/e2e/global-setup.ts', onPostgres],
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          ...e2e,
           name: 'browser',
           include: ['test/browser/*.test.ts'],
           globalSetup: ['test/browser/global-setup.ts'],
-          fileParallelism: false,
-          sequence: { groupOrder: 2 },
-          env: { NODE_ENV: 'production' },
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          sequence: { groupOrder: 4 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          ...faults,
+          name: 'faults',
+          exclude: ABOUT_POSTGRES,
+          globalSetup: ['test/faults/global-setup.ts'],
+          sequence: { groupOrder: 5 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          ...faults,
+          name: 'faults-postgres',
+          exclude: FAULTS_WITHOUT_POSTGRES,
+          globalSetup: [onPostgres],
+          sequence: { groupOrder: 6 },
         },
       },
     ],

@@ -1,13 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import pg from 'pg'
 import { afterAll, inject } from 'vitest'
-import type { Store } from '../src/store/store.ts'
+import { isPostgres, type Store } from '../src/store/store.ts'
 
 /** Whether the tests run on PostgreSQL; else on SQLite. */
 export const onPostgres = () => Boolean(inject('postgresTemplate'))
+
+/** In memory where possible: what is written has to survive a process, not the machine. */
+const FOLDER = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 
 const stores: Store[] = []
 /** URLs of those that this file uses, and of those that a test changed beyond their rows. */
@@ -32,34 +35,54 @@ export async function newDatabase({ lasts = false } = {}): Promise<string> {
     return url
   }
   if (!lasts) return 'file::memory:'
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-test-'))
+  const folder = mkdtempSync(join(FOLDER, 'behalf-test-'))
   folders.push(folder)
   return `file:${join(folder, 'behalf.db')}`
 }
 
+const fileOf = (url: string) => url.slice('file:'.length)
+
 /** Changes the database behind the service's back. */
 export async function execute(url: string, statement: string): Promise<void> {
   spoilt.add(url)
-  if (!url.startsWith('file:')) await withClient(url, (client) => client.query(statement))
-  else new Database(url.slice('file:'.length)).exec(statement).close()
+  if (isPostgres(url)) await withClient(url, (client) => client.query(statement))
+  else new Database(fileOf(url)).exec(statement).close()
 }
 
-/** Every row of every table, as another process sees them. */
-export async function stored(url: string): Promise<Record<string, unknown[]>> {
-  if (!url.startsWith('file:')) {
-    return withClient(url, async (client) => {
-      const tables = await client.query("select tablename as name from pg_tables where schemaname = 'public'")
-      const rows: Record<string, unknown[]> = {}
-      for (const { name } of tables.rows)
-        rows[name] = (await client.query(`select * from "${name}" order by 1, 2`)).rows
-      return rows
-    })
+/** Reads the database as another process does. */
+export async function inspect(url: string) {
+  if (isPostgres(url)) {
+    const client = new pg.Client({ connectionString: url, types: WHOLE_NUMBERS })
+    await client.connect()
+    return {
+      rows: async <Row>(query: string): Promise<Row[]> => (await client.query(query)).rows,
+      close: () => client.end(),
+    }
   }
-  const db = new Database(url.slice('file:'.length), { readonly: true })
-  const tables = db.prepare("select name from sqlite_master where type = 'table'").pluck().all() as string[]
-  const rows = Object.fromEntries(tables.map((table) => [table, db.prepare(`select * from "${table}"`).all()]))
-  db.close()
-  return rows
+  const db = new Database(fileOf(url), { readonly: true })
+  return {
+    rows: async <Row>(query: string) => db.prepare<[], Row>(query).all(),
+    close: async () => void db.close(),
+  }
+}
+
+/** Numbers, as on SQLite. */
+const WHOLE_NUMBERS: pg.CustomTypesConfig = {
+  getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
+}
+
+/** Every row of every table. */
+export async function stored(url: string): Promise<Record<string, unknown[]>> {
+  const { rows, close } = await inspect(url)
+  const tables = await rows<{ name: string }>(
+    isPostgres(url)
+      ? "select tablename as name from pg_tables where schemaname = 'public'"
+      : "select name from sqlite_master where type = 'table'",
+  )
+  const all: Record<string, unknown[]> = {}
+  for (const { name } of tables) all[name] = await rows(`select * from "${name}" order by 1, 2`)
+  await close()
+  return all
 }
 
 /** Closes the store after the tests of this file. */

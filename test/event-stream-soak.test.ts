@@ -22,7 +22,7 @@ const Step = z.object({ step: z.number().int() })
 async function liveService() {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-soak-'))
   const sfu = await startSfu()
-  const behalf = service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url })
+  const behalf = await service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url })
   onTestFailed(() => console.log(behalf.log().split('\n').slice(-40).join('\n')))
   onTestFinished(async () => {
     await behalf.stop('SIGKILL')

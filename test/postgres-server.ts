@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freeTcpPort } from './e2e/processes.ts'
 
 const DEBIAN = '/usr/lib/postgresql'
 
@@ -57,7 +57,7 @@ export async function startPostgres({
     execFileSync(file, rest, { cwd: folder, stdio: 'ignore' })
   }
   const data = join(folder, 'data')
-  const port = await freePort()
+  const port = await freeTcpPort()
   const settings = {
     port,
     listen_addresses: '127.0.0.1',
@@ -98,15 +98,4 @@ export async function startPostgres({
   }
   server.start()
   return server
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address()
-      probe.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
 }

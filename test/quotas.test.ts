@@ -79,7 +79,7 @@ describe('MAX_ROOMS_PER_USER', () => {
   })
 })
 
-describe('a webhook with an id longer than 128 characters', () => {
+describe('a webhook with an id that is longer than 128 characters or has a NUL in it', () => {
   const long = 'x'.repeat(129)
   test.each(['event', 'participant', 'room'])('of the %s is refused, and one of 128 is not', async (whose) => {
     const s = await scene()
@@ -91,7 +91,9 @@ describe('a webhook with an id longer than 128 characters', () => {
       ...(whose === 'participant' ? { participant: { ...event.participant, sid: id } } : {}),
       ...(whose === 'room' ? { room: { ...event.room, sid: id } } : {}),
     })
-    expect(await refusal(postWebhook(s, withId(long)))).toEqual({ status: 400, code: 'malformed_json' })
+    for (const id of [long, 'x\0']) {
+      expect(await refusal(postWebhook(s, withId(id)))).toEqual({ status: 400, code: 'malformed_json' })
+    }
     expect((await postWebhook(s, withId(long.slice(1)))).status).toBe(200)
   })
 })

@@ -52,17 +52,18 @@ function knownValue(field: Field | undefined, value: unknown): unknown {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Ids are stored. LiveKit's own have about 20 characters. */
+/** Ids are stored. LiveKit's own have about 20 characters, and PostgreSQL stores no NUL. */
 const MAX_ID = 128
 
-function shortId(id: string): string {
+function storableId(id: string): string {
   if (id.length > MAX_ID) throw new TypeError(`an id of more than ${MAX_ID} characters`)
+  if (id.includes('\0')) throw new TypeError('an id with a NUL')
   return id
 }
 
 function toParticipant({ sid, identity, attributes, kind, state }: ParticipantInfo): LiveKit.Participant {
   return {
-    sid: shortId(sid),
+    sid: storableId(sid),
     identity,
     attributes,
     isStandard: (kind as number) === STANDARD,
@@ -76,7 +77,7 @@ function toParticipant({ sid, identity, attributes, kind, state }: ParticipantIn
 const isAnswered = (attributes: Record<string, string>) => attributes['sip.callStatus'] === 'active'
 
 const toRoom = ({ sid, name, numParticipants }: Room): LiveKit.Room => ({
-  sid: shortId(sid),
+  sid: storableId(sid),
   name,
   participants: numParticipants,
 })
@@ -129,7 +130,7 @@ export const answers = {
   sipParticipant: (json: unknown) => {
     const { participantId } = decode(SIPParticipantInfo, object(json))
     if (participantId === '') throw new TypeError('a SIP participant without a sid')
-    return shortId(participantId)
+    return storableId(participantId)
   },
   anything: object,
 }
@@ -149,7 +150,7 @@ export function readWebhook(json: unknown): Webhook {
   const { id, event, createdAt, participant, room } = decode(WebhookEvent, object(json))
   if (id === '') throw new Error('The event has no id')
   return {
-    id: shortId(id),
+    id: storableId(id),
     event,
     createdAt: Number(createdAt),
     participant: participant ? { ...toParticipant(participant), ...leavingOf(participant) } : null,

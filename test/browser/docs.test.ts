@@ -14,7 +14,7 @@ describe.skipIf(!chromiumBinary())('/docs in a browser', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'behalf-docs-'))
     // Nothing listens there: neither the page nor what it tries needs LiveKit.
-    running = service({ folder, port: await servicePort(), livekitUrl: 'ws://127.0.0.1:2' })
+    running = await service({ folder, port: await servicePort(), livekitUrl: 'ws://127.0.0.1:2' })
     await running.start()
   })
   afterAll(async () => {

@@ -102,7 +102,7 @@ export function apiAt({ url, databaseUrl }: Service) {
 
   /** A command of the service, run beside it. */
   function command(...given: string[]): Promise<string> {
-    const args = ['--import', 'tsx', join(REPOSITORY, 'src/cli.ts'), ...given]
+    const args = [join(REPOSITORY, 'dist/cli.js'), ...given]
     return output(process.execPath, args, { cwd: REPOSITORY, env: { DATABASE_URL: databaseUrl } })
   }
 

@@ -38,7 +38,9 @@ describe.skipIf(isMissing && process.env.BEHALF_REQUIRE_ALL !== '1')('two instan
     await livekit.start()
     const env = { PUBLIC_URL: front.url, RECONCILE_SECONDS: '2', REQUIRE_ASSIGNMENT: 'on' }
     const databaseUrl = postgres.url('postgres')
-    const [first, second] = ports.map((port) => service({ folder, port, livekitUrl: livekit.url, databaseUrl, env }))
+    const [first, second] = await Promise.all(
+      ports.map((port) => service({ folder, port, livekitUrl: livekit.url, databaseUrl, env })),
+    )
     a = first as Service
     b = second as Service
     await Promise.all([a.start(), b.start()])

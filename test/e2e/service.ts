@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { newDatabase } from '../database.ts'
 import { REPOSITORY } from './binaries.ts'
 import { freeTcpPort, type RunningProcess, run, until } from './processes.ts'
 
@@ -17,7 +18,7 @@ export interface ServiceOptions {
   folder: string
   port: number
   livekitUrl: string
-  /** An SQLite file in the folder if not given. */
+  /** A new one if not given. */
   databaseUrl?: string
   env?: Record<string, string>
   /** What `node` runs; the built service if not given. */
@@ -28,10 +29,10 @@ const BUILT = [join(REPOSITORY, 'dist/server.js')]
 
 export const servicePort = freeTcpPort
 
-/** The service as its own process. */
-export function service(options: ServiceOptions): Service {
+/** The service as its own process, on whichever store the project is about. */
+export async function service(options: ServiceOptions): Promise<Service> {
   const { folder, port, livekitUrl, env = {}, program = BUILT } = options
-  const { databaseUrl = `file:${join(folder, 'behalf.db')}` } = options
+  const databaseUrl = options.databaseUrl ?? (await newDatabase({ lasts: true }))
   const url = `http://127.0.0.1:${port}`
   const logs: string[] = []
   let server: RunningProcess | undefined

@@ -39,7 +39,7 @@ export function useStack({ webhooks = true, env = {}, program }: StackOptions = 
     const port = await servicePort()
     const webhookUrl = webhooks ? `http://127.0.0.1:${port}/livekit/webhook` : undefined
     const server = await liveKit({ folder, webhookUrl })
-    const behalf = service({ folder, port, livekitUrl: server.url, env, ...(program ? { program } : {}) })
+    const behalf = await service({ folder, port, livekitUrl: server.url, env, ...(program ? { program } : {}) })
     stack = {
       livekit: server,
       service: behalf,

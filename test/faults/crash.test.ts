@@ -21,7 +21,7 @@ const ENV = { LOG_LEVEL: 'warn', GUESTS_PER_ADDRESS_PER_HOUR: '100000', LIVENESS
 test(`kill -9 at ${KILLS} random moments loses nothing that was acknowledged`, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-crash-'))
   const sfu = await startSfu()
-  const behalf = service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env: ENV })
+  const behalf = await service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env: ENV })
   onTestFailed(() => console.log(behalf.log().split('\n').slice(-40).join('\n')))
   onTestFinished(async () => {
     await behalf.stop('SIGKILL')
@@ -46,12 +46,12 @@ test(`kill -9 at ${KILLS} random moments loses nothing that was acknowledged`, a
       done.failures.filter((failure) => !failure.includes('fetch failed') && !failure.includes('terminated')),
     ).toEqual([])
     await behalf.start()
-    expectStored(behalf.databaseUrl, done)
+    await expectStored(behalf.databaseUrl, done)
     all.rotations.push(...done.rotations)
     all.webhooks.push(...done.webhooks)
     all.progress.push(...done.progress)
   }
-  expectStored(behalf.databaseUrl, all)
+  await expectStored(behalf.databaseUrl, all)
   expect(Math.min(all.rotations.length, all.webhooks.length, all.progress.length)).toBeGreaterThan(KILLS / 2)
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
   const { rotations, webhooks, progress } = all

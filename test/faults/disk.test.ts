@@ -21,7 +21,7 @@ async function traced(args: (wal: string) => string[]) {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-disk-'))
   const sfu = await startSfu()
   const port = await freeTcpPort()
-  const behalf = service({ folder, port, livekitUrl: sfu.url, env: ENV })
+  const behalf = await service({ folder, port, livekitUrl: sfu.url, env: ENV })
   onTestFinished(async () => {
     await behalf.stop('SIGKILL')
     await rm(folder, { recursive: true, force: true })
@@ -44,7 +44,7 @@ async function traced(args: (wal: string) => string[]) {
   onTestFinished(() => server.stop('SIGKILL'))
   onTestFailed(() => console.log(server.log().slice(-4000)))
   await until('it is ready', async () => server.isRunning() && (await fetch(`${behalf.url}/health/ready`)).ok)
-  return { api, user, agent, pair, family, folder, databaseUrl: behalf.databaseUrl, server }
+  return { api, user, agent, pair, family, wal, databaseUrl: behalf.databaseUrl, server }
 }
 
 test.skipIf(!strace()).each([
@@ -91,7 +91,7 @@ test.skipIf(!strace()).each([
   expect(seen.refused, 'refused writes').toBeGreaterThan(0)
   expect(recovered, 'writes in a row after the disk was well again').toBe(20)
   expect(server.isRunning()).toBe(true)
-  expectStored(databaseUrl, done)
+  await expectStored(databaseUrl, done)
   seen.rotations = done.rotations.length
   seen.progress = done.progress.length
   report(what, seen)
@@ -99,14 +99,14 @@ test.skipIf(!strace()).each([
 
 test.skipIf(!strace())('an answer leaves the process after its write is on disk', async () => {
   const calls = 'trace=pwrite64,fdatasync,write,writev'
-  const { api, agent, pair, folder, server } = await traced((wal) => [
+  const { api, agent, pair, wal, server } = await traced((wal) => [
     ...['-y', '-s', '16'],
     ...['-o', `${wal}.trace`],
     ...['-e', calls],
   ])
   for (let i = 0; i < 10; i++) expect((await api.progress(agent, { ...pair, data: { i } })).status).toBe(201)
   await server.stop()
-  const trace = await readFile(join(folder, 'behalf.db-wal.trace'), 'utf8')
+  const trace = await readFile(`${wal}.trace`, 'utf8')
   // In order of time: W a page in the WAL, S the end of a sync, A an answer.
   const steps = trace.split('\n').flatMap((line) => {
     if (/pwrite64\(\d+<[^>]*-wal>/.test(line)) return 'W'

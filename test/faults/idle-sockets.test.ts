@@ -16,7 +16,7 @@ test(`the service answers while ${SOCKETS} sockets are idle, and then closes the
   const folder = mkdtempSync(join(tmpdir(), 'behalf-idle-'))
   const port = await freeTcpPort()
   const env = { LOG_LEVEL: 'warn', GUESTS_PER_ADDRESS_PER_HOUR: String(REQUESTS) }
-  const behalf = service({ folder, port, livekitUrl: NO_LIVEKIT, env })
+  const behalf = await service({ folder, port, livekitUrl: NO_LIVEKIT, env })
   const sockets: Socket[] = []
   onTestFinished(async () => {
     for (const socket of sockets) socket.destroy()

@@ -87,7 +87,7 @@ export function useInstances({ count = 2, env = {}, within, through }: Options =
     for (let i = 0; i < count; i++) {
       const settings = { ...ENV, ...env }
       const options = { folder, port: await freeTcpPort(), livekitUrl: sfu.url, databaseUrl, env: settings }
-      const started = service(options)
+      const started = await service(options)
       all.push({ service: started, api: apiAt(started) })
     }
     // At once, on an empty database.

@@ -1,33 +1,26 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import { expect, onTestFinished, test } from 'vitest'
+import { inspect, newDatabase } from '../database.ts'
 import { expectRefused, guest, refresh, refreshed } from '../refreshing.ts'
 import { makeApp } from '../support.ts'
 import { report, sized } from './size.ts'
 
 const ROUNDS = sized(100, 1_000)
+const ALIVE = 'select 1 from refresh_families where revoked_at is null'
 
-/** The app on a file, and a second connection to inspect what is stored. */
-async function makeAppOnFile() {
-  const folder = mkdtempSync(join(tmpdir(), 'behalf-race-'))
-  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+/** The app, and a second connection to inspect what is stored. */
+async function inspectedApp() {
+  const databaseUrl = await newDatabase({ lasts: true })
   const t = await makeApp({ databaseUrl, env: { GUESTS_PER_ADDRESS_PER_HOUR: '100000' } })
-  const raw = new Database(join(folder, 'behalf.db'), { readonly: true })
-  onTestFinished(async () => {
-    raw.close()
-    await t.store.close()
-    rmSync(folder, { recursive: true, force: true })
-  })
-  return { ...t, raw }
+  const { rows, close } = await inspect(databaseUrl)
+  onTestFinished(close)
+  return { ...t, rows }
 }
 
 test(`${ROUNDS} races of two refreshes with one token each leave one family with one valid token`, async () => {
-  const t = await makeAppOnFile()
+  const t = await inspectedApp()
   const { user, refresh_token } = await guest(t)
-  const leaves = t.raw.prepare('select hash from refresh_tokens where used_at is null')
-  const families = t.raw.prepare('select user_id, revoked_at from refresh_families')
+  const leaves = () => t.rows('select hash from refresh_tokens where used_at is null')
+  const families = () => t.rows('select user_id, revoked_at from refresh_families')
   let token = refresh_token
   let grandparent: string | null = null
   for (let round = 0; round < ROUNDS; round++) {
@@ -42,8 +35,8 @@ test(`${ROUNDS} races of two refreshes with one token each leave one family with
       t.clock.advance(10)
       expect(await refreshed(t, token)).toBe(one)
     }
-    expect(leaves.all()).toHaveLength(1)
-    expect(families.all()).toEqual([{ user_id: user.id, revoked_at: null }])
+    expect(await leaves()).toHaveLength(1)
+    expect(await families()).toEqual([{ user_id: user.id, revoked_at: null }])
     grandparent = token
     token = one
   }
@@ -51,13 +44,12 @@ test(`${ROUNDS} races of two refreshes with one token each leave one family with
   t.clock.advance(10.001)
   await expectRefused(t, grandparent)
   await expectRefused(t, token)
-  expect(families.all()).toEqual([{ user_id: user.id, revoked_at: expect.any(Number) }])
+  expect(await families()).toEqual([{ user_id: user.id, revoked_at: expect.any(Number) }])
   report('refresh races', { rounds: ROUNDS, families: 1, livingLeaves: 1 })
 })
 
 test(`after each of ${ROUNDS} raced refreshes, a retry in time succeeds and later reuse revokes the family`, async () => {
-  const t = await makeAppOnFile()
-  const alive = t.raw.prepare('select 1 from refresh_families where revoked_at is null')
+  const t = await inspectedApp()
   for (let round = 0; round < ROUNDS; round++) {
     const { refresh_token } = await guest(t)
     const [child] = await Promise.all([refreshed(t, refresh_token), refreshed(t, refresh_token)])
@@ -69,12 +61,12 @@ test(`after each of ${ROUNDS} raced refreshes, a retry in time succeeds and late
     if (late) t.clock.advance(0.002)
     await expectRefused(t, refresh_token)
     await expectRefused(t, newest)
-    expect(alive.all()).toEqual([])
+    expect(await t.rows(ALIVE)).toEqual([])
   }
 })
 
 test('a thief and the owner who race with different generations both lose the sign-in', async () => {
-  const t = await makeAppOnFile()
+  const t = await inspectedApp()
   for (let round = 0; round < sized(20, 200); round++) {
     const { refresh_token } = await guest(t)
     const child = await refreshed(t, refresh_token)
@@ -82,6 +74,5 @@ test('a thief and the owner who race with different generations both lose the si
     await refresh(t, refresh_token)
     await expectRefused(t, child)
   }
-  const alive = t.raw.prepare('select 1 from refresh_families where revoked_at is null')
-  expect(alive.all()).toEqual([])
+  expect(await t.rows(ALIVE)).toEqual([])
 })

@@ -1,26 +1,23 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { z } from 'zod'
 import { createAgentAccounts } from '../../src/agent/accounts.ts'
 import { SignedInResponse } from '../../src/auth/schemas.ts'
 import { SCOPES } from '../../src/auth/scopes.ts'
 import { agentToken } from '../agent-client.ts'
+import { newDatabase } from '../database.ts'
+import { from } from '../from-address.ts'
 import { startSfu } from '../sfu.ts'
 import { makeApp, post, type TestApp, testClock } from '../support.ts'
 
 const TokenAnswer = z.object({ session_id: z.string(), room_name: z.string(), participant_token: z.string() })
-const ENV = { GUESTS_PER_ADDRESS_PER_HOUR: '1000000' }
 
-/** The real app on a SQLite file, which can be restarted on that file while its clock keeps running. */
+/** The real app on a database that it can be restarted on while its clock keeps running. */
 export async function restartable() {
-  // On a memory file system where there is one: crash.test.ts shows that writes survive a crash.
-  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'behalf-history-'))
-  const databaseUrl = `file:${join(folder, 'behalf.db')}`
+  const databaseUrl = await newDatabase({ lasts: true })
   const sfu = await startSfu()
   const clock = testClock()
-  const start = () => makeApp({ databaseUrl, sfu, clock, env: ENV })
+  const start = () => makeApp({ databaseUrl, sfu, clock })
   let t: TestApp = await start()
+  let users = 0
   const agent = await createAgentAccounts(t.store).create('tutor', SCOPES)
 
   async function stop(): Promise<void> {
@@ -29,7 +26,10 @@ export async function restartable() {
   }
 
   async function newUser() {
-    const answer = SignedInResponse.parse(await (await post(t.app, '/auth/guest', {})).json())
+    users++
+    // Each from an address of its own, since these are limited.
+    const guest = await from(t, `10.0.${users >> 8}.${users & 255}`, '/auth/guest', {})
+    const answer = SignedInResponse.parse(await guest.json())
     return { id: answer.user.id, bearer: answer.access_token }
   }
 
@@ -43,10 +43,7 @@ export async function restartable() {
       clock.step(seconds)
       t = await start()
     },
-    async close() {
-      await stop()
-      rmSync(folder, { recursive: true, force: true })
-    },
+    close: stop,
     newUser,
     agentToken: () => agentToken(t.app, agent),
     async session(bearer: string, request: Record<string, unknown>) {

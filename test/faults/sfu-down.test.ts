@@ -26,7 +26,7 @@ interface Caller {
 async function setUp() {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-sfu-down-'))
   const sfu = await startSfu()
-  const behalf = service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env: ENV })
+  const behalf = await service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env: ENV })
   onTestFailed(() => console.log(behalf.log().slice(-4000)))
   onTestFinished(async () => {
     await behalf.stop('SIGKILL')

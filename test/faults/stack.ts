@@ -21,7 +21,7 @@ export function useFakeStack({ webhooks = true, env = {} }: StackOptions = {}): 
   beforeAll(async () => {
     folder = await mkdtemp(joinPath(tmpdir(), 'behalf-scenarios-'))
     const sfu = await startSfu()
-    behalf = service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env })
+    behalf = await service({ folder, port: await freeTcpPort(), livekitUrl: sfu.url, env })
     if (webhooks) sendWebhooks(sfu, `${behalf.url}/livekit/webhook`)
     stack = {
       livekit: sfu,

@@ -1,33 +1,41 @@
-import Database from 'better-sqlite3'
 import { expect } from 'vitest'
+import { isPostgres } from '../../src/store/store.ts'
+import { inspect } from '../database.ts'
 import type { Acknowledged } from './load.ts'
 
-/** Looks into the service's own file beside it: everything acknowledged is there, whole, and nothing is there twice. */
-export function expectStored(databaseUrl: string, { rotations, webhooks, progress }: Acknowledged): void {
-  const db = new Database(databaseUrl.slice('file:'.length), { readonly: true })
+/** Looks into the service's own database beside it: everything acknowledged is there, whole, and nothing is there twice. */
+export async function expectStored(
+  databaseUrl: string,
+  { rotations, webhooks, progress }: Acknowledged,
+): Promise<void> {
+  const { rows, close } = await inspect(databaseUrl)
   try {
-    expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
-    expect(db.pragma('foreign_key_check')).toEqual([])
-    const token = db.prepare<[string], { used_at: number | null }>('select used_at from refresh_tokens where hash = ?')
-    for (const { parent, child } of rotations) {
-      expect(token.get(parent)?.used_at, 'the parent of an acknowledged rotation').toEqual(expect.any(Number))
-      expect(token.get(child), 'the child of an acknowledged rotation').toBeDefined()
+    if (!isPostgres(databaseUrl)) {
+      expect(await rows('pragma integrity_check')).toEqual([{ integrity_check: 'ok' }])
+      expect(await rows('pragma foreign_key_check')).toEqual([])
     }
-    const webhook = db.prepare('select 1 from webhook_events where id = ?')
+    const tokens = await rows<{ hash: string; used_at: number | null }>('select hash, used_at from refresh_tokens')
+    const usedAt = new Map(tokens.map(({ hash, used_at }) => [hash, used_at]))
+    for (const { parent, child } of rotations) {
+      expect(usedAt.get(parent), 'the parent of an acknowledged rotation').toEqual(expect.any(Number))
+      expect(usedAt.has(child), 'the child of an acknowledged rotation').toBe(true)
+    }
+    const received = new Set((await rows<{ id: string }>('select id from webhook_events')).map(({ id }) => id))
     expect(
-      webhooks.filter((id) => webhook.get(id) === undefined),
+      webhooks.filter((id) => !received.has(id)),
       'lost webhooks',
     ).toEqual([])
-    const event = db.prepare<[string, string], { seq: number }>(
-      `select e.seq from idempotency_keys k join events e on e.session_id = k.session_id and e.seq = k.seq
-       where k.session_id = ? and k.key = ?`,
+    const keys = await rows<{ session: string; key: string; seq: number }>(
+      `select k.session_id as session, k.key, e.seq from idempotency_keys k
+       join events e on e.session_id = k.session_id and e.seq = k.seq`,
     )
-    for (const { sessionId, key, seq } of progress) expect(event.get(sessionId, key)?.seq, key).toBe(seq)
-    expect(db.prepare(TWO_LEAVES).all(), 'families with two living leaves').toEqual([])
-    expect(db.prepare(EVENTS_WITHOUT_KEY).all(), 'an event without its key, or the other way round').toEqual([])
-    expect(db.prepare(GAPS).all(), 'sessions whose seq has a gap').toEqual([])
+    const seqOf = new Map(keys.map(({ session, key, seq }) => [`${session} ${key}`, seq]))
+    for (const { sessionId, key, seq } of progress) expect(seqOf.get(`${sessionId} ${key}`), key).toBe(seq)
+    expect(await rows(TWO_LEAVES), 'families with two living leaves').toEqual([])
+    expect(await rows(EVENTS_WITHOUT_KEY), 'an event without its key, or the other way round').toEqual([])
+    expect(await rows(GAPS), 'sessions whose seq has a gap').toEqual([])
   } finally {
-    db.close()
+    await close()
   }
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { openStore } from '../../src/store/store.ts'
 import { closeLater, newDatabase, withClient } from '../database.ts'
-import { freePort } from '../postgres-server.ts'
+import { freeTcpPort } from '../e2e/processes.ts'
 import { callingScene } from '../scene.ts'
 
 const program = ['/usr/sbin', ...(process.env.PATH ?? '').split(':')]
@@ -26,7 +26,7 @@ describe.skipIf(!program && process.env.BEHALF_REQUIRE_ALL !== '1')('behind PgBo
     const own = await newDatabase()
     await withClient(own, (client) => client.query('create database pooled'))
     const { hostname, port } = new URL(own)
-    const listenPort = await freePort()
+    const listenPort = await freeTcpPort()
     const database = `host=${hostname} port=${port} dbname=pooled`
     writeFileSync(join(folder, 'users.txt'), '"behalf" ""\n')
     writeFileSync(
