@@ -124,7 +124,7 @@ export const answers = {
   dispatchId: (json: unknown) => {
     const { id } = decode(AgentDispatch, object(json))
     if (id === '') throw new TypeError('a dispatch without an id')
-    return shortId(id)
+    return storableId(id)
   },
   /** The sid of a new SIP participant. */
   sipParticipant: (json: unknown) => {
