@@ -11,7 +11,7 @@ const TAG_BYTES = 16
  * Agents' secrets as they are stored for the gateway: a worker signs with its secret, and an HMAC can be verified only
  * with the secret itself, not with its hash. Encrypted under a key of the store; SECURITY.md says what that is worth.
  */
-export interface SealedSecrets {
+interface SealedSecrets {
   seal(agentId: string, secret: string): Promise<string>
   /** Null if it was sealed for another account or under another key. */
   open(agentId: string, sealed: string): Promise<string | null>

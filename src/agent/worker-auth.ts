@@ -18,7 +18,7 @@ export interface AuthenticatedWorker {
   secretHash: string
 }
 
-export interface WorkerAuth {
+interface WorkerAuth {
   /** The account that a worker's token names, before anything is verified; null if there is none. */
   claimed(token: string): Promise<Agent | null>
   /** @throws AppError `invalid_token`, `agent_disabled` or `agent_secret_outdated` */

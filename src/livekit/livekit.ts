@@ -74,7 +74,7 @@ export interface Dispatch extends NewDispatch {
 }
 
 /** A phone call as a participant of a room. */
-export interface NewCall {
+interface NewCall {
   /** LiveKit's outbound trunk. */
   trunkId: string
   /** E.164, such as +4930123456. */

@@ -4,7 +4,7 @@ import { JobStatus, ServerMessage, UpdateWorkerStatus, WorkerMessage, WorkerStat
 export class WorkerMessageError extends Error {}
 
 /** What the gateway does with one message of a worker. */
-export interface FromWorker {
+interface FromWorker {
   /** What LiveKit gets. */
   forward: Uint8Array
   /** The job that the worker declines. */
@@ -15,7 +15,7 @@ export interface FromWorker {
 }
 
 /** What the gateway learns from one message of LiveKit. */
-export interface FromLiveKit {
+interface FromLiveKit {
   /** What the worker gets. */
   forward: Uint8Array
   workerId?: string

@@ -10,7 +10,7 @@ const TOKEN_SECONDS = 600
 const TIMEOUT_MS = 5_000
 
 /** Bytes of one message: the job's room, its participant and their metadata. */
-export const MAX_MESSAGE_BYTES = 1024 * 1024
+const MAX_MESSAGE_BYTES = 1024 * 1024
 
 /** Opens a worker's connection to LiveKit. @throws AppError `livekit_unavailable` */
 export type ConnectWorker = () => Promise<WebSocket>

@@ -9,7 +9,7 @@ import { answerFor } from './participants.ts'
 import type { Sessions } from './sessions.ts'
 
 /** `unknown` is an outcome of its own: it counts neither as live nor as absent. */
-export type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
+type Liveness = 'live' | 'absent' | 'unknown' | 'ended'
 
 /** Seconds until a retry makes sense. */
 const RETRY_SECONDS = 2

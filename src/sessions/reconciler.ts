@@ -56,8 +56,9 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const all = await store.sessions.listUnfinished()
     for (const status of UNFINISHED) metrics.sessions.set({ status }, all.filter((one) => one.status === status).length)
     // An instance can die after a join, before it has done so.
-    for (const [userId, live] of grouped(all.filter(isLive), 'userId')) {
-      if (live.length > maxSessions) await sessions.keepLimit({ userId })
+    const live = all.filter(({ status }) => status === 'live')
+    for (const [userId, ofUser] of grouped(live, 'userId')) {
+      if (ofUser.length > maxSessions) await sessions.keepLimit({ userId })
     }
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
@@ -156,7 +157,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     return seen
   }
 
-  async function record(session: Session, participants: Parameters<typeof answerFor>[1], askedAt: number) {
+  async function record(session: Session, participants: Participant[], askedAt: number) {
     const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
     // A session that ended is not a correction: it ended because time passed.
     if (changed && changed.session.endedAt === null && changed.session.status !== changed.before.session.status) {
@@ -217,8 +218,6 @@ type InRoom = Pick<Session, 'id' | 'room'>
 async function inBatches<T>(sessions: T[], write: (session: T) => Promise<unknown>): Promise<void> {
   for (let i = 0; i < sessions.length; i += BATCH) await Promise.all(sessions.slice(i, i + BATCH).map(write))
 }
-
-const isLive = ({ status }: Session) => status === 'live'
 
 function grouped<K extends string, T extends Record<K, string>>(sessions: T[], by: K): Map<string, T[]> {
   const groups = new Map<string, T[]>()

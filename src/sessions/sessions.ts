@@ -5,7 +5,6 @@ import type { AgentStore } from '../store/agents.ts'
 import type {
   Changed,
   EndReason,
-  IdempotencyKey,
   Known,
   Session,
   SessionAgent,
@@ -193,7 +192,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
     report: (known, report, asked) =>
       // Another request with the same key may have been stored since `known` was loaded.
       store.change<SessionEvent | Refusal | 'key_reused'>(
-        report.key ? fresh(known, report.key) : { known },
+        report.key ? { session: known.session.id, key: report.key } : { known },
         ([now]) => {
           if (!now) return { result: 'ended' }
           const replay = replayOf(now, report.key)
@@ -207,8 +206,6 @@ export function createSessions(deps: SessionsDeps): Sessions {
       ),
   }
 }
-
-const fresh = ({ session }: Known, key: IdempotencyKey): Which => ({ session: session.id, key })
 
 const opening = (session: NewSession): Session => ({
   ...session,

@@ -1,6 +1,6 @@
 import { openForCommand } from './sqlite/command-store.ts'
 import { openReadOnly as openFile } from './sqlite/read-only.ts'
-import { isPostgres, loadPostgres, type Store } from './store.ts'
+import { isPostgres, loadPostgres, type ReadOnlyStore, type Store } from './store.ts'
 
 export interface CommandOptions {
   /** Creates the store if there is none yet. */
@@ -22,9 +22,6 @@ export async function withStore<T>(
     await store.close()
   }
 }
-
-/** The part of a store that describes tokens. */
-type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>
 
 /**
  * An existing store, to be read only; null when there is none. Creates and migrates nothing.

@@ -34,6 +34,9 @@ export interface Store {
   close(): Promise<void>
 }
 
+/** The part of a store that describes tokens. */
+export type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>
+
 export interface OpenOptions {
   time: TimeSource
   /** False for a command beside the service: a step of its clock must not reach the service's next start. */

@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type AgentRow, toAgent, toAgentRow } from '../agent-rows.ts'
 import type { AgentStore } from '../agents.ts'
-import { names, type Postgres, param, placeholders, selected, statement } from './postgres.ts'
+import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
 import { agents } from './schema.ts'
 
 /** Agent accounts in PostgreSQL. Nothing is cached: another process's write takes effect at the next read. */
@@ -31,10 +31,7 @@ const list = statement<AgentRow>('agents', sql`${select} order by created_at, id
 const any = statement('agent_any', sql`select from ${agents} limit 1`)
 /** Other transactions may read, not insert. */
 const lockTable = statement('agents_lock', sql`lock table ${agents} in share row exclusive mode`)
-const insert = statement(
-  'agent_insert',
-  sql`insert into ${agents} (${names(agents)}) values (${placeholders(agents)}) on conflict do nothing`,
-)
+const insert = statement('agent_insert', sql`${insertInto(agents)} on conflict do nothing`)
 /** The expressions read the row as it was before. */
 const update = (name: string, set: SQL) =>
   statement<AgentRow>(name, sql`update ${agents} set ${set} where id = ${param('id')} returning ${selected(agents)}`)

@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import { type AuditEntry, type AuditStore, merged, toAuditRow } from '../audit.ts'
-import { isOrphan, names, type Postgres, param, placeholders, statement } from './postgres.ts'
+import { insertInto, isOrphan, type Postgres, param, statement } from './postgres.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
 
 /** The audit trail in PostgreSQL: one row per session or agent, minute and kind, so refusals cannot fill the disk. */
@@ -27,8 +27,7 @@ export function postgresAudit(db: Postgres): AuditStore {
 const counting = (name: string, table: PgTable, kind: SQL) =>
   statement(
     name,
-    sql`insert into ${table} as entry (${names(table)}) values (${placeholders(table)})
-      on conflict (${kind}) do update set count = entry.count + 1, last_at = excluded.last_at`,
+    sql`${insertInto(table)} on conflict (${kind}) do update set count = ${table}.count + 1, last_at = excluded.last_at`,
   )
 const record = counting('audit_record', auditEntries, sql`session_id, minute, agent_id, route, outcome`)
 const recordRefusal = counting('refusal_record', agentRefusals, sql`agent_id, minute, route, outcome`)

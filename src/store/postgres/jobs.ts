@@ -1,7 +1,8 @@
 import { sql } from 'drizzle-orm'
 import type { Job, JobStore } from '../jobs.ts'
-import { names, type Postgres, param, placeholders, selected, statement } from './postgres.ts'
+import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
 import { jobs } from './schema.ts'
+import { lockSession } from './sessions.ts'
 
 /** Jobs in PostgreSQL. */
 export function postgresJobs(db: Postgres): JobStore {
@@ -19,11 +20,7 @@ export function postgresJobs(db: Postgres): JobStore {
   }
 }
 
-const lockSession = statement('job_session_lock', sql`select from sessions where id = ${param('id')} for no key update`)
-const insert = statement(
-  'job_insert',
-  sql`insert into ${jobs} (${names(jobs)}) values (${placeholders(jobs)}) on conflict do nothing`,
-)
+const insert = statement('job_insert', sql`${insertInto(jobs)} on conflict do nothing`)
 const ending = sql`update ${jobs} set "end" = ${param('end')}, ended_at = ${param('now')}, ended_steady = ${param('steady')}
   where "end" is null`
 const endOne = statement<Job>(

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { changesOf, type KeyRow, type KeyStore, toStoredKey } from '../keys.ts'
-import { names, type Postgres, param, placeholders, selected, statement } from './postgres.ts'
+import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
 
 /** The service's own keys in PostgreSQL. */
@@ -33,10 +33,7 @@ export function postgresKeys(db: Postgres): KeyStore {
 /** Other transactions may read, not write. */
 const lockTable = statement('keys_lock', sql`lock table ${signingKeys} in share row exclusive mode`)
 const all = statement<KeyRow>('keys', sql`select ${selected(signingKeys)} from ${signingKeys} order by created_at`)
-const insert = statement(
-  'key_insert',
-  sql`insert into ${signingKeys} (${names(signingKeys)}) values (${placeholders(signingKeys)})`,
-)
+const insert = statement('key_insert', insertInto(signingKeys))
 const update = statement(
   'key_update',
   sql`update ${signingKeys} set signs_from = ${param('signsFrom')}, expires_at = ${param('expiresAt')}
@@ -47,8 +44,4 @@ const findSecret = statement<{ value: string }>(
   'secret',
   sql`select value from ${storeSecrets} where name = ${param('name')}`,
 )
-const insertSecret = statement(
-  'secret_insert',
-  sql`insert into ${storeSecrets} (${names(storeSecrets)}) values (${placeholders(storeSecrets)})
-    on conflict do nothing`,
-)
+const insertSecret = statement('secret_insert', sql`${insertInto(storeSecrets)} on conflict do nothing`)

@@ -68,25 +68,6 @@ export class NoStore extends OperatorError {
   }
 }
 
-class OtherVersion extends OperatorError {
-  constructor(url: string, isOlder: boolean) {
-    super(
-      isOlder
-        ? `${shown(url)} belongs to an older version of the service: start the service with this version first.`
-        : `${shown(url)} belongs to a newer version of the service: run this command from that version.`,
-    )
-  }
-}
-
-class SharedConnections extends OperatorError {
-  constructor(url: string) {
-    super(
-      `${shown(url)} is a pooler that shares connections between clients, as PgBouncer does unless pool_mode = session. ` +
-        'Prepared statements, settings and notifications would be lost: name PostgreSQL itself, or a pool with that mode.',
-    )
-  }
-}
-
 /** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
 export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
   const options = await start(url, migrates).catch((error) => {
@@ -104,7 +85,7 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
   })
   pool.on('error', () => {})
 
-  async function once<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T> {
+  async function attempt<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T> {
     const client = await pool.connect().catch(fail)
     let isUsable = false
     let committed: Promise<unknown> | undefined
@@ -115,7 +96,7 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
     try {
       // Not awaited: if it fails, so does the statement after it.
       client.query('begin isolation level read committed').catch(() => {})
-      const value = await work(on(client), commit)
+      const value = await work(connectionOf(client), commit)
       commit()
       await committed?.catch(fail)
       isUsable = true
@@ -132,13 +113,13 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
   }
 
   return {
-    ...on(pool),
+    ...connectionOf(pool),
     async transaction(work) {
-      for (let attempt = 1; ; attempt++) {
+      for (let i = 1; ; i++) {
         try {
-          return await once(work)
+          return await attempt(work)
         } catch (error) {
-          if (!isRaceLost(error) || attempt === MAX_ATTEMPTS) throw error
+          if (!isRaceLost(error) || i === MAX_ATTEMPTS) throw error
         }
       }
     },
@@ -149,7 +130,7 @@ export async function openPostgres(url: string, poolSize: number, migrates: Migr
   }
 }
 
-const on = (queryable: pg.Pool | pg.PoolClient): Connection => ({
+const connectionOf = (queryable: pg.Pool | pg.PoolClient): Connection => ({
   query: (query) => queryable.query(query).catch(fail) as never,
 })
 
@@ -204,7 +185,7 @@ async function connect(options: pg.ClientConfig): Promise<pg.Client> {
   return client
 }
 
-/** @throws SharedConnections when a pooler does not keep a connection to PostgreSQL for each of its clients */
+/** @throws OperatorError when a pooler does not keep a connection to PostgreSQL for each of its clients */
 async function assertOwnConnections(client: pg.Client, options: pg.ClientConfig, url: string): Promise<void> {
   const backendOf = async (one: pg.Client): Promise<number> =>
     (await one.query('select pg_backend_pid() as pid')).rows[0].pid
@@ -215,7 +196,12 @@ async function assertOwnConnections(client: pg.Client, options: pg.ClientConfig,
   try {
     // An idle pooler gives both clients the same one, a busy one gives each several.
     for (let i = 0; i < 10; i++) {
-      if ((await backendOf(other)) === pid || (await backendOf(client)) !== pid) throw new SharedConnections(url)
+      if ((await backendOf(other)) === pid || (await backendOf(client)) !== pid) {
+        throw new OperatorError(
+          `${shown(url)} is a pooler that shares connections between clients, as PgBouncer does unless pool_mode = session. ` +
+            'Prepared statements, settings and notifications would be lost: name PostgreSQL itself, or a pool with that mode.',
+        )
+      }
     }
   } finally {
     await other.end()
@@ -235,7 +221,13 @@ async function migrate(client: pg.Client, migrates: Migrates, url: string): Prom
   }
   const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)
   const version: number = last.rows[0].at
-  if (migrates !== 'always' && version !== 0 && version !== latest) throw new OtherVersion(url, version < latest)
+  if (migrates !== 'always' && version !== 0 && version !== latest) {
+    throw new OperatorError(
+      version < latest
+        ? `${shown(url)} belongs to an older version of the service: start the service with this version first.`
+        : `${shown(url)} belongs to a newer version of the service: run this command from that version.`,
+    )
+  }
   for (const { folderMillis, hash, sql: statements } of migrations) {
     if (folderMillis <= version) continue
     for (const statement of statements) await client.query(statement)
@@ -360,15 +352,22 @@ export const columnsOf = (table: PgTable) =>
 
 const listed = (parts: SQLChunk[]): SQL => sql.join(parts, sql`, `)
 
+const columnsBut = (table: PgTable, omitted: string[]) => columnsOf(table).filter(([name]) => !omitted.includes(name))
+
 /** A select list that reads rows as the objects of the code. */
-export const selected = (table: PgTable): SQL =>
-  listed(columnsOf(table).map(([name, column]) => sql`${column} as ${sql.identifier(name)}`))
+export const selected = (table: PgTable, ...omitted: string[]): SQL =>
+  listed(columnsBut(table, omitted).map(([name, column]) => sql`${column} as ${sql.identifier(name)}`))
+
+/** The same as one JSON object. */
+export const asJson = (table: PgTable, ...omitted: string[]): SQL =>
+  sql`json_build_object(${listed(columnsBut(table, omitted).map(([name, column]) => sql`${sql.raw(`'${name}'`)}, ${column}`))})`
 
 /** The columns' names alone, as `insert` and `update` want them. */
 export const names = (table: PgTable): SQL => listed(columnsOf(table).map(([, { name }]) => sql.identifier(name)))
 
-/** A named value for each column. */
-export const placeholders = (table: PgTable): SQL => listed(columnsOf(table).map(([name]) => sql`${param(name)}`))
+/** Inserts one row, with a named value for each column. */
+export const insertInto = (table: PgTable): SQL =>
+  sql`insert into ${table} (${names(table)}) values (${listed(columnsOf(table).map(([name]) => param(name)))})`
 
 /** Rows as one JSON value, for `json_populate_recordset`. */
 export function recordset(table: PgTable): (rows: readonly object[]) => string {

@@ -3,7 +3,8 @@ import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
-import { rooms, sessions, users } from './schema.ts'
+import { rooms, sessions } from './schema.ts'
+import { lockUser } from './sessions.ts'
 
 /** Room claims in PostgreSQL. */
 export function postgresRooms(db: Postgres): RoomStore {
@@ -17,7 +18,7 @@ export function postgresRooms(db: Postgres): RoomStore {
       if (known !== null) return { ownerId: known, isNew: false }
       return db.transaction(async (on) => {
         // So that a user's simultaneous claims cannot both be the last one allowed.
-        const locking = lockOwner.run(on, { ownerId })
+        const locking = lockUser.run(on, { userId: ownerId })
         const [count, owners] = await Promise.all([claims.get(on, { ownerId, max }), locking])
         if (owners === 0) throw userGone()
         if (count?.isFull) return null
@@ -47,10 +48,6 @@ const keep = statement<{ ownerId: string | null }>(
   'room_keep',
   sql`with kept as (update ${rooms} set used_at = ${param('now')} where name = ${param('name')} returning owner_id)
     ${owner(sql`kept`)}`,
-)
-const lockOwner = statement(
-  'room_owner_lock',
-  sql`select from ${users} where id = ${param('ownerId')} for no key update`,
 )
 const claims = statement<{ isFull: boolean }>(
   'room_claims',

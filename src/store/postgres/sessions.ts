@@ -1,4 +1,4 @@
-import { getTableColumns, type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import type { EventHints } from '../event-hints.ts'
 import { type EventRow, toEvent } from '../event-rows.ts'
@@ -7,6 +7,7 @@ import type { Answered, Decision, Known, Presence, Session, SessionStore, Which 
 import { userGone } from '../users.ts'
 import { type StoredClock, sharedNow } from './clock.ts'
 import {
+  asJson,
   type Connection,
   columnsOf,
   isRaceLost,
@@ -48,7 +49,7 @@ interface Loaded {
 /** Loads and saves sessions in PostgreSQL; the rules are elsewhere (`lifecycle.ts`). */
 export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended'>, time: StoredClock): SessionStore {
   const { clock } = time
-  const inTurn = createTurns()
+  const inQueue = createQueues()
 
   /** Saves what a decision changes, in one statement; null or `expired` when what it was based on does not hold any more. */
   async function carryOut<T>(
@@ -71,34 +72,18 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     const keys = changed.flatMap(({ session, key }) =>
       key ? [{ ...key, sessionId: session.id, seq: session.lastSeq, createdAt: clock.steady() }] : [],
     )
-    const each = <T>(pick: (changes: FactChanges) => readonly T[], row: (value: T) => object) =>
-      facts.flatMap(({ sessionId, ...changes }) => pick(changes).map((value) => ({ sessionId, ...row(value) })))
+    const each = (rows: (changes: FactChanges) => readonly object[]) =>
+      facts.flatMap(({ sessionId, ...changes }) => rows(changes).map((row) => ({ sessionId, ...row })))
     const saved = saving.get(on, {
       changed: records.sessions(changed.map(({ session }) => session)),
       opened: records.sessions(opened ? [opened] : []),
-      presences: records.presences(
-        each(
-          (of) => of.presences,
-          (presence) => presence,
-        ),
-      ),
-      forgotten: records.presences(
-        each(
-          (of) => of.forgotten,
-          (sid) => ({ sid }),
-        ),
-      ),
+      presences: records.presences(each(({ presences }) => presences)),
+      forgotten: records.presences(each(({ forgotten }) => forgotten.map((sid) => ({ sid })))),
       finishedRooms: records.finishedRooms(
-        each(
-          (of) => of.finishedRooms,
-          ([roomSid, finishedAt]) => ({ roomSid, finishedAt }),
-        ),
+        each(({ finishedRooms }) => finishedRooms.map(([roomSid, finishedAt]) => ({ roomSid, finishedAt }))),
       ),
       forgottenRooms: records.finishedRooms(
-        each(
-          (of) => of.forgottenRooms,
-          (roomSid) => ({ roomSid }),
-        ),
+        each(({ forgottenRooms }) => forgottenRooms.map((roomSid) => ({ roomSid }))),
       ),
       events: records.events(added),
       keys: records.keys(keys),
@@ -137,7 +122,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   /** One decision at a time about the same sessions: simultaneous ones of this process would only overtake each other. */
   const changeIn = <T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) =>
     which
-      ? inTurn(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
+      ? inQueue(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
       : changeNow(which, decide, webhook, false)
 
   /** Decides without locks first; if another change came first, on what it then locks. */
@@ -204,9 +189,9 @@ function keyOf(which: Which): string {
 const MAX_WAIT_MS = 5000
 
 /** Runs what has the same key one after the other, so that waiting holds no connection. */
-function createTurns() {
+function createQueues() {
   const last = new Map<string, Promise<unknown>>()
-  return async function inTurn<T>(key: string, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
+  return async function inQueue<T>(key: string, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
     const waitsSince = performance.now()
     const before = last.get(key)
     const turn = (async () => {
@@ -257,22 +242,12 @@ interface Row extends Session {
   answered?: { payloadHash: string; event: EventRow } | null
 }
 
-const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
-const { sessionId: __, ...eventColumns } = getTableColumns(events)
-
-/** A row as a JSON object with the names of the code. */
-const asJson = (columns: object): SQL =>
-  sql`json_build_object(${sql.join(
-    Object.entries(columns).map(([name, column]) => sql`${sql.raw(`'${name}'`)}, ${column}`),
-    sql`, `,
-  )})`
-
 const withFacts = sql`${selected(sessions)},
-  (select coalesce(json_agg(${asJson(presenceColumns)} order by sid), '[]') from ${presences}
+  (select coalesce(json_agg(${asJson(presences, 'sessionId')} order by sid), '[]') from ${presences}
     where ${presences.sessionId} = ${sessions.id}) as "presences",
   (select coalesce(json_agg(json_build_array(room_sid, finished_at) order by room_sid), '[]') from ${finishedRooms}
     where ${finishedRooms.sessionId} = ${sessions.id}) as "finishedRooms"`
-const answered = sql`(select json_build_object('payloadHash', payload_hash, 'event', ${asJson(eventColumns)})
+const answered = sql`(select json_build_object('payloadHash', payload_hash, 'event', ${asJson(events, 'sessionId')})
   from ${idempotencyKeys} join ${events} on ${events.sessionId} = ${idempotencyKeys.sessionId}
     and ${events.seq} = ${idempotencyKeys.seq}
   where ${idempotencyKeys.sessionId} = ${sessions.id} and ${idempotencyKeys.agentId} = ${param('agentId')}
@@ -295,8 +270,14 @@ const loadOfUser = statement<Row & { userVersion: number }>(
     where ${users.id} = ${param('userId')} order by ${sessions.id}`,
 )
 
-const lockUser = statement('user_lock', sql`select from ${users} where id = ${param('userId')} for no key update`)
-const lockOne = statement('session_lock', sql`select from ${sessions} where id = ${param('id')} for no key update`)
+export const lockUser = statement(
+  'user_lock',
+  sql`select from ${users} where id = ${param('userId')} for no key update`,
+)
+export const lockSession = statement(
+  'session_lock',
+  sql`select from ${sessions} where id = ${param('id')} for no key update`,
+)
 const lockAll = (name: string, which: SQL) =>
   statement(name, sql`select from ${sessions} where ended_at is null and ${which} order by id for no key update`)
 const lockOfUser = lockAll('sessions_lock_of_user', sql`user_id = ${param('userId')}`)
@@ -309,7 +290,7 @@ function locks(on: Connection, which: Which): Array<Promise<unknown>> {
     return [lockUser.run(on, user), lockOfUser.run(on, user)]
   }
   if ('unfinishedIn' in which) return [lockInRoom.run(on, { room: which.unfinishedIn })]
-  return [lockOne.run(on, { id: 'known' in which ? which.known.session.id : which.session })]
+  return [lockSession.run(on, { id: 'known' in which ? which.known.session.id : which.session })]
 }
 
 async function loadAll(on: Connection, which: Which): Promise<Loaded> {
@@ -344,6 +325,9 @@ function toKnown({ presences, finishedRooms, answered, ...session }: Row): Known
 }
 
 const rowsOf = (table: PgTable, name: string): SQL => sql`json_populate_recordset(null::${table}, ${param(name)})`
+/** Unless a condition before it failed. */
+const insertAll = (table: PgTable, name: string): SQL =>
+  sql`insert into ${table} (${names(table)}) select ${names(table)} from ${rowsOf(table, name)}, passed`
 const settable = (table: PgTable, prefix: string): SQL => {
   const columns = columnsOf(table).map(([, { name }]) => name)
   const raw = (parts: string[]) => sql.raw(parts.join(', '))
@@ -386,23 +370,18 @@ const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean
     kept_room as (update rooms set used_at = opened.created_at from opened, passed where name = opened.room),
     inserted as (insert into ${sessions} (${names(sessions)}) select ${names(sessions)} from opened, passed),
     written as (
-      insert into ${presences} (${names(presences)}) select ${names(presences)}
-      from ${rowsOf(presences, 'presences')}, passed
+      ${insertAll(presences, 'presences')}
       on conflict (session_id, sid) do update set ${settable(presences, 'excluded')}),
     removed as (
       delete from ${presences} using ${rowsOf(presences, 'forgotten')} as old, passed
       where ${presences.sessionId} = old.session_id and ${presences.sid} = old.sid),
     finished as (
-      insert into ${finishedRooms} (${names(finishedRooms)}) select ${names(finishedRooms)}
-      from ${rowsOf(finishedRooms, 'finishedRooms')}, passed
+      ${insertAll(finishedRooms, 'finishedRooms')}
       on conflict (session_id, room_sid) do update set finished_at = excluded.finished_at),
     forgotten_rooms as (
       delete from ${finishedRooms} using ${rowsOf(finishedRooms, 'forgottenRooms')} as old, passed
       where ${finishedRooms.sessionId} = old.session_id and ${finishedRooms.roomSid} = old.room_sid),
-    appended as (
-      insert into ${events} (${names(events)}) select ${names(events)} from ${rowsOf(events, 'events')}, passed),
-    keyed as (
-      insert into ${idempotencyKeys} (${names(idempotencyKeys)}) select ${names(idempotencyKeys)}
-      from ${rowsOf(idempotencyKeys, 'keys')}, passed)
+    appended as (${insertAll(events, 'events')}),
+    keyed as (${insertAll(idempotencyKeys, 'keys')})
     select is_current as "isCurrent", is_in_time as "isInTime", exists (select from passed) as "isNew" from gate`,
 )

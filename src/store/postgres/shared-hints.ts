@@ -13,7 +13,7 @@ const GATHER_MS = 10
 const RETRY_MS = { first: 250, max: 10_000 }
 
 /** Event hints for this process and, by LISTEN and NOTIFY, for the others on the same database. */
-export interface SharedHints extends Pick<EventHints, 'appended' | 'subscribe'> {
+interface SharedHints extends Pick<EventHints, 'appended' | 'subscribe'> {
   /** Sends what is left to send, and stops listening. */
   close(): Promise<void>
 }

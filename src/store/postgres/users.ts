@@ -1,6 +1,6 @@
-import { getTableColumns, type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { type RefreshToken, type RevokedReason, rotationOf, type User, type UserStore } from '../users.ts'
-import { type Connection, isDuplicate, type Postgres, param, statement } from './postgres.ts'
+import { type Connection, isDuplicate, type Postgres, param, selected, statement } from './postgres.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
 
@@ -89,11 +89,7 @@ export function postgresUsers(db: Postgres): UserStore {
   }
 }
 
-const { seenAt: _, sessionsVersion: __, ...columns } = getTableColumns(users)
-const select = sql`select ${sql.join(
-  Object.entries(columns).map(([name, column]) => sql`${column} as ${sql.identifier(name)}`),
-  sql`, `,
-)} from ${users}`
+const select = sql`select ${selected(users, 'seenAt', 'sessionsVersion')} from ${users}`
 const find = statement<User>('user', sql`${select} where id = ${param('id')}`)
 const findByEmail = statement<User>('user_by_email', sql`${select} where email = ${param('email')}`)
 const insert = statement(

@@ -1,14 +1,12 @@
 import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { SYSTEM_TIME } from '../../clock.ts'
-import type { Store } from '../store.ts'
+import type { ReadOnlyStore } from '../store.ts'
 import { sqliteAgents } from './agents.ts'
 import { sqliteKeys } from './keys.ts'
 import { filePath, storedClock } from './sqlite.ts'
 import { createDb } from './statements.ts'
 import { sqliteUsers } from './users.ts'
-
-type ReadOnlyStore = Pick<Store, 'clock' | 'keys' | 'agents' | 'users' | 'close'>
 
 /**
  * The part of an existing store that describes tokens; null when there is no store. Creates and migrates nothing.
