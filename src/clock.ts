@@ -1,23 +1,23 @@
 /**
- * The service's times. The wall clock can step forward or back, whether the service runs or not, so it serves only for
- * dates that people and other systems (JWT, LiveKit) read. All times are whole milliseconds.
+ * The service's times. The wall clock can step forward or back, whether the service runs or not, so it supplies
+ * only dates that people and other systems (JWT, LiveKit) read. All times are whole milliseconds.
  */
 export interface Clock {
   /** The wall clock: milliseconds since the epoch. */
   now(): number
-  /** Orders and ages what is known of sessions. Advances at real time's pace, also across restarts, and never steps. */
+  /** Orders and ages what is known about sessions. Advances with real time, across restarts too, and never steps. */
   steady(): number
   /**
-   * Decides what has expired. The latest time it can be: never behind `now` or `steady`, and it never goes back. It
-   * follows a step forward, which may be real (the machine slept), and keeps that lead when the step is undone.
+   * Decides what has expired: the latest time that it may be. Never behind `now` or `steady`, and never goes back. It
+   * follows a step forward, since the machine may have slept, and keeps that lead if the step is undone.
    */
   latest(): number
-  /** The most that any process on the store may read as `steady` now: ages what must not count for too long. */
+  /** Upper bound of `steady` over all processes on the store: ages what must not count for too long. */
   upper(): number
   /**
-   * `since` is `upper` that many milliseconds ago, but not before the process started or the wall clock's last step. A sleep
-   * stops `steady` and shows as a step, unless it was shorter than one, or stopped the wall clock as well (a paused virtual
-   * machine): then evidence is as much older. `until` is later than any process on the store may read now.
+   * `since` is `upper` minus `milliseconds`, but not before the process's start or the wall clock's last step. A sleep
+   * stops `steady` and is detected as a step, unless it is shorter than one or stops the wall clock too (a paused VM):
+   * then evidence is older by that much. `until` is later than any process on the store reads now.
    */
   fresh(milliseconds: number): Fresh
   /**
@@ -27,7 +27,7 @@ export interface Clock {
   onStep(listener: (milliseconds: number) => void): void
 }
 
-/** Between these `steady` times, what was observed is fresh. */
+/** What was observed between these `steady` times is fresh. */
 export interface Fresh {
   since: number
   until: number
@@ -39,11 +39,11 @@ export interface TimeSource {
   wall(): number
   /** Milliseconds since any fixed moment; never goes back. */
   elapsed(): number
-  /** How many milliseconds the `elapsed` of another process on the same store may be ahead; 0 when there is none. */
+  /** By how many milliseconds another process's `elapsed` on the same store may be ahead; 0 by default. */
   behind?(): number
   /** `latest` of all processes on the store; by default this one's own. */
   latest?(): number
-  /** Whether PostgreSQL's clock tells the same time, so that all instances on a database can share it. */
+  /** Whether this is real time: then all instances on a PostgreSQL database share that database's clock. */
   isShared?: boolean
 }
 
@@ -59,13 +59,13 @@ export const SYSTEM_TIME: TimeSource = { wall: () => Date.now(), elapsed: () => 
 /** A smaller difference between the two sources is not a step: reading both takes time, and a wall clock is slewed. */
 const STEP_MS = 500
 const SLEW = 0.001
-/** Each step adds a millisecond to the process that noticed it, so another one's times may be ahead by a few. */
+/** A detected step advances `steady` by a millisecond in that process alone, so another one may be ahead by a few. */
 const STEPS_MS = 100
 
 /** A clock that continues from the last stored times, whatever the wall clock says now. */
 export function createClock(source: TimeSource, last?: LastTimes): Clock {
   const now = source.wall()
-  // What passed while no process ran, by the wall clock, the only one that knows. A migrated store does not know its `now`.
+  // The time during which no process ran: only the wall clock knows it. A migrated store has no `now`.
   const away = last && last.now > 0 ? Math.max(0, now - last.now) : 0
   const steady = Math.max(now, last ? last.steady + Math.max(1, away) : 0)
   return runClock(source, { now: last?.now ?? now, steady, latest: last ? last.latest + away : 0 })

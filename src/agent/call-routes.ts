@@ -36,7 +36,7 @@ interface CallRoutesDeps {
   config: Pick<Config, 'sipTrunkId' | 'maxSessionMinutes'>
 }
 
-/** For how long no second call is placed when LiveKit's answer to the first was lost: the phone may ring. */
+/** How long no second call is placed if LiveKit's answer to the first one was lost: the phone may ring. */
 const CALL_UNKNOWN_MS = 30_000
 
 /**
@@ -69,7 +69,7 @@ export function callRoutes({ tokens, sessions, store, livekit, background, limit
       result: undefined,
     }))
 
-  /** After a failure the phone may ring nevertheless, in a room that knows nothing of its user. False if it still may. */
+  /** After a failure the phone may ring nevertheless, without counting as its user. False if it may still ring. */
   async function hangUp({ room, userId }: Session): Promise<boolean> {
     try {
       const holder = await livekit.getParticipant(room, userId)
@@ -93,7 +93,7 @@ export function callRoutes({ tokens, sessions, store, livekit, background, limit
       const maxSeconds = config.maxSessionMinutes * 60
       return await livekit.createSipParticipant({ trunkId, to, room, identity, attributes, maxSeconds })
     } catch (error) {
-      // Without an answer LiveKit may yet dial: then the claim stays.
+      // If LiveKit did not answer it may still dial, so the claim stays.
       if (mayRing) mayRing = !(await hangUp(session)) || codeOf(error) !== 'call_failed'
       throw error
     } finally {
@@ -115,7 +115,7 @@ export function callRoutes({ tokens, sessions, store, livekit, background, limit
       ([known]) => {
         const placed = { phoneSid: sid, callingSince: null }
         if (!known) return { result: { session: { ...claimed, ...placed }, events: [] } }
-        // Another request may have used the key meanwhile. The phone rings all the same.
+        // Another request may have used the key meanwhile; this call's event is then stored without it.
         const report = { agentId: caller.id, type: 'session.call', data: { to }, key: known.answered ? null : key }
         // It may have ended meanwhile, and nothing comes after the event of the end.
         const more = known.facts.end ? {} : reported(known, report, clock.now())
@@ -198,7 +198,7 @@ export function callRoutes({ tokens, sessions, store, livekit, background, limit
   )
 }
 
-/** Why the user may not be called on the phone for this session; null when they may, unless LiveKit has them in the room. */
+/** Why the user may not be called for this session; null if they may, unless LiveKit has them in the room. */
 function refusalOf({ session: { phoneSid, callingSince }, facts }: Known, at: number): AppError | null {
   if (facts.end) return notLive('ended')
   if (phoneSid === null && statusOf(facts) !== 'pending') return userJoined()
@@ -210,6 +210,6 @@ const notSessionsAgent = () =>
 
 const userJoined = () => new AppError('user_joined', 'The user has joined without a phone, or is in the room.')
 
-/** An unanswered call may be over after that time. */
+/** After that time an unanswered call may be over. */
 const callInProgress = () =>
   new AppError('call_in_progress', 'The user’s phone rings, or the user is on it.', { retryAfterSeconds: 30 })

@@ -4,7 +4,7 @@ import { backup, check, restore } from '../store/sqlite/maintenance.ts'
 import { isPostgres, loadPostgres } from '../store/store.ts'
 import { createCommand, type Environment, type Print, UsageError } from './command-line.ts'
 
-const HELP = `Checks, backs up and restores the SQLite file at DATABASE_URL.
+const HELP = `Checks, backs up, restores or migrates the SQLite file at DATABASE_URL.
 
   npm run store -- check [--json]            check integrity and references. Safe while the service runs
   npm run store -- backup <file> [--json]    write a checked copy to a new file. Safe while the service runs. The copy

@@ -23,7 +23,7 @@ export class LiveKitError extends Error {
   }
 }
 
-/** Twirp's codes for a request that LiveKit read and did not carry out. After any other one it may have, or may yet. */
+/** Twirp codes of a request that LiveKit did not carry out. After any other code it may have, or may still do so. */
 const REFUSALS = ['invalid_argument', 'malformed', 'bad_route', 'not_found', 'permission_denied', 'resource_exhausted']
 
 /** Whether LiveKit itself refused, so that the request had no effect. After a timeout, for example, that is unknown. */
@@ -113,7 +113,7 @@ export interface LiveKit {
    */
   removeParticipant(room: string, identity: string, revokedUntil: number): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
-  /** Returns its id. @throws AppError; unless it `isRefusal`, LiveKit may have created the dispatch, or may within 5 s */
+  /** Returns its id. @throws AppError; unless it `isRefusal`, LiveKit may have created it, or may do so within 5 s */
   createDispatch(room: string, dispatch: NewDispatch): Promise<string>
   /** Ends its jobs and removes their agents from the room. Returns false if the dispatch does not exist. */
   deleteDispatch(room: string, id: string): Promise<boolean>

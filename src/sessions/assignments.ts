@@ -3,7 +3,7 @@ import type { Job, JobEnd } from '../store/jobs.ts'
 import type { Store } from '../store/store.ts'
 import { change } from './lifecycle.ts'
 
-/** The evidence of which account was given which session's job: LiveKit's own messages to workers, as they pass the gateway. */
+/** Which account was given which session's job, from LiveKit's own messages to workers as they pass the gateway. */
 export interface Assignments {
   assigned(worker: { agentId: string; workerId: string }, job: AssignedJob): Promise<void>
   ended(agentId: string, jobId: string, end: JobEnd): Promise<void>
@@ -21,8 +21,8 @@ export function createAssignments({
 }: Pick<Store, 'jobs' | 'sessions' | 'audit' | 'clock'>): Assignments {
   const times = () => ({ now: clock.now(), steady: clock.steady() })
 
-  /** Tells the user, whose event stream shows it, and the audit trail. */
-  async function tell({ id, sessionId, agentId }: Pick<Job, 'id' | 'sessionId' | 'agentId'>, end: JobEnd | null) {
+  /** Adds it to the session's events, which its user sees, and to the audit trail. */
+  async function publish({ id, sessionId, agentId }: Pick<Job, 'id' | 'sessionId' | 'agentId'>, end: JobEnd | null) {
     const data = { agentId, jobId: id, ...(end === null ? {} : { reason: end }) }
     const type = end === null ? 'agent.joined' : 'agent.lost'
     const at = clock.now()
@@ -38,20 +38,20 @@ export function createAssignments({
 
   async function ended(agentId: string, jobId: string, end: JobEnd) {
     const job = await jobs.end(jobId, agentId, { end, ...times() })
-    if (job) await tell(job, end)
+    if (job) await publish(job, end)
   }
 
   return {
     ended,
     async assigned({ agentId, workerId }, { id, room, attributes: { sessionId } }) {
       const session = sessionId === undefined ? null : await sessions.find(sessionId)
-      // Other users of this LiveKit may dispatch this agent with any attributes: only its own session counts.
+      // Anyone with LiveKit's secret can dispatch an agent with any attributes: only a session that names it counts.
       if (!session || session.room !== room || session.agentName !== agentId) return
       const job = { id, sessionId: session.id, agentId, workerId }
       const replaced = await jobs.assign(job, times())
       if (!replaced) return
-      for (const lost of replaced) await tell(lost, 'replaced')
-      await tell(job, null)
+      for (const lost of replaced) await publish(lost, 'replaced')
+      await publish(job, null)
     },
     async calledOff(sessionId, agentId) {
       const job = await jobs.newest(sessionId, agentId)

@@ -23,15 +23,15 @@ export interface Dispatcher {
    */
   ensure(session: Session, sid: string): Promise<void>
   /**
-   * Recreates a dispatch whose agent is not among those in the room (`present`, by identity): no worker has taken it,
-   * since LiveKit offers one only to the workers registered at that moment, or its job was lost with its worker. One that
-   * was in the room before (`seen`) is lost; any other may still be on its way.
+   * Recreates the dispatch if its agent is not in the room (`present`, by identity): no worker was registered when
+   * LiveKit offered the job, or the job was lost with its worker. An agent that was there before (`seen`) is lost; any
+   * other may still be joining.
    * @returns whether it did. @throws AppError `livekit_unavailable`
    */
   renew(session: Session, present: ReadonlySet<string>, seen: ReadonlySet<string>): Promise<boolean>
   /**
-   * Removes from the room those of its `agents` whose account is disabled, known by LiveKit's name for them or by the jobs
-   * of the `promised` accounts. Their dispatches stay: they tell whose job an agent is that comes back.
+   * Removes those of the room's `agents` whose account is disabled, recognised by LiveKit's name for them or by the
+   * jobs of the `promised` accounts. Their dispatches stay, so that an agent that comes back is recognised too.
    * @returns the disabled accounts. @throws AppError `livekit_unavailable`
    */
   expelDisabled(room: string, agents: Participant[], promised: string[]): Promise<ReadonlySet<string>>
@@ -46,9 +46,9 @@ const ACCEPTED_WITHIN_MS = 10_000
 /** How long an accepted job's agent may take to join; doubled after every job that was lost, up to the limit. */
 const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
-/** How long an instance may take to create a dispatch; then another may, as when the first one died. */
+/** How long a claim to create a dispatch lasts; then another instance may, in case the first one died. */
 const CREATED_WITHIN_MS = 10_000
-/** How long after its claim it may still ask LiveKit, which can take 5 s more although it no longer answers. */
+/** How long after its claim an instance may still ask LiveKit, which may act up to 5 s after it stopped answering. */
 const ASKED_WITHIN_MS = 5000
 
 export function createDispatcher({ store, accounts, livekit, clock, jobMetadata }: DispatcherDeps): Dispatcher {
@@ -57,7 +57,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
   const dispatchesOf = async ({ id, room }: Session): Promise<Dispatch[]> =>
     (await livekit.listDispatches(room)).filter(({ attributes }) => attributes.sessionId === id)
 
-  /** Those of the session's agent, after deleting those of an agent that the user has replaced. */
+  /** The dispatches of the session's agent; deletes those of an agent that the user has replaced. */
   async function currentOf(session: Session): Promise<Dispatch[]> {
     const all = await dispatchesOf(session)
     const isCurrent = ({ agentName }: Dispatch) => agentName === session.agentName
@@ -85,7 +85,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
       return { changed: known ? [change(known, values)] : [], result: undefined }
     })
 
-  /** Compare-and-swap: a claim for exactly one caller of all instances, which then creates a dispatch; else null. */
+  /** Compare-and-swap: on all instances together one caller gets a claim, and creates a dispatch; others get null. */
   const claim = ({ id }: Session, isDue: (now: Session) => boolean) =>
     store.change<number | null>({ session: id }, ([known]) => {
       if (!known || known.facts.end || !isDue(known.session)) return { result: null }
@@ -107,8 +107,8 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
     })
 
   /**
-   * Creates a dispatch under a claim, in place of others. If LiveKit may have created it without saying so, the claim
-   * stays: until it is over no other dispatch is created, and then LiveKit is asked what it has.
+   * Creates a dispatch under a claim, in place of `old` ones. If LiveKit may have created it without answering, the
+   * claim stays: no other dispatch is created until it expires, and then LiveKit is asked which ones it has.
    * @returns whether the claim held
    */
   async function create(session: Session, sid: string, dispatch: NewDispatch, claimedAt: number, old: Dispatch[] = []) {
@@ -120,7 +120,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
     })
     await deleteAll(room, old)
     const claimed = await settle(session, claimedAt, sid)
-    // Another instance may only have found this dispatch, or after a pause have created one too.
+    // A claim is also lost to an instance that found this dispatch; only one that created another makes this one extra.
     const isExtra = claimed === 'ended' || (claimed === 'lost' && (await currentOf(session)).length > 1)
     if (isExtra) await livekit.deleteDispatch(room, id)
     return claimed === 'held'
@@ -134,7 +134,7 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
         if ((await currentOf(session)).length > 0 || !(await isEnabled(session))) return dispatched(session, sid)
         const claimedAt = await claim(session, ({ dispatchedSid }) => dispatchedSid !== sid)
         if (claimedAt === null) return
-        // Another instance may have created it just before.
+        // Another instance may have created it just before the claim.
         if ((await currentOf(session)).length > 0) return dispatched(session, sid)
         await create(session, sid, dispatch, claimedAt)
       }),
@@ -177,16 +177,16 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
   }
 }
 
-/** LiveKit names the account of a job's agent; one that joined with a join token of the service has an identity that begins so. */
+/** For a job's agent LiveKit names the account; with a join token from this service, the identity begins with it. */
 const accountOf = ({ attributes, identity }: Participant): string =>
   attributes[AGENT_NAME] || (identity.split('#')[0] ?? identity)
 
 type JobSubject = Pick<Session, 'id' | 'userId' | 'room'> & SessionAgent
 
 /**
- * The session's dispatch, if it has an agent. The pair is in the job's attributes, which only the service writes; `attempt`
- * counts the jobs from the second one on, after the job before was lost. The metadata is the client's own, or JSON of all:
- * either way it is for the agent, and the service reads nothing from it.
+ * The session's dispatch, if it has an agent. The pair is in the job's attributes, which only the service writes, and
+ * from the second job on its `attempt`. The metadata, the client's own or JSON, is for the agent: the service never
+ * reads it.
  */
 export function dispatchOf(session: JobSubject, form: Config['jobMetadata'], attempt = 1): NewDispatch | null {
   const { id, userId, room, agentName, agentData, agentDeployment } = session

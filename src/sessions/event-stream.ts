@@ -78,7 +78,7 @@ function createEventStream(
   let isAdvancing = true
   let isHinted = false
   let sentAt = performance.now()
-  /** Of the next poll; while the reader is behind, of its dismissal; while the stream is closing, of the cut. */
+  /** For the next poll; while the reader is behind, for closing the stream; after that, for cutting it off. */
   let timer: NodeJS.Timeout | undefined
   const unsubscribe = events.subscribe(sessionId, advance)
   sink.on('drain', advance).on('close', release)

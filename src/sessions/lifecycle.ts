@@ -185,7 +185,7 @@ export function confirmedAt(facts: SessionFacts): number | null {
   return times.length > 0 ? Math.max(...times) : null
 }
 
-/** Whether such a query started between these times. One from the future is by a clock that cannot be compared. */
+/** Whether such a query started between these times. One in the future was dated by a clock that is not comparable. */
 export function isConfirmed(facts: SessionFacts, { since, until }: Fresh): boolean {
   const at = confirmedAt(facts)
   return at !== null && at >= since && at <= until
@@ -236,7 +236,7 @@ export function observe(known: Known, fact: Fact, rules: Rules, now: number, not
   const ended = isEnding ? { endedAt: now, endReason: facts.end, removedAt: isOut ? now : null } : {}
   const reason = facts.end ? { reason: facts.end } : {}
   const events =
-    status === session.status ? [] : [ownEvent(session, { status, ...reason, ...note } satisfies StatusData, now)]
+    status === session.status ? [] : [statusEvent(session, { status, ...reason, ...note } satisfies StatusData, now)]
   return change(known, { ...ended, status }, { facts, events })
 }
 
@@ -250,7 +250,7 @@ const areSame = (a: SessionFacts, b: SessionFacts): boolean =>
   a.finishedRooms.size === b.finishedRooms.size &&
   [...a.finishedRooms].every(([roomSid, at]) => b.finishedRooms.get(roomSid) === at)
 
-/** What the status event of an ending says besides the reason. */
+/** What the event of an end says besides its reason. */
 export interface EndNote {
   agentId?: string
   detail?: string
@@ -262,7 +262,7 @@ interface StatusData extends EndNote {
   reason?: EndReason
 }
 
-const ownEvent = ({ lastSeq }: Session, data: StatusData, now: number): SessionEvent => ({
+const statusEvent = ({ lastSeq }: Session, data: StatusData, now: number): SessionEvent => ({
   seq: lastSeq + 1,
   type: 'session.status',
   data,
@@ -359,11 +359,11 @@ export type Caller = Pick<Agent, 'id' | 'scopes'>
 export const isAgentOf = ({ agentName }: Session, { id, scopes }: Caller): boolean =>
   agentName === id || scopes.includes('sessions:any')
 
-/** Whether the agent may call back for the session: one that names no agent does not restrict who. */
+/** Whether the agent may call back for the session; one that names no agent admits any. */
 export const mayAct = (session: Session, caller: Caller): boolean =>
   session.agentName === null || isAgentOf(session, caller)
 
-/** What admits a callback: a confirmation that is `fresh`, or, unless `wrapUpMs` is 0, a leave no longer ago than that. */
+/** What admits a callback: a `fresh` confirmation or, unless `wrapUpMs` is 0, a leave no longer ago than that. */
 export interface Admissible {
   caller: Caller
   livenessMs: number
@@ -373,7 +373,7 @@ export interface Admissible {
   now: number
 }
 
-/** `stale`: the confirmation has grown too old since the guard looked at it. */
+/** `stale`: the confirmation has grown too old since the guard checked it. */
 export type Refusal = 'stale' | 'not_live' | 'ended' | 'not_sessions_agent' | 'session_full'
 
 /** Until when a callback may write, or why it may not. */

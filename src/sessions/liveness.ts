@@ -38,18 +38,18 @@ interface LivenessDeps {
 }
 
 /** The outcome, with what is known of the session afterwards. */
-interface Looked {
+interface Checked {
   liveness: Liveness
   known: Known
 }
 
-interface Asked extends Looked {
+interface Asked extends Checked {
   /** `steady`. */
   askedAt: number
 }
 
 /** Whether LiveKit itself says that the session's user is in the room now. */
-export type LivenessCheck = (known: Known) => Promise<Looked>
+export type LivenessCheck = (known: Known) => Promise<Checked>
 
 /** How long a negative answer is reused. */
 const NEGATIVE_MS = 1000
@@ -57,15 +57,15 @@ const NEGATIVE_MS = 1000
 const FRESH_JOIN_MS = 10_000
 const RETRY_PAUSES_MS = [100, 250, 500]
 /** No query starts later than this after the first one. */
-const QUESTION_BUDGET_MS = 2000
+const QUERY_BUDGET_MS = 2000
 /** Concurrent queries to LiveKit, over all sessions. */
-const MAX_QUESTIONS = 128
+const MAX_QUERIES = 128
 
 export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
   const { sessions, store, livekit, rules, livenessMs, clock } = deps
   const oncePerSession = createSingleFlight<Asked>()
   const negatives = new Map<string, Asked>()
-  let questions = 0
+  let queries = 0
 
   return async function check(known) {
     const { id } = known.session
@@ -90,15 +90,15 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
   }
 
   async function ask(known: Known): Promise<Asked> {
-    if (questions >= MAX_QUESTIONS) return unknown(known)
-    questions++
+    if (queries >= MAX_QUERIES) return unknown(known)
+    queries++
     try {
       return await askUntilConsistent(known)
     } catch (error) {
       if (error instanceof AppError && error.code === 'livekit_unavailable') return unknown(known)
       throw error
     } finally {
-      questions--
+      queries--
     }
   }
 
@@ -119,7 +119,7 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
         const changed = await sessions.observe(session.id, answer)
         return remember(session.id, { liveness: livenessOf(changed, answer), known: changed ?? known, askedAt })
       }
-      if (pause === null || performance.now() - startedAt + pause > QUESTION_BUDGET_MS) break
+      if (pause === null || performance.now() - startedAt + pause > QUERY_BUDGET_MS) break
       await delay(pause)
     }
     return unknown(known)

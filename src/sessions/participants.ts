@@ -16,20 +16,20 @@ export const isUserOf = (session: Whose, participant: Who): boolean =>
     : participant.isStandard && participant.attributes.sessionId === session.id)
 
 /**
- * Whether a participant has to leave with the session: one that names it in an attribute, as minted, which a second leg
- * of its user does too. Callers can choose the attributes of a SIP participant, so of those only the session's own phone.
+ * Whether a participant must leave with the session: any that names it in a minted attribute, a second leg of its user
+ * included. Callers can choose the attributes of a SIP participant, so of those only the session's own phone.
  */
 export const belongsTo = (session: Whose & Pick<Session, 'callingSince'>, participant: Who): boolean => {
   const isNamed = participant.attributes.sessionId === session.id
   if (!participant.isSip) return isNamed
-  // LiveKit may have placed a call whose sid never arrived: that phone is known by what was asked for, to hang it up.
+  // If LiveKit's answer to a call was lost, its sid is unknown: what was asked for then identifies the phone.
   const isLost = session.callingSince !== null && participant.identity === session.userId && isNamed
   return isLost || participant.sid === session.phoneSid
 }
 
 /** What LiveKit's participant list for the room says about this session. */
 export function answerFor(session: Whose, participants: readonly Participant[], askedAt: number): Answer {
-  const ours = participants.filter((participant) => isUserOf(session, participant))
-  const sids = (active: boolean) => ours.filter((p) => p.isActive === active).map((p) => p.sid)
+  const ofUser = participants.filter((participant) => isUserOf(session, participant))
+  const sids = (active: boolean) => ofUser.filter((p) => p.isActive === active).map((p) => p.sid)
   return { kind: 'answer', askedAt, present: sids(true), joining: sids(false) }
 }

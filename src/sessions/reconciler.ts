@@ -36,7 +36,7 @@ const UNFINISHED = ['pending', 'live', 'disconnected']
 const CONCURRENCY = 8
 /** Sessions written at once: enough to share a commit, few enough that no request waits long for them. */
 const BATCH = 64
-/** How long a pass starts queries about rooms, and then removals; the next pass begins with those it did not reach. */
+/** How long a pass starts room queries, and after them removals. The next pass begins with those it did not reach. */
 const PHASE_MS = 5000
 const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the next one goes on where it stopped.'
 
@@ -55,7 +55,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
     for (const status of UNFINISHED) metrics.sessions.set({ status }, all.filter((one) => one.status === status).length)
-    // An instance can die after a join, before it has done so.
+    // An instance may have died between a join and keeping the limit.
     const live = all.filter(({ status }) => status === 'live')
     for (const [userId, ofUser] of grouped(live, 'userId')) {
       if (ofUser.length > maxSessions) await sessions.keepLimit({ userId })
@@ -72,16 +72,16 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await markRemoved(ended.filter(({ room }) => !listed.has(room)))
     // The counts may be seconds old: the next pass corrects them. Rooms with unfinished sessions are always queried.
     const occupied = listing.filter(({ participants }) => participants > 0).map(({ name }) => name)
-    const ours = new Set(await store.rooms.filterKnown(occupied))
-    for (const room of unfinished.keys()) if (listed.has(room)) ours.add(room)
-    // A room without an unfinished session: only agents may be left in it, whose jobs end with the removal.
+    const toQuery = new Set(await store.rooms.filterKnown(occupied))
+    for (const room of unfinished.keys()) if (listed.has(room)) toQuery.add(room)
+    // In a room without unfinished sessions only agents may remain: removal ends their jobs.
     const toRemove = new Map<string, Session>()
     for (const { id, room } of ended) {
       const session = listed.has(room) && !unfinished.has(room) ? await store.sessions.find(id) : null
       if (session) toRemove.set(id, session)
     }
-    askedAbout = new Map([...ours].map((room) => [room, askedAbout.get(room) ?? 0]))
-    for (const room of seenIn.keys()) if (!ours.has(room)) seenIn.delete(room)
+    askedAbout = new Map([...toQuery].map((room) => [room, askedAbout.get(room) ?? 0]))
+    for (const room of seenIn.keys()) if (!toQuery.has(room)) seenIn.delete(room)
     const longestAgoFirst = [...askedAbout].sort(([, a], [, b]) => a - b).map(([room]) => room)
     const unanswered = await eachOf(longestAgoFirst, (room) =>
       reconcileRoom(room, unfinished.get(room) ?? [], endedIn.get(room) ?? [], toRemove),
@@ -113,10 +113,10 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     await inBatches(ended, (session) => removal.markRemoved(session, true))
   }
 
-  /** LiveKit's answer. If it fails, these sessions are still ended at their time limit. */
-  async function orTick<T>(ofThese: Session[], question: Promise<T>): Promise<T> {
+  /** LiveKit's answer. If there is none, these sessions still end at their time limit. */
+  async function orTick<T>(ofThese: Session[], query: Promise<T>): Promise<T> {
     try {
-      return await question
+      return await query
     } catch (error) {
       const joined = ofThese.filter(({ status }) => status !== 'pending')
       await inBatches(joined, ({ id }) => sessions.observe(id, { kind: 'clock', at: clock.steady() }))

@@ -16,8 +16,8 @@ interface RemovalDeps {
 
 export interface Removal {
   /**
-   * Removes an ended session's participants and its agent, with the room if nothing else needs it, until LiveKit lists
-   * no participant of the session, or for a few seconds: then the reconciler retries, as when LiveKit did not answer.
+   * Removes an ended session's participants and its agent, and the room if nothing else needs it. Retries for a few
+   * seconds while LiveKit lists a participant of the session; then, or if LiveKit does not answer, the reconciler does.
    * @throws AppError `livekit_unavailable`
    */
   remove(session: Session): Promise<void>
@@ -37,9 +37,9 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
 
   async function removeOnce(session: Session): Promise<boolean> {
     const participants = await livekit.listParticipants(session.room)
-    const isOthers = await hasOthers(session.room, participants)
+    const isShared = await hasOthers(session.room, participants)
     // Deleting the room also stops its agents' jobs.
-    if (!isOthers) await livekit.deleteRoom(session.room)
+    if (!isShared) await livekit.deleteRoom(session.room)
     else await removeFrom(session, participants)
     const isOut = (await livekit.listParticipants(session.room)).every(
       (participant) => !belongsTo(session, participant),
@@ -70,7 +70,7 @@ export function createRemoval({ store, livekit, dispatcher, clock }: RemovalDeps
       if (!holder || !belongsTo(session, holder)) continue
       await livekit.removeParticipant(session.room, identity, session.endedAt ?? clock.now())
     }
-    // An empty list may also mean that there is no room: then LiveKit would not answer for its dispatches.
+    // An empty list may mean that the room is gone, and LiveKit does not answer for the dispatches of such a room.
     if (participants.length > 0) await dispatcher.stop(session)
   }
 

@@ -130,7 +130,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
       if (!known) return { result: null }
       const changed = decide(known)
       if (differs(changed)) return { changed: [changed], result: changed }
-      // Nothing is saved, so the version stays as well: a later decision on these facts has to notice other changes.
+      // Nothing is saved, so the version must not advance: a later decision on these facts has to notice other changes.
       return { result: { ...changed, session: known.session } }
     })
     if (changed) followUp(changed)

@@ -48,7 +48,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     if (event === 'room_finished' && room?.sid) {
       return { which: { unfinishedIn: room.name }, fact: { kind: 'room_finished', roomSid: room.sid, at } }
     }
-    // An agent that leaves on its own may have finished. Of any other, LiveKit has just noticed the loss.
+    // An agent that left by itself may have finished its job; any other was lost, as LiveKit has just noticed.
     if (event === 'participant_left' && participant?.isAgent && participant.disconnectReason !== 'CLIENT_INITIATED') {
       if (room) background.run('agents', () => reconcileAgents(room.name, participant.identity))
       return NOTHING
@@ -58,7 +58,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     const session = await store.find(sessionId)
     if (session?.room !== room.name) return NOTHING
     if (session.endedAt !== null) {
-      // LiveKit hands connected clients fresh tokens, so an ended participant can come back.
+      // LiveKit hands connected clients fresh tokens, so a removed participant can come back.
       if (event === 'participant_joined' && belongsTo(session, participant)) {
         background.run('remove', () => sessions.removal.remove(session))
       }
@@ -67,7 +67,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     if (!isUserOf(session, participant)) return NOTHING
     const { sid, isSip, isActive, hasKnownState, disconnectReason } = participant
     if (event === 'participant_joined' && !(isSip ? isActive : hasKnownState)) return NOTHING
-    // A phone leaves the room even if it was not answered.
+    // An unanswered phone leaves the room too, without having joined.
     const name = event === 'participant_left' && isSip ? 'participant_connection_aborted' : event
     const fact = participantFact(name, { sid, roomSid: room.sid, at }, disconnectReason)
     return fact ? { which: { session: sessionId }, fact } : NOTHING
@@ -101,7 +101,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
       const receivedAt = clock.now()
       const isNew = await sessions.receive({ id: webhook.id, receivedAt }, which, fact)
       count(isNew ? 'stored' : 'duplicate')
-      // Its clock may be ahead of this one.
+      // LiveKit's clock may be ahead of this machine's.
       if (isNew) metrics.webhookLag.observe(Math.max(0, receivedAt / 1000 - webhook.createdAt))
       return c.json({ received: true as const }, 200)
     },

@@ -1,4 +1,4 @@
-/** How a job ended: its worker said so, LiveKit did since the agent left or was called off, or another job took its place. */
+/** `finished` or `failed`: its worker said so. `left`: its agent left or was called off. `replaced`: by another job. */
 export const JOB_ENDS = ['finished', 'failed', 'left', 'replaced'] as const
 export type JobEnd = (typeof JOB_ENDS)[number]
 
@@ -27,7 +27,10 @@ interface Ended {
 
 /** Who was given which job; kept as long as its session. */
 export interface JobStore {
-  /** Inserts the job, and ends the session's others as `replaced`; returns those, or null if the job is known or the session deleted. */
+  /**
+   * Inserts the job, and ends the session's others as `replaced`. Returns those; null if the job is known already, or
+   * the session was deleted.
+   */
   assign(job: Pick<Job, 'id' | 'sessionId' | 'agentId' | 'workerId'>, at: Omit<Ended, 'end'>): Promise<Job[] | null>
   /** Null unless that account's job was running. */
   end(id: string, agentId: string, ended: Ended): Promise<Job | null>

@@ -1,7 +1,7 @@
-/** Which user may use a room name: who claimed it, or for a generated name (`newRoomName`) who opened the first session in it. */
+/** Which user owns a room name: who claimed it, or opened the first session in a generated one (`newRoomName`). */
 export interface RoomStore {
   findOwner(name: string): Promise<string | null>
-  /** The same, and keeps a claim as if it were made now: what its user does next in the room finds it unpruned. */
+  /** The same, and dates a claim's last use now, so that it is not pruned before its owner's next step. */
   keep(name: string, now: number): Promise<string | null>
   /**
    * Claims a free name, or returns its present owner; null when the user has `max` claims already.

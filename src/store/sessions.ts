@@ -30,11 +30,11 @@ export interface Session {
   agentDeployment: string | null
   /** The presence for which the dispatch is known to exist. */
   dispatchedSid: string | null
-  /** When the dispatch was found or created, or, without a `dispatchedSid`, when that was begun; `steady`. */
+  /** When the dispatch was found or created; without a `dispatchedSid`, when an instance claimed it; `steady`. */
   dispatchedAt: number | null
   /** The sid of the user's phone: of the SIP participant that the service created last. Null if it created none. */
   phoneSid: string | null
-  /** When LiveKit was asked to call the phone; `steady`. Null unless the sid of that call is not known (yet). */
+  /** When LiveKit was asked to call the phone; `steady`. Set only as long as the sid of that call is unknown. */
   callingSince: number | null
   /** When LiveKit confirmed that no participant of this ended session is in the room. */
   removedAt: number | null
@@ -122,7 +122,7 @@ export interface Decision<T> {
   changed?: readonly Changed[]
   /** A new session to insert, which keeps its room claimed. Refused as `invalid_token` when its user was deleted. */
   opened?: Session
-  /** Until when it may be saved, `steady`; later it is decided again. On SQLite nothing comes in between. */
+  /** Until when it may be saved, `steady`; after that it is decided again. SQLite saves at once, and ignores it. */
   validUntil?: number
   result: T
 }

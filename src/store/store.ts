@@ -11,7 +11,7 @@ import type { UserStore } from './users.ts'
 
 /** Everything the service stores, one small interface per feature. */
 export interface Store {
-  /** Its times are ordered with everything stored by this process, earlier ones and those that share the database. */
+  /** Comparable with every stored time, whether this process, an earlier one or another instance stored it. */
   clock: Clock
   users: UserStore
   keys: KeyStore
@@ -21,11 +21,11 @@ export interface Store {
   sessions: SessionStore
   events: EventStore
   audit: AuditStore
-  /** Of all instances that share the database; those of one on SQLite are in its memory. */
+  /** Shared by all instances on a PostgreSQL database; on SQLite in memory. */
   counters: Counters
   /**
-   * One of the instances that share the database gets each turn of work that is to be done every `everyMs`: 0 for that
-   * one, the milliseconds until the next turn for the others. A turn whose instance died is not given again.
+   * Gives each turn of work that is due every `everyMs` to one of the instances on the database. Returns 0 to that one,
+   * to the others the milliseconds until the next turn. If its instance dies, a turn is not given again.
    */
   takeTurn(name: string, everyMs: number): Promise<number>
   /** Saves the clock: a crash loses the time since the last write. */

@@ -7,8 +7,8 @@ import { clock as clockTable } from './schema.ts'
 
 export interface StoredClock {
   clock: Clock
-  /** Between which times, by `sharedNow`, what was decided now may be saved if it is valid until then; null for always. */
-  saves(validUntil: number | undefined): { savedFrom: number | null; savedUntil: number | null }
+  /** The bounds, by `sharedNow`, within which a decision made now may be saved; null for none. */
+  saveBounds(validUntil: number | undefined): { savedFrom: number | null; savedUntil: number | null }
   /** Compares with the database. */
   save(): Promise<void>
   /** Stops comparing with the database. */
@@ -16,18 +16,18 @@ export interface StoredClock {
 }
 
 /**
- * The store's clock, comparable with those of all instances on the database. Tests bring a time of their own. Without
+ * The store's clock, comparable with those of all instances on the database. Tests inject a time of their own. Without
  * `keepsTime` the stored times are only read.
  */
 export const storedClock = (db: Postgres, time: TimeSource, keepsTime: boolean): Promise<StoredClock> =>
   time.isShared ? sharedClock(db, time, keepsTime) : ownClock(db, time, keepsTime)
 
-/** Continues from the times that were stored, as on SQLite. */
+/** Continues from the stored times, as on SQLite. */
 async function ownClock(db: Postgres, source: TimeSource, keepsTime: boolean): Promise<StoredClock> {
   const clock = createClock(source, await find.get(db))
   return {
     clock,
-    saves: () => ALWAYS,
+    saveBounds: () => UNBOUNDED,
     async save() {
       if (keepsTime) await write.run(db, { now: clock.now(), steady: clock.steady(), latest: clock.latest() })
     },
@@ -35,7 +35,7 @@ async function ownClock(db: Postgres, source: TimeSource, keepsTime: boolean): P
   }
 }
 
-const ALWAYS = { savedFrom: null, savedUntil: null }
+const UNBOUNDED = { savedFrom: null, savedUntil: null }
 
 const find = statement<LastTimes>('clock', sql`select ${selected(clockTable)} from ${clockTable}`)
 const write = statement(
@@ -46,25 +46,25 @@ const write = statement(
 
 /** Milliseconds between two comparisons with the database's time. */
 const COMPARE_MS = 5000
-/** Two comparisons by any instances that are further apart than this, by the database's clock, show that it was set. */
+/** If two comparisons, by any instances, are further apart than this by the database's clock, that clock was set. */
 const MAX_APART_MS = 3 * COMPARE_MS
 /** A comparison that takes longer does not correct the wall clock. */
 const MAX_WAIT_MS = 250
 /** How far two machines' monotonic clocks drift apart. */
 const DRIFT = 0.001
-/** More than a process can be ahead of the row's time by drift alone. */
+/** More than drift alone can put a process ahead of the stored time. */
 const LEAD_MS = 100
 
 /**
- * The shared time is the database's wall clock, corrected whenever that was set: `steady` of the stored row, plus what has
- * passed since. Each instance extrapolates it with its own monotonic clock, which no step of any wall clock touches.
+ * The shared time is the database's wall clock, corrected whenever it is set: the stored `steady`, plus the time since
+ * it was stored. Each instance extrapolates it with its own monotonic clock, which no step of any wall clock touches.
  */
 async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTime: boolean): Promise<StoredClock> {
-  /** The shared time and the database's wall clock, minus this process's own. */
+  /** The shared times and the database's wall clock, each minus this process's own. */
   let offset = Number.NEGATIVE_INFINITY
   let latestOffset = Number.NEGATIVE_INFINITY
   let wallOffset = 0
-  /** The most that the shared time was ahead of what this process reads, and when. */
+  /** Upper bound of how far the shared time was ahead of what this process read, and when. */
   let ahead = 0
   let comparedAt = elapsed()
   let isFirst = true
@@ -72,14 +72,14 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
   async function compare(): Promise<Compared> {
     const askedAt = elapsed()
     const row = await (keepsTime ? comparing : reading).get(db, { mine: isFirst ? null : Math.floor(offset + askedAt) })
-    if (!row) throw new Error('The clock has no row')
+    if (!row) throw new Error('The table clock has no row')
     const answeredAt = elapsed()
-    // The database read its clock before its answer arrived, so this is a lower bound. The best of them is kept; what
-    // this process may have read too much is in the row, since the row never falls behind `mine`.
+    // The database read its clock before its answer arrived, so each offset is a lower bound, and the largest is the
+    // best. If this process was ahead nevertheless, the row has caught up: it never falls behind `mine`.
     offset = Math.max(offset, row.steady - answeredAt)
     ahead = row.steady + (answeredAt - askedAt) - (offset + answeredAt)
     comparedAt = answeredAt
-    // Not this process's own: a step or sleep of one machine must not change when another one's tokens expire.
+    // From the row: a step or sleep of one machine must not change when tokens expire on the others.
     latestOffset = Math.max(latestOffset, row.latest - answeredAt)
     // An answer that was read late would look like a step.
     if (isFirst || answeredAt - askedAt < MAX_WAIT_MS) wallOffset = row.now - wall()
@@ -87,10 +87,10 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
     return row
   }
 
-  if (keepsTime) await settled(db)
+  if (keepsTime) await untilCorrected(db)
   const first = await compare()
-  // An upper bound for freshness and a lower one for what is stamped: evidence never looks younger than it is, whichever
-  // instance asked LiveKit and whichever admits the callback.
+  // Evidence is stamped with a lower bound and aged by an upper one (`behind`): it never looks younger than it is,
+  // whichever instance asked LiveKit and whichever admits the callback.
   const source = {
     wall: () => wall() + wallOffset,
     elapsed: () => offset + elapsed(),
@@ -102,21 +102,26 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
   const save = async () => {
     await once('compare', compare)
   }
-  // A machine that slept shows it by its wall clock, as everywhere (clock.ts), and learns here how long.
+  // The wall clock reveals that the machine slept (src/clock.ts); a comparison then tells for how long.
   const timer = setInterval(() => void save().catch(() => {}), COMPARE_MS)
   timer.unref()
   return {
     clock,
-    saves: (validUntil) =>
-      // A time before the decision is that of a clock that was set back.
-      validUntil === undefined ? ALWAYS : { savedFrom: Math.floor(source.elapsed()) - LEAD_MS, savedUntil: validUntil },
+    saveBounds: (validUntil) =>
+      // If the database's clock reads less than it did at the decision, it was set back.
+      validUntil === undefined
+        ? UNBOUNDED
+        : { savedFrom: Math.floor(source.elapsed()) - LEAD_MS, savedUntil: validUntil },
     save,
     stop: () => clearInterval(timer),
   }
 }
 
-/** Waits for a running instance to correct a step of the database's clock; if there is none, the time passed while none ran. */
-async function settled(db: Postgres): Promise<void> {
+/**
+ * If the database's clock seems to have been set, waits for a running instance to correct the stored time. If there is
+ * none, the difference is the time during which none ran.
+ */
+async function untilCorrected(db: Postgres): Promise<void> {
   const since = performance.now()
   while (performance.now() - since < 1.2 * COMPARE_MS) {
     const row = await reading.get(db, { mine: null })
@@ -126,7 +131,7 @@ async function settled(db: Postgres): Promise<void> {
   }
 }
 
-/** The pool of this process has only the connection that asks. */
+/** At its start a process has only the connection that asks. */
 const others = statement<{ areConnected: boolean }>(
   'others',
   sql`select exists (select from pg_stat_activity where datname = current_database()
@@ -144,8 +149,8 @@ const isContinuous = sql`read.now - stored.now between 0 and ${sql.raw(String(MA
 export const sharedNow = sql`case when ${NOW} - ${clockTable.now} between 0 and ${sql.raw(String(MAX_APART_MS))}
   then ${clockTable.steady} + ${NOW} - ${clockTable.now} end`
 /**
- * After a step of the database's clock, an instance's own time says what passed: `mine`. One that has none yet takes the
- * database's word for the time in which nothing ran. Of all that compare, the furthest leads: time never goes back.
+ * After a step of the database's clock, `mine`, the instance's own time, tells how much time has passed. A starting
+ * instance has none, and trusts the database's clock. The furthest time wins, so the shared one never goes back.
  */
 const compared = (lock: SQL) => sql`
   stored as (select * from ${clockTable} where id = 1 ${lock}),

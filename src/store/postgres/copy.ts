@@ -74,7 +74,7 @@ export async function copyToPostgres(from: string, to: string): Promise<Copied[]
 }
 
 async function assertEmpty(client: pg.Client, url: string): Promise<void> {
-  // Of a time when nothing was stored.
+  // An empty store has one too.
   await client.query('delete from clock')
   for (const table of TABLES) {
     const name = getTableName(table)
@@ -87,7 +87,7 @@ async function assertEmpty(client: pg.Client, url: string): Promise<void> {
 async function copyTable(raw: Database.Database, client: pg.Client, table: PgTable): Promise<Copied> {
   const name = getTableName(table)
   const columns = columnsOf(table).map(([, column]) => column)
-  // Without the column that only PostgreSQL has, users.sessions_version.
+  // The columns that both stores have: users.sessions_version is PostgreSQL's alone.
   const stored = raw.pragma(`table_info("${name}")`) as Array<{ name: string }>
   const shared = columns.filter((column) => stored.some((one) => one.name === column.name))
   const list = shared.map((column) => `"${column.name}"`).join(', ')
@@ -124,7 +124,7 @@ async function copyTable(raw: Database.Database, client: pg.Client, table: PgTab
   return { table: name, ...actual }
 }
 
-/** Of rows in any order. */
+/** The order of the rows does not matter. */
 function createChecksum() {
   const sum = Buffer.alloc(32)
   let rows = 0

@@ -8,17 +8,17 @@ import { rateWindows } from './schema.ts'
 
 /** An instance takes a hundredth of a quota at a time, so that only small quotas cost each request a round trip. */
 const BLOCKS = 100
-/** Keys for which a counter may hold a block; forgotten blocks stay counted. */
+/** Keys for which a counter holds blocks at most. A block that it drops stays counted as used. */
 const MAX_HELD = 10_000
-/** Every so many round trips, up to twice as many ended windows are deleted. */
+/** After this many round trips, up to twice as many ended windows are deleted. */
 const PRUNE_EVERY = 100
 
-/** A part of a key's quota, counted in the database, which this instance may use up in the same window. */
+/** A part of a key's quota, already counted in the database, that this instance may use within the window. */
 interface Block {
   left: number
-  /** What the database has left beyond it. */
+  /** What is left of the quota in the database. */
   beyond: number
-  /** Of `performance.now`. */
+  /** By `performance.now`. */
   endsAt: number
 }
 
@@ -40,7 +40,7 @@ export function postgresCounters(db: Postgres): Counters {
     const size = Math.max(1, Math.floor(quota.count / BLOCKS))
     const held = new Map<string, Block>()
     const once = createSingleFlight<Block>()
-    // Hashed, so that a client's own words take no more room than others, and no address is stored.
+    // Hashed, so that a long key from a client takes no more room than another, and no address is stored.
     const idOf = (key: string) => createHash('sha256').update(`${quota.name} ${key}`).digest('base64url')
 
     async function add(id: string, by: number): Promise<Block> {
@@ -69,6 +69,7 @@ export function postgresCounters(db: Postgres): Counters {
       quota,
       async count(key) {
         const id = idOf(key)
+        // Nothing is awaited between `isUsable` and taking one: simultaneous calls would all see the same block.
         let block = size === 1 ? await add(id, 1) : held.get(id)
         while (size > 1 && !isUsable(block)) block = await once(id, () => hold(id))
         const { left = 0, beyond = 0, endsAt = 0 } = block ?? {}
@@ -88,8 +89,8 @@ export function postgresCounters(db: Postgres): Counters {
 
 const length = sql`${param('seconds')}::integer * interval '1 s'`
 /**
- * A window that ends later than a new one would is from a time when the database's clock was ahead. The new one is dated
- * after waiting for the row: `now()` may be from before another instance opened it.
+ * A window that ends later than a new one would was opened while the database's clock was ahead. `clock_timestamp()`,
+ * because `now()` may be from before another instance, which this one waited for, opened the window.
  */
 const isOpen = sql`known.ends_at > now() and known.ends_at <= clock_timestamp() + ${length}`
 const change = statement<{ count: number; milliseconds: number }>(

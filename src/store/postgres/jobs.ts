@@ -9,7 +9,7 @@ export function postgresJobs(db: Postgres): JobStore {
   return {
     assign: (job, { now, steady }) =>
       db.transaction(async (on) => {
-        // Of two jobs that are assigned to a session at once, the later one ends the other.
+        // So that of two jobs assigned to a session at once, the later one ends the other.
         if ((await lockSession.run(on, { id: job.sessionId })) === 0) return null
         const row = { ...job, assignedAt: now, endedAt: null, endedSteady: null, end: null }
         if ((await insert.run(on, row)) === 0) return null

@@ -12,7 +12,7 @@ interface Query {
   values?: unknown[]
 }
 
-/** What statements run on: the pool, each on its own, or the one connection of a transaction. */
+/** What statements run on: the pool, or the one connection of a transaction. */
 export interface Connection {
   /** @throws AppError `store_unavailable` when PostgreSQL does not answer or refuses for now */
   query<Row>(query: Query): Promise<{ rows: Row[]; rowCount: number }>
@@ -20,8 +20,8 @@ export interface Connection {
 
 export interface Postgres extends Connection {
   /**
-   * Runs `work` in one READ COMMITTED transaction, and again after a deadlock. `begin` is sent together with the first
-   * statement, and the commit with the last one if `work` calls `commit` right after that: no pause comes in between.
+   * Runs `work` in a READ COMMITTED transaction, and again after a deadlock. `begin` is pipelined with the first
+   * statement, and the commit with the last one if `work` calls `commit` right after sending it: no pause in between.
    */
   transaction<T>(work: (on: Connection, commit: () => void) => Promise<T>): Promise<T>
   /** A connection of its own, outside the pool. @throws the driver's error */
@@ -32,7 +32,7 @@ export interface Postgres extends Connection {
 /** Milliseconds. A statement that takes longer is cancelled, so that no request and no lock waits for ever. */
 const TIMEOUTS = { connection: 5000, statement: 10_000, lock: 5000, idleInTransaction: 10_000, answer: 15_000 }
 
-/** How often a transaction that PostgreSQL chose as a deadlock's victim is run. */
+/** Attempts at a transaction that PostgreSQL keeps choosing as a deadlock's victim. */
 const MAX_ATTEMPTS = 5
 
 const MIGRATIONS = fileURLToPath(new URL('../../../drizzle/postgres', import.meta.url))
@@ -41,7 +41,7 @@ const MIGRATION_LOCK = 0x6265_6861
 const MIGRATIONS_TABLE = '__behalf_migrations'
 
 /**
- * What each connection is told first. An answer must not leave before its commit is durable, so a role's or database's
+ * Sent first on each connection. An answer must not leave before its commit is durable, so a role's or database's
  * weaker `synchronous_commit` is raised; a stronger one stays.
  */
 const SETTINGS = `select set_config('synchronous_commit', 'on', false)
@@ -51,15 +51,15 @@ const SETTINGS = `select set_config('synchronous_commit', 'on', false)
   union all select set_config('idle_in_transaction_session_timeout', '${TIMEOUTS.idleInTransaction}', false)
   union all select set_config('default_transaction_isolation', 'read committed', false)`
 
-/** Whole numbers are numbers: times and counts stay below 2⁵³. */
+/** A bigint is read as a number: times and counts stay below 2⁵³. */
 const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
 }
 
-/** How PostgreSQL lists the service's connections. */
+/** By this name instances find each other's connections. */
 export const APPLICATION = 'behalf'
 
-/** Whether opening may change the schema: a command leaves that of a store in use alone. */
+/** Whether opening may migrate the schema: a command leaves that of a store in use alone. */
 export type Migrates = 'always' | 'when empty' | 'never'
 
 export class NoStore extends OperatorError {
@@ -190,11 +190,11 @@ async function assertOwnConnections(client: pg.Client, options: pg.ClientConfig,
   const backendOf = async (one: pg.Client): Promise<number> =>
     (await one.query('select pg_backend_pid() as pid')).rows[0].pid
   const pid = await backendOf(client)
-  // The id that a client is told at its connection is then a pooler's own.
+  // A pooler announces an id of its own.
   if ((client as { processID?: number }).processID === pid) return
   const other = await connect(options)
   try {
-    // An idle pooler gives both clients the same one, a busy one gives each several.
+    // An idle pooler gives both clients the same backend; a busy one switches each client's.
     for (let i = 0; i < 10; i++) {
       if ((await backendOf(other)) === pid || (await backendOf(client)) !== pid) {
         throw new OperatorError(
@@ -238,7 +238,7 @@ async function migrate(client: pg.Client, migrates: Migrates, url: string): Prom
 
 /** Errors of these classes are bugs: data exceptions and violated constraints. */
 const BUG = /^2[23]/
-/** Of a text within JSON. */
+/** A `\u0000` within JSON. */
 const HAS_NUL = '22P05'
 const RACE_LOST = ['40001', '40P01']
 
@@ -251,14 +251,15 @@ export const isRaceLost = (error: unknown): boolean =>
 /** Whether a unique index refused the row. */
 export const isDuplicate = (error: unknown): boolean => codeOf(error) === '23505'
 
-/** Whether the row belongs to one that was deleted meanwhile. */
+/** Whether the row references one that was deleted meanwhile. */
 export const isOrphan = (error: unknown): boolean => codeOf(error) === '23503'
 
 /** A lost connection and PostgreSQL's refusals (timeouts, too many clients, disk full, read-only) become a 503. */
 function fail(error: unknown): never {
-  // They repeat the values of the statement, such as e-mails, and errors are logged.
+  // Both repeat the statement's values, such as e-mail addresses, and errors are logged.
   if (error instanceof pg.DatabaseError) Object.assign(error, { detail: undefined, where: undefined })
-  if (codeOf(error) === HAS_NUL) throw new AppError('validation_failed', 'A text has a NUL in it, which is not stored.')
+  if (codeOf(error) === HAS_NUL)
+    throw new AppError('validation_failed', 'A text contains NUL (U+0000), which cannot be stored.')
   if (BUG.test(codeOf(error) ?? '') || error instanceof TypeError) throw error
   throw unavailable(error)
 }
@@ -266,11 +267,11 @@ function fail(error: unknown): never {
 export const unavailable = (cause: unknown) =>
   new AppError('store_unavailable', 'The database is unavailable right now.', { cause, retryAfterSeconds: 1 })
 
-/** The beginning of the driver's error. */
+/** How the driver's error begins. */
 const NO_TLS = 'The server does not support SSL'
 const UNTRUSTED = 'its certificate is not signed by an authority that sslrootcert names, or that Node.js knows'
 
-/** What to do when PostgreSQL cannot be used at the start, by the beginning of the error's code, or message without one. */
+/** What to do when PostgreSQL cannot be used at the start, by a prefix of the error's code, or else of its message. */
 const ADVICE = {
   ECONNREFUSED: 'no server listens there: start it, or correct the host and port',
   ENOENT: 'the socket or certificate does not exist: start the server, or correct the path',
@@ -304,7 +305,7 @@ function asOperatorError(error: unknown, url: string): unknown {
   )
 }
 
-/** The URL without what it may keep secret. */
+/** The URL without credentials and parameters. */
 export function shown(url: string): string {
   const { protocol, host, pathname } = new URL(url)
   return `${protocol}//${host}${pathname}`

@@ -40,7 +40,7 @@ export async function deleteInTurn(on: Connection, kinds: readonly Kind[], limit
   return deleted
 }
 
-/** A row that another transaction holds is left: some versions of PostgreSQL would delete it after its change. */
+/** Skips rows that another transaction has locked: some versions of PostgreSQL would delete them as changed by it. */
 export const deleteSome = (on: Connection, table: PgTable, where: SQL, limit: number): Promise<number> =>
   runOnce(
     on,

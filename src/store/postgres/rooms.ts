@@ -23,7 +23,7 @@ export function postgresRooms(db: Postgres): RoomStore {
         if (owners === 0) throw userGone()
         if (count?.isFull) return null
         if ((await insert.run(on, { name, ownerId, now })) > 0) return { ownerId, isNew: true }
-        // Another user's simultaneous claim was the first.
+        // Another user's simultaneous claim came first.
         const claimed = await find.get(on, { name, isGenerated: false })
         return claimed?.ownerId ? { ownerId: claimed.ownerId, isNew: false } : null
       })

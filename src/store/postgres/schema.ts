@@ -146,7 +146,7 @@ export const sessions = pgTable(
     lastSeq: whole('last_seq').notNull().default(0),
     eventBytes: whole('event_bytes').notNull().default(0),
     version: integer().notNull().default(0),
-    /** Of those that no user joined: their end is their only event. */
+    /** True for those that no user joined: their end is their only event. */
     isUnused: boolean('is_unused').generatedAlwaysAs(sql`removed_at is not null and last_seq = 1`),
   },
   (t) => [
@@ -267,7 +267,7 @@ export const jobs = pgTable(
     endedAt: whole('ended_at'),
     endedSteady: whole('ended_steady'),
     end: text<JobEnd>(),
-    /** Of jobs that were assigned in the same millisecond, which is the newer one. */
+    /** Orders jobs that were assigned in the same millisecond. */
     ordinal: whole('ordinal').generatedAlwaysAsIdentity(),
   },
   (t) => [index('jobs_session').on(t.sessionId, t.agentId)],
@@ -286,7 +286,7 @@ export const webhookEvents = pgTable(
 export const rateWindows = pgTable(
   'rate_windows',
   {
-    /** Hash of the limit's name and of whom it counts. */
+    /** Hash of the limit's name and the key that is counted. */
     id: text().primaryKey(),
     count: integer().notNull(),
     endsAt: timestamp('ends_at', { withTimezone: true }).notNull(),
@@ -294,7 +294,7 @@ export const rateWindows = pgTable(
   (t) => [index('rate_windows_end').on(t.endsAt)],
 )
 
-/** When regular work that one instance does for all is due again. */
+/** When each kind of regular work, done by one instance for all, is next due. */
 export const turns = pgTable('turns', {
   name: text().primaryKey(),
   nextAt: timestamp('next_at', { withTimezone: true }).notNull(),

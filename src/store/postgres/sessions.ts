@@ -32,7 +32,7 @@ import {
   webhookEvents,
 } from './schema.ts'
 
-/** How often a decision is made with locks. A session that enters a room meanwhile, or a deadlock, can still overtake it. */
+/** Attempts with locks. Even these can fail, by a deadlock or a session that enters the room meanwhile. */
 const MAX_LOCKED = 5
 
 interface Webhook {
@@ -51,7 +51,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   const { clock } = time
   const inQueue = createQueues()
 
-  /** Saves what a decision changes, in one statement; null or `expired` when what it was based on does not hold any more. */
+  /** Saves a decision in one statement. Null if what it was based on has changed, `expired` if its time is over. */
   async function carryOut<T>(
     on: Connection,
     decision: Decision<T>,
@@ -91,7 +91,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
       userVersion: user?.version ?? null,
       webhookId: webhook?.id ?? null,
       receivedAt: webhook?.receivedAt ?? null,
-      ...time.saves(validUntil),
+      ...time.saveBounds(validUntil),
     })
     commit()
     const outcome = await saved
@@ -111,7 +111,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   ) {
     const run = async (on: Connection, commit?: () => void) => {
       if (which === null) return carryOut(on, decide([]), {}, webhook)
-      // All are sent at once; in PostgreSQL each sees what the ones before it waited for.
+      // All are sent at once, the locks first: the load, a statement of its own, sees what they waited for.
       const locking = isLocking ? locks(on, which) : []
       const [loaded] = await Promise.all([loadAll(on, which), ...locking])
       return carryOut(on, decide(loaded.known), loaded, webhook, commit)
@@ -119,13 +119,13 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     return isLocking ? db.transaction(run) : run(db)
   }
 
-  /** One decision at a time about the same sessions: simultaneous ones of this process would only overtake each other. */
+  /** One decision at a time about the same sessions: simultaneous ones of one process would invalidate each other. */
   const changeIn = <T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) =>
     which
       ? inQueue(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
       : changeNow(which, decide, webhook, false)
 
-  /** Decides without locks first; if another change came first, on what it then locks. */
+  /** Decides without locks first; if another change comes first, again with locks. */
   async function changeNow<T>(
     which: Which | null,
     decide: (known: Known[]) => Decision<T>,
@@ -135,10 +135,10 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     const attempts = [false, ...Array<boolean>(MAX_LOCKED).fill(true)].map(
       (isLocking) => () => attempt(which, decide, webhook, isLocking),
     )
-    // After another decision it is most likely out of date.
+    // After waiting for another decision, `known` is most likely out of date.
     if (which && 'known' in which && !hasWaited) {
       const decision = decide([which.known])
-      // A refusal may be due to what has changed since: it is decided again.
+      // A refusal may be out of date as well: it is decided again on what is stored.
       if (decision.changed) attempts.unshift(() => carryOut(db, decision, {}, webhook))
     }
     for (const one of attempts) {
@@ -146,14 +146,14 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
         if (isRaceLost(error)) return null
         throw error
       })
-      // By this process's own time it may not be: that is compared first.
+      // This process's time may be behind the database's, and would admit it again.
       if (done === 'expired') await time.save()
       if (!done || done === 'expired') continue
-      // Only now is it committed.
+      // Only after the commit: listeners then read the store.
       for (const sessionId of done.appended) hints.appended(sessionId)
       return done.result
     }
-    throw unavailable(new Error('Others changed the sessions again and again'))
+    throw unavailable(new Error('Other changes to the sessions came first in every attempt'))
   }
 
   return {
@@ -185,10 +185,10 @@ function keyOf(which: Which): string {
   return 'known' in which ? which.known.session.id : which.session
 }
 
-/** Milliseconds that a decision waits for its turn, as long as others wait for a connection. */
+/** How long a decision waits in its queue: as long as a request waits for a connection. */
 const MAX_WAIT_MS = 5000
 
-/** Runs what has the same key one after the other, so that waiting holds no connection. */
+/** Runs work with the same key one at a time; what waits holds no connection. */
 function createQueues() {
   const last = new Map<string, Promise<unknown>>()
   return async function inQueue<T>(key: string, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
@@ -235,7 +235,7 @@ const newestWebhook = statement<{ at: number | null }>(
   sql`select max(received_at) as at from ${webhookEvents}`,
 )
 
-/** A session with its facts; one row, so that both are of the same moment. */
+/** A session with its facts, in one row so that both are from the same snapshot. */
 interface Row extends Session {
   presences: Presence[]
   finishedRooms: Array<[roomSid: string, at: number]>
@@ -262,7 +262,7 @@ const loadInRoom = statement<Row>(
   'sessions_load_in_room',
   sql`select ${withFacts} from ${sessions} where ended_at is null and room = ${param('room')} order by id`,
 )
-/** A row without a session for a user who has none. */
+/** A user without unfinished sessions gets one row, whose session columns are null. */
 const loadOfUser = statement<Row & { userVersion: number }>(
   'sessions_load_of_user',
   sql`select ${users.sessionsVersion} as "userVersion", ${withFacts} from ${users}
@@ -283,7 +283,7 @@ const lockAll = (name: string, which: SQL) =>
 const lockOfUser = lockAll('sessions_lock_of_user', sql`user_id = ${param('userId')}`)
 const lockInRoom = lockAll('sessions_lock_in_room', sql`room = ${param('room')}`)
 
-/** Always the user before the sessions, and these by id: two transactions cannot wait for each other. */
+/** Always the user first, then sessions by id, so that two decisions cannot wait for each other. */
 function locks(on: Connection, which: Which): Array<Promise<unknown>> {
   if ('unfinishedOf' in which) {
     const user = { userId: which.unfinishedOf }
@@ -335,9 +335,9 @@ const settable = (table: PgTable, prefix: string): SQL => {
 }
 
 /**
- * Compare-and-swap of everything that a decision changes, in one statement, hence one round trip. `held` locks the
- * sessions if all are as they were loaded; else, or if the webhook is known, every other part finds no row to work on.
- * `gate` joins the count, so it reads the clock once `held` has waited; from then on the locks keep others out.
+ * Compare-and-swap of all that a decision changes, in one round trip. `held` locks the sessions that are as they were
+ * loaded. Unless all are, in time, and the webhook is new, `passed` is empty and no other part writes. `gate` reads the
+ * count, so that it reads the clock only after `held` has waited for the locks.
  */
 const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean }>(
   'sessions_save',

@@ -14,13 +14,13 @@ const RETRY_MS = { first: 250, max: 10_000 }
 
 /** Event hints for this process and, by LISTEN and NOTIFY, for the others on the same database. */
 interface SharedHints extends Pick<EventHints, 'appended' | 'subscribe'> {
-  /** Sends what is left to send, and stops listening. */
+  /** Sends the pending notices, and stops listening. */
   close(): Promise<void>
 }
 
 /**
  * A notice is sent after the commit, not in its transaction: PostgreSQL lets only one transaction with a NOTIFY commit at
- * a time, which would end group commit. One that is lost costs a stream the time until its next poll.
+ * a time, which would end group commit. A lost one delays a stream until its next poll.
  */
 export function createSharedHints(db: Postgres): SharedHints {
   const own = createEventHints()

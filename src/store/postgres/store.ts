@@ -52,7 +52,7 @@ async function open(url: string, { time, keepsTime, poolSize }: Options, migrate
     takeTurn: (name, everyMs) => takeTurn(db, name, everyMs),
     saveClock: save,
     async close() {
-      // Without the database only this write fails, and the time since the last one is lost.
+      // If the database is down, only the time since the last write is lost.
       await save().catch(() => {})
       stop()
       await hints.close()

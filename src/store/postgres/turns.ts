@@ -9,8 +9,8 @@ export async function takeTurn(db: Postgres, name: string, everyMs: number): Pro
 }
 
 /**
- * A turn that is further away than it can be was set when the database's clock was ahead. That is judged by the time after
- * waiting for another instance's turn: `now()` may be from before that one was set.
+ * A turn that is further away than `everyMs` was set while the database's clock was ahead. `clock_timestamp()`, because
+ * `now()` may be from before another instance, which this one waited for, set it.
  */
 const take = statement<{ isTaken: boolean; left: number | null }>(
   'turn_take',

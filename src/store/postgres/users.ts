@@ -136,7 +136,7 @@ const isActive = sql`user_id = ${param('userId')} and revoked_at is null and exp
 const active = statement('family_active', sql`select from ${refreshFamilies} where id = ${param('id')} and ${isActive}`)
 const allActive = statement<{ id: string }>('families_active', sql`select id from ${refreshFamilies} where ${isActive}`)
 
-/** Rotations and revocations of one family take turns. */
+/** Serializes the rotations and revocations of a family. */
 const lockFamily = statement(
   'family_lock',
   sql`select from ${refreshFamilies} where id = (select family_id from ${refreshTokens} where hash = ${param('hash')})

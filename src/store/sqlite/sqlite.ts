@@ -24,7 +24,7 @@ export const param = (name: string) => sql.placeholder(name)
 export const values = <T extends object>(columns: T) =>
   Object.fromEntries(Object.keys(columns).map((name) => [name, sql`${param(name)}`])) as { [K in keyof T]: SQL }
 
-/** Runs an insert; null if the row belongs to one that was deleted meanwhile. */
+/** Runs an insert; null if the row references one that was deleted meanwhile. */
 export function unlessOrphan<T>(insert: () => T): T | null {
   try {
     return insert()
