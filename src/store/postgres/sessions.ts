@@ -40,7 +40,14 @@ interface Webhook {
   receivedAt: number
 }
 
-/** What a decision is made on. `userVersion` guards the set of a user's unfinished sessions. */
+/** A decision that is to be made, and the webhook that it is made once for. */
+interface Change<T> {
+  which: Which | null
+  decide: (known: Known[]) => Decision<T>
+  webhook?: Webhook
+}
+
+/** What a decision is made on. The user's version guards the set of their unfinished sessions. */
 interface Loaded {
   known: Known[]
   user?: { id: string; version: number }
@@ -55,7 +62,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   async function carryOut<T>(
     on: Connection,
     decision: Decision<T>,
-    { user }: Omit<Loaded, 'known'>,
+    { user }: Pick<Loaded, 'user'>,
     webhook?: Webhook,
     commit = () => {},
   ) {
@@ -103,12 +110,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   }
 
   /** Decides on what is stored now. */
-  async function attempt<T>(
-    which: Which | null,
-    decide: (known: Known[]) => Decision<T>,
-    webhook: Webhook | undefined,
-    isLocking: boolean,
-  ) {
+  async function attempt<T>({ which, decide, webhook }: Change<T>, isLocking: boolean) {
     const run = async (on: Connection, commit?: () => void) => {
       if (which === null) return carryOut(on, decide([]), {}, webhook)
       // All are sent at once, the locks first: the load, a statement of its own, sees what they waited for.
@@ -120,20 +122,14 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   }
 
   /** One decision at a time about the same sessions: simultaneous ones of one process would invalidate each other. */
-  const changeIn = <T>(which: Which | null, decide: (known: Known[]) => Decision<T>, webhook?: Webhook) =>
-    which
-      ? inQueue(keyOf(which), (hasWaited) => changeNow(which, decide, webhook, hasWaited))
-      : changeNow(which, decide, webhook, false)
+  const changeIn = <T>(change: Change<T>) =>
+    change.which ? inQueue(keyOf(change.which), (hasWaited) => changeNow(change, hasWaited)) : changeNow(change, false)
 
   /** Decides without locks first; if another change comes first, again with locks. */
-  async function changeNow<T>(
-    which: Which | null,
-    decide: (known: Known[]) => Decision<T>,
-    webhook: Webhook | undefined,
-    hasWaited: boolean,
-  ) {
+  async function changeNow<T>(change: Change<T>, hasWaited: boolean) {
+    const { which, decide, webhook } = change
     const attempts = [false, ...Array<boolean>(MAX_LOCKED).fill(true)].map(
-      (isLocking) => () => attempt(which, decide, webhook, isLocking),
+      (isLocking) => () => attempt(change, isLocking),
     )
     // After waiting for another decision, `known` is most likely out of date.
     if (which && 'known' in which && !hasWaited) {
@@ -157,8 +153,8 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
   }
 
   return {
-    change: (which, decide) => changeIn(which, decide) as never,
-    changeOnce: (webhook, which, decide) => changeIn(which, decide, webhook),
+    change: (which, decide) => changeIn({ which, decide }) as never,
+    changeOnce: (webhook, which, decide) => changeIn({ which, decide, webhook }),
     find: async (id) => (await find.get(db, { id })) ?? null,
     load: async (id, key) => (await loadAll(db, { session: id, key: key ?? null })).known[0] ?? null,
     listByUser: (userId, limit, before) =>

@@ -1,4 +1,5 @@
 import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
+import type { SQLiteUpdateSetSource } from 'drizzle-orm/sqlite-core'
 import { type AgentRow, toAgent, toAgentRow } from '../agent-rows.ts'
 import type { Agent, AgentStore } from '../agents.ts'
 import { runRead, type Write } from './group-commit.ts'
@@ -19,53 +20,32 @@ export function sqliteAgents(db: Db, write: Write): AgentStore {
     .onConflictDoNothing()
     .returning({ id: agents.id })
     .prepare()
-  const setRights = db
-    .update(agents)
-    .set({
-      scopes: sql`coalesce(${param('scopes')}, ${agents.scopes})`,
-      summon: sql`coalesce(${param('summon')}, ${agents.summon})`,
-    })
-    .where(withId)
-    .returning()
-    .prepare()
-  const disable = db
-    .update(agents)
-    .set({ disabledAt: sql`coalesce(${agents.disabledAt}, ${param('now')})` })
-    .where(withId)
-    .returning()
-    .prepare()
-  const enable = db
-    .update(agents)
-    .set({ disabledAt: null, generation: sql`${agents.generation} + (${agents.disabledAt} is not null)` })
-    .where(withId)
-    .returning()
-    .prepare()
-  const replaceSecret = db
-    .update(agents)
-    .set({
-      secretHash: sql`${param('secretHash')}`,
-      sealedSecret: sql`${param('sealedSecret')}`,
-      oldSecretHash: null,
-      oldSealedSecret: null,
-      oldSecretUntil: null,
-      generation: sql`${agents.generation} + 1`,
-    })
-    .where(withId)
-    .returning()
-    .prepare()
-  const addSecret = db
-    .update(agents)
-    .set({
-      secretHash: sql`${param('secretHash')}`,
-      sealedSecret: sql`${param('sealedSecret')}`,
-      // SQLite reads the row as it was before this update.
-      oldSecretHash: sql`${agents.secretHash}`,
-      oldSealedSecret: sql`${agents.sealedSecret}`,
-      oldSecretUntil: sql`${param('oldUntil')}`,
-    })
-    .where(withId)
-    .returning()
-    .prepare()
+  const update = (set: SQLiteUpdateSetSource<typeof agents>) =>
+    db.update(agents).set(set).where(withId).returning().prepare()
+  const setRights = update({
+    scopes: sql`coalesce(${param('scopes')}, ${agents.scopes})`,
+    summon: sql`coalesce(${param('summon')}, ${agents.summon})`,
+  })
+  const disable = update({ disabledAt: sql`coalesce(${agents.disabledAt}, ${param('now')})` })
+  const enable = update({
+    disabledAt: null,
+    generation: sql`${agents.generation} + (${agents.disabledAt} is not null)`,
+  })
+  const newSecret = { secretHash: sql`${param('secretHash')}`, sealedSecret: sql`${param('sealedSecret')}` }
+  const replaceSecret = update({
+    ...newSecret,
+    oldSecretHash: null,
+    oldSealedSecret: null,
+    oldSecretUntil: null,
+    generation: sql`${agents.generation} + 1`,
+  })
+  const addSecret = update({
+    ...newSecret,
+    // SQLite reads the row as it was before this update.
+    oldSecretHash: sql`${agents.secretHash}`,
+    oldSealedSecret: sql`${agents.sealedSecret}`,
+    oldSecretUntil: sql`${param('oldUntil')}`,
+  })
 
   const inserted = (agent: Agent) => insert.get({ ...toAgentRow(agent) }) !== undefined
 

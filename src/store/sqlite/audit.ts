@@ -1,4 +1,4 @@
-import { desc, eq, getTableColumns, sql } from 'drizzle-orm'
+import { desc, eq, getTableColumns, type SQL, sql } from 'drizzle-orm'
 import { type AuditStore, merged, toAuditRow } from '../audit.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
@@ -37,22 +37,17 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     .orderBy(desc(agentRefusals.minute), desc(agentRefusals.lastAt))
     .limit(param('limit'))
     .prepare()
-  const select = () =>
+  const entries = (which: SQL) =>
     db
       .select({ ...entryColumns, userId: sessions.userId })
       .from(auditEntries)
       .innerJoin(sessions, eq(sessions.id, auditEntries.sessionId))
-  const newestFirst = [desc(auditEntries.minute), desc(auditEntries.lastAt)]
-  const ofSession = select()
-    .where(eq(auditEntries.sessionId, param('sessionId')))
-    .orderBy(...newestFirst)
-    .limit(param('limit'))
-    .prepare()
-  const ofAgent = select()
-    .where(eq(auditEntries.agentId, param('agentId')))
-    .orderBy(...newestFirst)
-    .limit(param('limit'))
-    .prepare()
+      .where(which)
+      .orderBy(desc(auditEntries.minute), desc(auditEntries.lastAt))
+      .limit(param('limit'))
+      .prepare()
+  const ofSession = entries(eq(auditEntries.sessionId, param('sessionId')))
+  const ofAgent = entries(eq(auditEntries.agentId, param('agentId')))
   return {
     record: (decision) =>
       write(() => {

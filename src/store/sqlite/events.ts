@@ -14,7 +14,7 @@ const EVENT_OVERHEAD_BYTES = 256
 
 /** Reads events from SQLite; they are written together with their session. */
 export function sqliteEvents(db: Db, hints: EventHints, durable: () => Promise<void>): EventStore {
-  const inTurn = createPacedReads(MAX_PAGE_BYTES / 2)
+  const paced = createPacedReads(MAX_PAGE_BYTES / 2)
   const ofSession = eq(events.sessionId, param('sessionId'))
   const ofPage = and(ofSession, gt(events.seq, param('after')))
   const bytes = { bytes: sql<number>`octet_length(${events.data})` }
@@ -51,7 +51,7 @@ export function sqliteEvents(db: Db, hints: EventHints, durable: () => Promise<v
   return {
     page: (sessionId, after, limit) =>
       durably(
-        inTurn(() => {
+        paced(() => {
           const { count, cost } = fittingOf(pageSizes.all({ sessionId, after, limit }))
           return { cost, value: page.all({ sessionId, after, limit: count }).map(toEvent) }
         }),
@@ -59,7 +59,7 @@ export function sqliteEvents(db: Db, hints: EventHints, durable: () => Promise<v
     hasMore: (sessionId, after) => runRead(() => pageSizes.get({ sessionId, after, limit: 1 }) !== undefined),
     last: (sessionId, limit) =>
       durably(
-        inTurn(() => {
+        paced(() => {
           const { count, cost } = fittingOf(lastSizes.all({ sessionId, limit }))
           return { cost, value: last.all({ sessionId, limit: count }).map(toEvent).reverse() }
         }),

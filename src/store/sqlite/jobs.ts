@@ -1,4 +1,4 @@
-import { and, desc, eq, getTableColumns, isNull, sql } from 'drizzle-orm'
+import { and, desc, eq, getTableColumns, isNull, type SQL, sql } from 'drizzle-orm'
 import type { JobStore } from '../jobs.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { jobs } from './schema.ts'
@@ -17,18 +17,15 @@ export function sqliteJobs(db: Db, write: Write): JobStore {
     endedAt: sql`${param('now')}`,
     endedSteady: sql`${param('steady')}`,
   }
-  const endOne = db
-    .update(jobs)
-    .set(ended)
-    .where(and(eq(jobs.id, param('id')), eq(jobs.agentId, param('agentId')), isNull(jobs.end)))
-    .returning()
-    .prepare()
-  const endOthers = db
-    .update(jobs)
-    .set(ended)
-    .where(and(eq(jobs.sessionId, param('sessionId')), sql`${jobs.id} <> ${param('id')}`, isNull(jobs.end)))
-    .returning()
-    .prepare()
+  const ending = (...which: SQL[]) =>
+    db
+      .update(jobs)
+      .set(ended)
+      .where(and(isNull(jobs.end), ...which))
+      .returning()
+      .prepare()
+  const endOne = ending(eq(jobs.id, param('id')), eq(jobs.agentId, param('agentId')))
+  const endOthers = ending(eq(jobs.sessionId, param('sessionId')), sql`${jobs.id} <> ${param('id')}`)
   const newest = db
     .select()
     .from(jobs)

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, type SQL, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
 import type { EventHints } from '../event-hints.ts'
 import { toEvent } from '../event-rows.ts'
@@ -33,19 +33,12 @@ export function sqliteSessions(
   durable: () => Promise<void>,
   clock: Clock,
 ): SessionStore {
-  const { load, loadAll, save, insertSession, find, unfinishedIn } = statements(db, hints, clock)
-  const unfinished = isNull(sessions.endedAt)
+  const { load, loadAll, save, insertSession, find, allUnfinished, unfinishedIn } = statements(db, hints, clock)
   const ofUser = eq(sessions.userId, param('userId'))
-  const limited = param('limit')
-  const newest = db.select().from(sessions).where(ofUser).orderBy(desc(sessions.id)).limit(limited).prepare()
-  const older = db
-    .select()
-    .from(sessions)
-    .where(and(ofUser, lt(sessions.id, param('before'))))
-    .orderBy(desc(sessions.id))
-    .limit(limited)
-    .prepare()
-  const allUnfinished = db.select().from(sessions).where(unfinished).orderBy(oldestFirst).prepare()
+  const newestOf = (which?: SQL) =>
+    db.select().from(sessions).where(and(ofUser, which)).orderBy(desc(sessions.id)).limit(param('limit')).prepare()
+  const newest = newestOf()
+  const older = newestOf(lt(sessions.id, param('before')))
   const toRemove = db
     .select({ id: sessions.id, room: sessions.room })
     .from(sessions)
@@ -116,20 +109,17 @@ const columns = Object.entries(getTableColumns(sessions)) as Array<[keyof Sessio
 /** Loads and saves a session with everything known about it. Synchronous: callers hold the transaction. */
 function statements(db: Db, hints: EventHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
-  const unfinished = isNull(sessions.endedAt)
   const find = db.select().from(sessions).where(byId).prepare()
-  const unfinishedOf = db
-    .select()
-    .from(sessions)
-    .where(and(eq(sessions.userId, param('userId')), unfinished))
-    .orderBy(oldestFirst)
-    .prepare()
-  const unfinishedIn = db
-    .select()
-    .from(sessions)
-    .where(and(unfinished, eq(sessions.room, param('room'))))
-    .orderBy(oldestFirst)
-    .prepare()
+  const unfinished = (which?: SQL) =>
+    db
+      .select()
+      .from(sessions)
+      .where(and(isNull(sessions.endedAt), which))
+      .orderBy(oldestFirst)
+      .prepare()
+  const allUnfinished = unfinished()
+  const unfinishedOf = unfinished(eq(sessions.userId, param('userId')))
+  const unfinishedIn = unfinished(eq(sessions.room, param('room')))
   const presencesOf = db
     .select(presenceColumns)
     .from(presences)
@@ -267,5 +257,5 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
     if (!unlessOrphan(() => insert.run({ ...session }))) throw userGone()
   }
 
-  return { load, loadAll, save, insertSession, find, unfinishedIn }
+  return { load, loadAll, save, insertSession, find, allUnfinished, unfinishedIn }
 }

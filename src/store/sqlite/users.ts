@@ -1,4 +1,4 @@
-import { and, eq, getTableColumns, gt, isNull, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from 'drizzle-orm'
 import { type RevokedReason, type Rotation, rotationOf, type UserStore } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
@@ -135,7 +135,13 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
 }
 
 function familyStatements(db: Db) {
-  const revoked = { revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` }
+  /** An already revoked family keeps its first reason. */
+  const revoking = (which: SQL) =>
+    db
+      .update(refreshFamilies)
+      .set({ revokedAt: sql`${param('now')}`, revokedReason: sql`${param('reason')}` })
+      .where(and(which, isNull(refreshFamilies.revokedAt)))
+      .prepare()
   const ofUser = eq(refreshFamilies.userId, param('userId'))
   const isActive = and(ofUser, isNull(refreshFamilies.revokedAt), gt(refreshFamilies.expiresAt, param('now')))
   const ids = () => db.select({ id: refreshFamilies.id }).from(refreshFamilies)
@@ -144,17 +150,8 @@ function familyStatements(db: Db) {
       .insert(refreshFamilies)
       .values({ id: param('id'), userId: param('userId'), createdAt: param('now'), expiresAt: param('expiresAt') })
       .prepare(),
-    /** An already revoked family keeps its first reason. */
-    revoke: db
-      .update(refreshFamilies)
-      .set(revoked)
-      .where(and(eq(refreshFamilies.id, param('id')), isNull(refreshFamilies.revokedAt)))
-      .prepare(),
-    revokeOf: db
-      .update(refreshFamilies)
-      .set(revoked)
-      .where(and(ofUser, isNull(refreshFamilies.revokedAt)))
-      .prepare(),
+    revoke: revoking(eq(refreshFamilies.id, param('id'))),
+    revokeOf: revoking(ofUser),
     active: ids()
       .where(and(eq(refreshFamilies.id, param('id')), isActive))
       .prepare(),
