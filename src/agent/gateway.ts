@@ -136,7 +136,7 @@ export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
     }
   }
 
-  /** Commands change accounts from other processes, so the store is asked again and again while workers are connected. */
+  /** Commands change accounts from other processes, so the store is polled while workers are connected. */
   async function recheck(): Promise<void> {
     const ids = new Set([...links].map(({ worker }) => worker.agent.id))
     for (const id of ids) {
@@ -178,7 +178,7 @@ export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
       throw error
     })
     const socket = c.env.incoming?.socket
-    // Whatever happens to the worker's connection before it is one, LiveKit's ends with it.
+    // If the worker's socket closes before its handshake, the connection to LiveKit is closed as well.
     const end = () => {
       leave()
       if (livekit.readyState !== livekit.CLOSED) livekit.close()
@@ -313,7 +313,7 @@ function createLink({ worker, client, livekit, jobs, background, replaceSoon, li
   const silent = new Set<WebSocket>()
   const pinging = setInterval(() => {
     for (const socket of [client, livekit]) {
-      // Nothing is read from a paused one, not even its pong.
+      // A paused socket is not read, so its pong has not been seen.
       if (silent.has(socket) && !socket.isPaused) return socket.terminate()
       silent.add(socket)
       socket.ping()

@@ -32,7 +32,7 @@ export type Counters = (quota: Quota) => Counter
 
 /** Distinct keys per counter; about 250 bytes each. */
 const MAX_KEYS = 100_000
-/** Characters; a longer key is hashed, so that a client's own words take no more room than others. */
+/** Characters; a longer key is hashed, so that one from a client takes no more room than another. */
 const MAX_KEY = 64
 /** Keys drawn at random, of which the least-counted one is forgotten. */
 const DRAWN = 16
@@ -43,7 +43,7 @@ interface Window {
   index: number
   /** At most one beyond the quota. */
   count: number
-  /** Of `performance.now`: setting the wall clock does not restart a window. */
+  /** By `performance.now`: setting the wall clock does not restart a window. */
   endsAt: number
 }
 

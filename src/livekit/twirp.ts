@@ -167,7 +167,7 @@ function refusal({ status, headers }: Answer, code: string | undefined, aheadMs:
     return new LiveKitError('redirected', `LIVEKIT_URL is redirected${secure}: set it to the address that answers.`)
   }
   if (status === 401) {
-    // What remains to 60 s may be lost to the whole seconds of `Date`.
+    // Two seconds of tolerance, because `Date` has whole seconds.
     const isEarly = aheadMs >= (SKEW_SECONDS - 2) * 1000
     const isExpired = -aheadMs >= (TOKEN_SECONDS + SKEW_SECONDS - 2) * 1000
     if (isEarly || isExpired) {

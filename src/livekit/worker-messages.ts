@@ -32,7 +32,7 @@ export interface AssignedJob {
 
 /**
  * Reads a worker's message, and pins the name it registers under to its account's id; no name means that id. What
- * LiveKit gets is written anew from what was read here, so that it cannot read anything else in the same bytes; fields
+ * LiveKit gets is rebuilt from what was read here, so that it cannot read anything else in the same bytes; fields
  * and messages that are unknown here are kept.
  * @throws WorkerMessageError for a message that is not allowed
  */

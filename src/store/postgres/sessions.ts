@@ -321,7 +321,7 @@ function toKnown({ presences, finishedRooms, answered, ...session }: Row): Known
 }
 
 const rowsOf = (table: PgTable, name: string): SQL => sql`json_populate_recordset(null::${table}, ${param(name)})`
-/** Unless a condition before it failed. */
+/** Inserts these rows, if the decision has `passed`. */
 const insertAll = (table: PgTable, name: string): SQL =>
   sql`insert into ${table} (${names(table)}) select ${names(table)} from ${rowsOf(table, name)}, passed`
 const settable = (table: PgTable, prefix: string): SQL => {
@@ -332,8 +332,8 @@ const settable = (table: PgTable, prefix: string): SQL => {
 
 /**
  * Compare-and-swap of all that a decision changes, in one round trip. `held` locks the sessions that are as they were
- * loaded. Unless all are, in time, and the webhook is new, `passed` is empty and no other part writes. `gate` reads the
- * count, so that it reads the clock only after `held` has waited for the locks.
+ * loaded. Unless all are, in time, and the webhook is new, `passed` is empty and no part after it writes. `gate` needs
+ * the count, so that it reads the clock only after `held` has waited for the locks.
  */
 const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean }>(
   'sessions_save',
