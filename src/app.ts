@@ -73,7 +73,16 @@ export function createApp(deps: AppDeps) {
     jobMetadata: config.jobMetadata,
   })
   const jobs = createAssignments(store)
-  const { reconcile, reconcileAgents } = createReconciler({ sessions, store, jobs, livekit, clock, log, metrics })
+  const { reconcile, reconcileAgents } = createReconciler({
+    sessions,
+    store,
+    jobs,
+    livekit,
+    clock,
+    maxSessions: sessionLimits.maxSessions,
+    log,
+    metrics,
+  })
   const admission = { livenessMs: config.livenessSeconds * 1000, wrapUpMs: config.wrapUpSeconds * 1000 }
   const { livenessMs, wrapUpMs } = admission
   const liveness = createLivenessCheck({ sessions, store: store.sessions, livekit, rules, livenessMs, clock })

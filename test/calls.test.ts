@@ -2,6 +2,7 @@ import { SipClient } from 'livekit-server-sdk'
 import { describe, expect, test } from 'vitest'
 import { DEFAULT_SCOPES, type Scope } from '../src/auth/scopes.ts'
 import { fieldsOf } from './agent-client.ts'
+import { directSessions } from './direct-sessions.ts'
 import { ENDED, type Minted, NOT_LIVE, type Pair, refusal, type Scene, scene, UNKNOWN } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import type { Leg, SfuParticipant } from './sfu-rooms.ts'
@@ -36,7 +37,7 @@ async function callScene(env: Record<string, string> = {}, scopes = CALLER) {
       await s.background.idle()
       return legOf(s, room, user.id)
     },
-    report: () => s.progress(agent.bearer, pair),
+    report: (headers: Record<string, string> = {}) => s.progress(agent.bearer, pair, headers),
     status: async () => (await s.sessionOf(user, pair)).status,
     trail: async () => (await s.store.audit.ofSession(pair.sessionId, 100)).map(({ outcome }) => outcome),
   }
@@ -228,6 +229,18 @@ describe('a call to the user of a session', () => {
   })
 })
 
+test('a call whose session is deleted while LiveKit places it is hung up', async () => {
+  const { s, placeCall, pair, room, user } = await callScene()
+  s.sfu.before('CreateSIPParticipant', async () => {
+    await directSessions(s.store).end(pair.sessionId, 'user')
+    await s.store.users.pruneGuests(s.clock.now() + 1, 500)
+    expect(await s.store.sessions.find(pair.sessionId)).toBeNull()
+  })
+  expect(await refusal(placeCall())).toEqual(ENDED)
+  await s.background.idle()
+  expect(s.sfu.rooms.get(room)?.participants.has(user.id) ?? false).toBe(false)
+})
+
 describe('an Idempotency-Key', () => {
   const once = { 'Idempotency-Key': 'once' }
 
@@ -246,6 +259,18 @@ describe('an Idempotency-Key', () => {
     await placeCall(once)
     const code = 'idempotency_key_reused'
     expect(await refusal(placeCall(once, { to: '+4930999999' }))).toEqual({ status: 422, code })
+  })
+
+  test('that another request uses while LiveKit places the call is that request’s, and the phone is the user’s', async () => {
+    const { s, placeCall, report, pair, joinToken } = await callScene()
+    s.sfu.before('CreateSIPParticipant', async () => {
+      s.sfu.join(joinToken)
+      expect((await report(once)).status).toBe(201)
+    })
+    expect((await placeCall(once)).status).toBe(201)
+    expect((await s.store.sessions.find(pair.sessionId))?.phoneSid).not.toBeNull()
+    expect(await refusal(placeCall(once))).toEqual({ status: 422, code: 'idempotency_key_reused' })
+    await s.background.idle()
   })
 
   test('is free again after a call that LiveKit refused', async () => {

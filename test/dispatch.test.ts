@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import { AppError } from '../src/errors.ts'
 import { createDispatcher } from '../src/sessions/dispatch.ts'
+import { directSessions } from './direct-sessions.ts'
 import { type Scene, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { post } from './support.ts'
@@ -103,6 +104,64 @@ describe('the agent dispatch of a session whose user joins', () => {
     expect(dispatchesIn(s, 'lesson')).toEqual([])
     await reconcileAfter(s, 20)
     expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  })
+
+  describe('whose creation LiveKit does not confirm in time', () => {
+    /** A user in a room that existed before, and a LiveKit that carries the creation out when released, or not at all. */
+    async function unconfirmed() {
+      const s = await scene({ timeoutMs: 1000 })
+      await s.accounts.create('tutor', [])
+      s.sfu.workers.add('tutor')
+      const user = await s.newUser()
+      await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+      const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+      let release = () => {}
+      const held = new Promise<void>((resolve) => {
+        release = resolve
+      })
+      s.sfu.before('CreateDispatch', () => held)
+      s.sfu.join(joinToken)
+      await reconcileAfter(s, 0)
+      expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson')]).toEqual([1, []])
+      return { s, user, joinToken, release }
+    }
+
+    test('is not repeated while LiveKit may yet carry it out, even for a new connection', async () => {
+      const { s, joinToken, release } = await unconfirmed()
+      s.sfu.join(joinToken)
+      await reconcileAfter(s, 5)
+      await reconcileAfter(s, 4)
+      expect(s.sfu.asked('CreateDispatch')).toBe(1)
+      release()
+      await vi.waitFor(() => expect(dispatchesIn(s, 'lesson')).toHaveLength(1))
+      for (let i = 0; i < 3; i++) await reconcileAfter(s, 20)
+      expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length]).toEqual([1, 1])
+    })
+
+    test('is repeated when LiveKit has none ten seconds later', async () => {
+      const { s } = await unconfirmed()
+      await reconcileAfter(s, 11)
+      expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length]).toEqual([2, 1])
+    })
+  })
+
+  test('is created again at once after LiveKit refused it', async () => {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    s.sfu.join(joinToken)
+    const { alter } = s.sfu
+    s.sfu.before('CreateDispatch', () => {
+      s.sfu.alter = () => {
+        s.sfu.alter = alter
+        s.sfu.rooms.get('lesson')?.dispatches.pop()
+        return { status: 400, body: { code: 'invalid_argument', msg: 'no' } }
+      }
+    })
+    await reconcileAfter(s, 0)
+    expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length]).toEqual([1, 0])
+    await reconcileAfter(s, 0)
+    expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length]).toEqual([2, 1])
   })
 
   test('is not created for an agent that was disabled after the token was minted', async () => {
@@ -349,6 +408,61 @@ describe('a dispatch whose job was lost', () => {
     lose()
     await reconcileAfter(s, 600)
     expect([agents().length, s.sfu.asked('CreateDispatch')]).toEqual([0, 0])
+  })
+})
+
+describe('a dispatch by one of two instances that pauses', () => {
+  async function twoInstances() {
+    const { s, user } = await setUp()
+    await post(s.app, '/rooms', { room: 'lesson' }, user.bearer)
+    const { joinToken } = await s.newSession(user, { room: 'lesson', ...TUTOR })
+    const { sid } = s.sfu.join(joinToken).participant
+    const [session] = await s.store.sessions.listUnfinished()
+    if (!session) throw new Error('There is no session')
+    const ensure = (livekit = s.livekit) => createDispatcher({ ...deps(s), livekit }).ensure(session, sid)
+    const agents = () => [...(s.sfu.rooms.get('lesson')?.participants.values() ?? [])].filter((p) => p.kind === 'AGENT')
+    return { s, session, ensure, agents }
+  }
+
+  test('for more than five seconds before it asks LiveKit is left to the next attempt', async () => {
+    const { s, ensure } = await twoInstances()
+    // The second of its questions comes after the claim.
+    s.sfu.before('ListDispatch', () => s.sfu.before('ListDispatch', () => s.clock.advance(5.001)))
+    await ensure()
+    expect(s.sfu.asked('CreateDispatch')).toBe(0)
+    s.clock.advance(5)
+    await ensure()
+    expect(dispatchesIn(s, 'lesson')).toHaveLength(1)
+  })
+
+  test('until the other has created one too is deleted again', async () => {
+    const { s, ensure, agents } = await twoInstances()
+    s.sfu.before('CreateDispatch', async () => {
+      s.clock.advance(10.001)
+      await ensure()
+    })
+    await ensure()
+    expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length, agents().length]).toEqual([2, 1, 1])
+  })
+
+  test('until the session has ended is deleted again', async () => {
+    const { s, session, ensure, agents } = await twoInstances()
+    s.sfu.before('CreateDispatch', () => directSessions(s.store).end(session.id, 'user'))
+    await ensure()
+    expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length, agents().length]).toEqual([1, 0, 0])
+  })
+
+  test('until the other has found it stays', async () => {
+    const { s, ensure, agents } = await twoInstances()
+    await ensure({
+      ...s.livekit,
+      async createDispatch(...args) {
+        const id = await s.livekit.createDispatch(...args)
+        await ensure()
+        return id
+      },
+    })
+    expect([s.sfu.asked('CreateDispatch'), dispatchesIn(s, 'lesson').length, agents().length]).toEqual([1, 1, 1])
   })
 })
 

@@ -196,6 +196,29 @@ describe('a claim to a room name', () => {
     expect(await ownerAfter(1 / DAY_SECONDS)).toBeNull()
   })
 
+  test('is kept for a session that is just being opened after 30 days without one', async () => {
+    const { s, signIn } = await withAccount()
+    const ada = await signIn()
+    await askFor(s, ada, { room: 'lesson' })
+    s.sfu.finishRoom('lesson')
+    s.clock.advance(31 * DAY_SECONDS)
+    const { bearer } = await signIn()
+    const prunes = vi.fn(s.prune)
+    s.sfu.before('CreateRoom', prunes)
+    await mint(s, bearer, { room: 'lesson', auto_create_room: true })
+    expect(prunes).toHaveBeenCalledOnce()
+    expect(await s.store.rooms.findOwner('lesson')).toBe(ada.id)
+  })
+
+  test('is not prolonged by another user’s attempts', async () => {
+    const { s, signIn, ownerAfter } = await withAccount()
+    await askFor(s, await signIn(), { room: 'lesson' })
+    s.sfu.finishRoom('lesson')
+    s.clock.advance(20 * DAY_SECONDS)
+    expect(await refusedFields(askFor(s, await s.newUser(), { room: 'lesson' }))).toEqual(forbidden)
+    expect(await ownerAfter(10 + 1 / DAY_SECONDS)).toBeNull()
+  })
+
   test('lasts as long as a session in the room', async () => {
     const { s, signIn, ownerAfter } = await withAccount()
     const { id, bearer } = await signIn()

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
+import { directSessions } from './direct-sessions.ts'
 import { type Minted, type Scene, type SignedIn, scene } from './scene.ts'
 import { postWebhook, webhookEvent } from './sfu.ts'
 import { makeApp, post } from './support.ts'
@@ -116,6 +117,23 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
     expect(rooms()).toEqual([false, true, true])
     const [oldest] = sessions
     expect(await s.sessionOf(user, oldest?.pair ?? NOBODY)).toMatchObject({ endReason: 'limit' })
+  })
+
+  test('ends the oldest live one with the next comparison, if the instance died as soon as the join was stored', async () => {
+    const { s, user, sessions, statuses, rooms } = await waiting('2')
+    const dying = directSessions(s.store)
+    // The oldest is joined last.
+    for (const { join, pair } of sessions.toReversed()) {
+      s.clock.advance(1)
+      const { participant, room } = join()
+      const joined = { kind: 'joined', sid: participant.sid, roomSid: room.sid, at: s.store.clock.steady() } as const
+      await dying.observe(pair.sessionId, joined)
+    }
+    expect(await statuses()).toEqual(['live', 'live', 'live'])
+    await s.reconcile()
+    expect(await statuses()).toEqual(['live', 'ended', 'live'])
+    expect(rooms()).toEqual([true, false, true])
+    expect(await s.sessionOf(user, sessions[1]?.pair ?? NOBODY)).toMatchObject({ endReason: 'limit' })
   })
 
   test('together with others leaves the allowed number', async () => {

@@ -12,7 +12,7 @@ import type { Background } from '../sessions/background.ts'
 import { type Caller, change, isAgentOf, replayOf, reported, statusOf } from '../sessions/lifecycle.ts'
 import { notLive } from '../sessions/liveness.ts'
 import type { Sessions } from '../sessions/sessions.ts'
-import type { IdempotencyKey, Known, Session, SessionEvent } from '../store/sessions.ts'
+import type { Changed, IdempotencyKey, Known, Session, SessionEvent } from '../store/sessions.ts'
 import type { Store } from '../store/store.ts'
 import {
   codeOf,
@@ -110,14 +110,19 @@ export function callRoutes({ tokens, sessions, store, livekit, background, limit
     const claimed = await claim(sessionId, caller, key)
     if ('seq' in claimed) return { event: claimed, outcome: 'replayed' }
     const sid = await dial(sipTrunkId, claimed, to)
-    const { session, events } = await store.sessions.change({ session: sessionId }, ([known]) => {
-      if (!known) throw new Error('The session was deleted while LiveKit placed its call')
-      const report = { agentId: caller.id, type: 'session.call', data: { to }, key }
-      // It may have ended meanwhile, and nothing comes after the event of the end.
-      const more = known.facts.end ? {} : reported(known, report, clock.now())
-      const changed = change(known, { phoneSid: sid, callingSince: null }, more)
-      return { changed: [changed], result: changed }
-    })
+    const { session, events } = await store.sessions.change<Pick<Changed, 'session' | 'events'>>(
+      { session: sessionId, key },
+      ([known]) => {
+        const placed = { phoneSid: sid, callingSince: null }
+        if (!known) return { result: { session: { ...claimed, ...placed }, events: [] } }
+        // Another request may have used the key meanwhile. The phone rings all the same.
+        const report = { agentId: caller.id, type: 'session.call', data: { to }, key: known.answered ? null : key }
+        // It may have ended meanwhile, and nothing comes after the event of the end.
+        const more = known.facts.end ? {} : reported(known, report, clock.now())
+        const changed = change(known, placed, more)
+        return { changed: [changed], result: changed }
+      },
+    )
     const [event] = events
     if (!event) {
       background.run('remove', () => sessions.removal.remove(session))

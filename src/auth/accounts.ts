@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
 import { newId, newSecret } from '../ids.ts'
 import type { KeyStore } from '../store/keys.ts'
-import type { User, UserStore } from '../store/users.ts'
+import { type User, type UserStore, userGone } from '../store/users.ts'
 import { createPasswords, type Passwords } from './passwords.ts'
 import {
   childRefreshToken,
@@ -101,7 +101,7 @@ export function createAccounts(deps: AccountsDeps): Accounts {
 
   async function me({ userId }: UserToken): Promise<User> {
     const user = await users.findUser(userId)
-    if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
+    if (!user) throw userGone()
     return user
   }
 

@@ -12,6 +12,7 @@ import type { Sessions } from '../sessions/sessions.ts'
 import type { Agent } from '../store/agents.ts'
 import type { Session, SessionAgent } from '../store/sessions.ts'
 import type { Store } from '../store/store.ts'
+import { userGone } from '../store/users.ts'
 import type { JoinRequest } from './request.ts'
 import type { Rooms } from './rooms.ts'
 
@@ -64,7 +65,7 @@ export function createJoinTokens(deps: MintDeps) {
       throw AppError.field('identity_forbidden', 'identity', 'The identity is the signed-in user’s id. Leave it out.')
     }
     const user = await users.findUser(userId)
-    if (!user) throw new AppError('invalid_token', 'The user of this access token no longer exists.')
+    if (!user) throw userGone()
     const agent = await registeredAgent(request.agent)
     const name = request.name ?? user.name
     const mintFor = (joined: Joined): Minted => {

@@ -18,7 +18,7 @@ export interface Rooms {
   timeouts: RoomTimeouts
   /**
    * Checks the user's right to a named room: its own claim, a first claim, or any known room with `ROOM_POLICY=open`.
-   * `isNew` says whether this call claimed it.
+   * `isNew` says whether this call claimed it. The claim is not pruned soon after.
    * @throws AppError `room_forbidden`; `too_many_rooms`; `livekit_unavailable` when a first claim cannot be checked.
    */
   enter(name: string, userId: string): Promise<{ isNew: boolean }>
@@ -53,7 +53,10 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
     claim,
     async enter(name, userId) {
       const known = await rooms.findOwner(name)
-      const { ownerId, isNew } = known === null ? await claimUnknown(name, userId) : { ownerId: known, isNew: false }
+      // Those who may not enter do not prolong the claim.
+      if (known !== null && !mayEnter(known, userId)) throw forbidden(name)
+      const kept = known === null ? null : await rooms.keep(name, now())
+      const { ownerId, isNew } = kept === null ? await claimUnknown(name, userId) : { ownerId: kept, isNew: false }
       if (!mayEnter(ownerId, userId)) throw forbidden(name)
       return { isNew }
     },

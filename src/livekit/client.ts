@@ -10,7 +10,7 @@ const CALL_TIMEOUT_MS = 10_000
 /** The real LiveKit, over RoomService, AgentDispatchService and SIP (Twirp). */
 export function createLiveKitClient(url: string, keys: KeyPair, deps: LiveKitClientDeps): LiveKit {
   const ask = createTwirp(url, keys, deps)
-  const { rooms, participant, participants, dispatches, sipParticipant, anything } = answers
+  const { rooms, participant, participants, dispatches, dispatchId, sipParticipant, anything } = answers
   const admin = (name: string) => ({ video: { roomAdmin: true, room: name } })
   const roomCreate = { video: { roomCreate: true } }
 
@@ -34,7 +34,7 @@ export function createLiveKitClient(url: string, keys: KeyPair, deps: LiveKitCli
       (await ask('AgentDispatchService/ListDispatch', { room }, admin(room), dispatches)) ?? [],
     async createDispatch(room, dispatch) {
       const message = { room, ...dispatch }
-      created(await ask('AgentDispatchService/CreateDispatch', message, admin(room), anything))
+      return created(await ask('AgentDispatchService/CreateDispatch', message, admin(room), dispatchId))
     },
     deleteDispatch: async (room, dispatchId) =>
       (await ask('AgentDispatchService/DeleteDispatch', { room, dispatchId }, admin(room), anything)) !== null,
@@ -75,6 +75,7 @@ function callFailed(code: string): AppError {
   return new AppError('call_failed', message, { cause: new LiveKitError('failed', message, code) })
 }
 
-function created(answer: unknown): void {
-  if (answer === null) throw unavailable(new LiveKitError('failed', 'LiveKit lost the room while creating it.'))
+function created<T>(answer: T | null): T {
+  if (answer !== null) return answer
+  throw unavailable(new LiveKitError('failed', 'LiveKit lost the room while creating it.', 'not_found'))
 }

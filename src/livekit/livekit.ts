@@ -23,6 +23,13 @@ export class LiveKitError extends Error {
   }
 }
 
+/** Twirp's codes for a request that LiveKit read and did not carry out. After any other one it may have, or may yet. */
+const REFUSALS = ['invalid_argument', 'malformed', 'bad_route', 'not_found', 'permission_denied', 'resource_exhausted']
+
+/** Whether LiveKit itself refused, so that the request had no effect. After a timeout, for example, that is unknown. */
+export const isRefusal = ({ cause }: Error): boolean =>
+  cause instanceof LiveKitError && cause.code !== undefined && REFUSALS.includes(cause.code)
+
 /**
  * A participant as LiveKit lists it. Its `attributes` are as minted: the join token does not let it change them. Those of
  * a SIP participant prove nothing, since a trunk can map the headers of a call to attributes.
@@ -106,7 +113,8 @@ export interface LiveKit {
    */
   removeParticipant(room: string, identity: string, revokedUntil: number): Promise<boolean>
   listDispatches(room: string): Promise<Dispatch[]>
-  createDispatch(room: string, dispatch: NewDispatch): Promise<void>
+  /** Returns its id. @throws AppError; unless it `isRefusal`, LiveKit may have created the dispatch, or may within 5 s */
+  createDispatch(room: string, dispatch: NewDispatch): Promise<string>
   /** Ends its jobs and removes their agents from the room. Returns false if the dispatch does not exist. */
   deleteDispatch(room: string, id: string): Promise<boolean>
   /**

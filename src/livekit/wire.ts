@@ -120,6 +120,12 @@ export const answers = {
   participants: (json: unknown) => list(json, 'participants').map(answers.participant),
   dispatches: (json: unknown) =>
     list(json, 'agent_dispatches', 'agentDispatches').map((dispatch) => toDispatch(decode(AgentDispatch, dispatch))),
+  /** The id of a new dispatch. */
+  dispatchId: (json: unknown) => {
+    const { id } = decode(AgentDispatch, object(json))
+    if (id === '') throw new TypeError('a dispatch without an id')
+    return storableId(id)
+  },
   /** The sid of a new SIP participant. */
   sipParticipant: (json: unknown) => {
     const { participantId } = decode(SIPParticipantInfo, object(json))

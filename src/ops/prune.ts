@@ -16,7 +16,7 @@ const WEBHOOK_DAYS = 2
 const IDEMPOTENCY_DAYS = 1
 /** A session that was never joined has no history to keep. */
 const UNUSED_SESSION_DAYS = 1
-/** A room's name stays its owner's this long after its last session. */
+/** A room's name stays its owner's this long after it was last used. */
 const ROOM_CLAIM_DAYS = 30
 /** How long the command line can still recognise a token signed by an expired key. */
 const DEAD_KEY_DAYS = 1

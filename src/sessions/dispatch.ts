@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
-import type { Dispatch, LiveKit, NewDispatch, Participant } from '../livekit/livekit.ts'
+import { type Dispatch, isRefusal, type LiveKit, type NewDispatch, type Participant } from '../livekit/livekit.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { AgentStore } from '../store/agents.ts'
 import type { Session, SessionAgent, SessionStore } from '../store/sessions.ts'
@@ -48,6 +48,8 @@ const JOINED_WITHIN_MS = 30_000
 const MAX_BACKOFF_MS = 10 * 60_000
 /** How long an instance may take to create a dispatch; then another may, as when the first one died. */
 const CREATED_WITHIN_MS = 10_000
+/** How long after its claim it may still ask LiveKit, which can take 5 s more although it no longer answers. */
+const ASKED_WITHIN_MS = 5000
 
 export function createDispatcher({ store, accounts, livekit, clock, jobMetadata }: DispatcherDeps): Dispatcher {
   const ensuring = createSingleFlight<void>()
@@ -76,38 +78,69 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
   const isOverdue = ({ dispatchedAt }: Session, afterMs = ACCEPTED_WITHIN_MS) =>
     dispatchedAt !== null && clock.steady() - dispatchedAt > afterMs
 
-  const settle = ({ id }: Session, values: Partial<Session>) =>
-    store.change({ session: id }, ([known]) => ({ changed: known ? [change(known, values)] : [], result: undefined }))
-
-  /** Compare-and-swap: true for exactly one caller of all instances, which then creates a dispatch and settles. */
-  const claim = ({ id }: Session, isDue: (now: Session) => boolean) =>
+  /** Stores that the dispatch exists for that presence. */
+  const dispatched = ({ id }: Session, sid: string) =>
     store.change({ session: id }, ([known]) => {
-      if (!known || known.facts.end || !isDue(known.session)) return { result: false }
+      const values = { dispatchedSid: sid, dispatchedAt: clock.steady() }
+      return { changed: known ? [change(known, values)] : [], result: undefined }
+    })
+
+  /** Compare-and-swap: a claim for exactly one caller of all instances, which then creates a dispatch; else null. */
+  const claim = ({ id }: Session, isDue: (now: Session) => boolean) =>
+    store.change<number | null>({ session: id }, ([known]) => {
+      if (!known || known.facts.end || !isDue(known.session)) return { result: null }
       const { dispatchedSid, dispatchedAt } = known.session
       const isClaimed = dispatchedSid === null && dispatchedAt !== null && !isOverdue(known.session, CREATED_WITHIN_MS)
-      if (isClaimed) return { result: false }
-      return { changed: [change(known, { dispatchedSid: null, dispatchedAt: clock.steady() })], result: true }
+      if (isClaimed) return { result: null }
+      const claimedAt = clock.steady()
+      return { changed: [change(known, { dispatchedSid: null, dispatchedAt: claimedAt })], result: claimedAt }
     })
+
+  /** Ends the caller's claim, unless it is `lost` to another instance or the session has `ended`. */
+  const settle = ({ id }: Session, claimedAt: number, dispatchedSid: string | null) =>
+    store.change<'held' | 'lost' | 'ended'>({ session: id }, ([known]) => {
+      if (!known || known.facts.end) return { result: 'ended' }
+      const { session } = known
+      if (session.dispatchedSid !== null || session.dispatchedAt !== claimedAt) return { result: 'lost' }
+      const dispatchedAt = dispatchedSid === null ? null : clock.steady()
+      return { changed: [change(known, { dispatchedSid, dispatchedAt })], result: 'held' }
+    })
+
+  /**
+   * Creates a dispatch under a claim, in place of others. If LiveKit may have created it without saying so, the claim
+   * stays: until it is over no other dispatch is created, and then LiveKit is asked what it has.
+   * @returns whether the claim held
+   */
+  async function create(session: Session, sid: string, dispatch: NewDispatch, claimedAt: number, old: Dispatch[] = []) {
+    const { room } = session
+    if (clock.steady() - claimedAt > ASKED_WITHIN_MS) return false
+    const id = await livekit.createDispatch(room, dispatch).catch(async (error: Error) => {
+      if (isRefusal(error)) await settle(session, claimedAt, null)
+      throw error
+    })
+    await deleteAll(room, old)
+    const claimed = await settle(session, claimedAt, sid)
+    // Another instance may only have found this dispatch, or after a pause have created one too.
+    const isExtra = claimed === 'ended' || (claimed === 'lost' && (await currentOf(session)).length > 1)
+    if (isExtra) await livekit.deleteDispatch(room, id)
+    return claimed === 'held'
+  }
 
   return {
     ensure: (session, sid) =>
       ensuring(session.id, async () => {
         const dispatch = dispatchOf(session, jobMetadata)
         if (!dispatch) return
-        const dispatched = () => settle(session, { dispatchedSid: sid, dispatchedAt: clock.steady() })
-        if ((await currentOf(session)).length > 0 || !(await isEnabled(session))) return dispatched()
-        if (!(await claim(session, ({ dispatchedSid }) => dispatchedSid !== sid))) return
-        try {
-          // Another instance may have created it just before.
-          if ((await currentOf(session)).length === 0) await livekit.createDispatch(session.room, dispatch)
-          await dispatched()
-        } catch (error) {
-          await settle(session, { dispatchedSid: null, dispatchedAt: null })
-          throw error
-        }
+        if ((await currentOf(session)).length > 0 || !(await isEnabled(session))) return dispatched(session, sid)
+        const claimedAt = await claim(session, ({ dispatchedSid }) => dispatchedSid !== sid)
+        if (claimedAt === null) return
+        // Another instance may have created it just before.
+        if ((await currentOf(session)).length > 0) return dispatched(session, sid)
+        await create(session, sid, dispatch, claimedAt)
       }),
     async renew(session, present, seen) {
-      if (!isOverdue(session) || !(await isEnabled(session))) return false
+      const { dispatchedSid, dispatchedAt } = session
+      if (dispatchedSid === null || !isOverdue(session) || !(await isEnabled(session))) return false
       const dispatches = await currentOf(session)
       const jobs = dispatches.flatMap((dispatch) => dispatch.jobs)
       // An agent that has finished its work is not called back.
@@ -117,16 +150,10 @@ export function createDispatcher({ store, accounts, livekit, clock, jobMetadata 
       const joinsWithin = Math.min(JOINED_WITHIN_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS)
       const mayJoin = jobs.some(({ identity }) => !seen.has(identity))
       const afterMs = mayJoin || (attempt > 1 && jobs.length > 0) ? joinsWithin : ACCEPTED_WITHIN_MS
-      const { dispatchedSid, dispatchedAt } = session
       const isDue = (now: Session) => now.dispatchedAt === dispatchedAt && isOverdue(now, afterMs)
-      if (!dispatch || !(await claim(session, isDue))) return false
-      try {
-        await livekit.createDispatch(session.room, dispatch)
-        await deleteAll(session.room, dispatches)
-      } finally {
-        await settle(session, { dispatchedSid })
-      }
-      return true
+      const claimedAt = dispatch && (await claim(session, isDue))
+      if (!dispatch || claimedAt === null) return false
+      return create(session, dispatchedSid, dispatch, claimedAt, dispatches)
     },
     async expelDisabled(room, agents, promised) {
       const disabled = new Set<string>()

@@ -313,13 +313,13 @@ export function makingWay(unfinished: readonly Known[], { maxSessions, maxPendin
   ]
 }
 
-/** Which of a user's unfinished sessions, given oldest first, are over the limit now that `joinedId` was joined. */
-export function beyondLimit(unfinished: readonly Known[], joinedId: string, { maxSessions }: SessionLimits): Known[] {
+/** Which of a user's unfinished sessions, given oldest first, are over the limit. The one that was joined last stays. */
+export function beyondLimit(unfinished: readonly Known[], { maxSessions }: SessionLimits): Known[] {
   const live = unfinished.filter(({ session }) => session.status === 'live')
-  const others = live.filter(({ session }) => session.id !== joinedId)
-  // The user has already left it again, so it puts nothing over the limit.
-  if (others.length === live.length) return []
-  return others.slice(0, Math.max(0, live.length - maxSessions))
+  if (live.length <= maxSessions) return []
+  const liveSince = ({ facts }: Known) => Math.min(...openPresences(facts).map(({ joinedAt }) => joinedAt ?? 0))
+  const newest = live.toSorted((a, b) => liveSince(a) - liveSince(b)).at(-1)
+  return live.filter((known) => known !== newest).slice(0, live.length - maxSessions)
 }
 
 /** A new sign-in that takes over the sessions of an ended one. */

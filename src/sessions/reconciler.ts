@@ -18,6 +18,8 @@ interface ReconcilerDeps {
   jobs: Pick<Assignments, 'calledOff'>
   livekit: LiveKit
   clock: Clock
+  /** Live ones per user. */
+  maxSessions: number
   log: Logger
   metrics: Pick<Metrics, 'reconciliationSeconds' | 'corrections' | 'sessions'>
 }
@@ -40,7 +42,7 @@ const TOO_SLOW = 'LiveKit answers too slowly for a whole reconciliation; the nex
 
 /** Webhooks get lost, so LiveKit's API has the last word. */
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
-  const { sessions, store, jobs, livekit, clock, log, metrics } = deps
+  const { sessions, store, jobs, livekit, clock, maxSessions, log, metrics } = deps
   const { dispatcher, removal } = sessions
   const once = createSingleFlight<boolean>()
   for (const outcome of ['complete', 'incomplete']) metrics.reconciliationSeconds.zero({ outcome })
@@ -53,12 +55,16 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   async function reconcile(): Promise<void> {
     const all = await store.sessions.listUnfinished()
     for (const status of UNFINISHED) metrics.sessions.set({ status }, all.filter((one) => one.status === status).length)
+    // An instance can die after a join, before it has done so.
+    for (const [userId, live] of grouped(all.filter(isLive), 'userId')) {
+      if (live.length > maxSessions) await sessions.keepLimit({ userId })
+    }
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
     const listing = await orTick(all, livekit.listRooms())
     const listed = new Set(listing.map(({ name }) => name))
-    const unfinished = byRoom(all)
-    const endedIn = byRoom(ended)
+    const unfinished = grouped(all, 'room')
+    const endedIn = grouped(ended, 'room')
 
     const unlisted = all.filter(({ room }) => !listed.has(room))
     await inBatches(unlisted, (session) => record(session, [], askedAt))
@@ -212,12 +218,14 @@ async function inBatches<T>(sessions: T[], write: (session: T) => Promise<unknow
   for (let i = 0; i < sessions.length; i += BATCH) await Promise.all(sessions.slice(i, i + BATCH).map(write))
 }
 
-function byRoom<T extends InRoom>(sessions: T[]): Map<string, T[]> {
-  const grouped = new Map<string, T[]>()
+const isLive = ({ status }: Session) => status === 'live'
+
+function grouped<K extends string, T extends Record<K, string>>(sessions: T[], by: K): Map<string, T[]> {
+  const groups = new Map<string, T[]>()
   for (const session of sessions) {
-    const ofRoom = grouped.get(session.room)
-    if (ofRoom) ofRoom.push(session)
-    else grouped.set(session.room, [session])
+    const group = groups.get(session[by])
+    if (group) group.push(session)
+    else groups.set(session[by], [session])
   }
-  return grouped
+  return groups
 }

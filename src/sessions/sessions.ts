@@ -89,6 +89,8 @@ export interface Sessions {
   endAsAgent(known: Known, note: EndNote, admission: Admission): Promise<Session | Refusal>
   /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
   report(known: Known, report: Report, admission: Admission): Promise<SessionEvent | Refusal | 'key_reused'>
+  /** Ends live sessions beyond the limit: `open` does not count pending ones against it, so a join can exceed it. */
+  keepLimit(user: Pick<Session, 'userId'>): Promise<void>
   dispatcher: Dispatcher
   removal: Removal
 }
@@ -108,17 +110,16 @@ export function createSessions(deps: SessionsDeps): Sessions {
       if (isNew && session.removedAt === null) background.run('remove', () => participants.remove(session))
       return
     }
-    if (session.status === 'live' && before.session.status !== 'live') background.run('limit', () => endBeyond(session))
+    if (session.status === 'live' && before.session.status !== 'live') background.run('limit', () => keepLimit(session))
     const newest = openPresences(facts).sort((a, b) => (b.joinedAt ?? 0) - (a.joinedAt ?? 0))[0]
     if (newest && session.agentName !== null && session.dispatchedSid !== newest.sid) {
       background.run('dispatch', () => agents.ensure(session, newest.sid))
     }
   }
 
-  /** `open` does not count pending sessions against the limit, so a join can exceed it. */
-  async function endBeyond({ id, userId }: Session): Promise<void> {
+  async function keepLimit({ userId }: Pick<Session, 'userId'>): Promise<void> {
     const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
-      const changed = beyondLimit(unfinished, id, limits).map((known) => ended(known, 'limit'))
+      const changed = beyondLimit(unfinished, limits).map((known) => ended(known, 'limit'))
       return { changed, result: changed }
     })
     changed.forEach(followUp)
@@ -141,6 +142,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
     admittedUntil(known, { ...asked, fresh: clock.fresh(asked.livenessMs), now: clock.upper() })
 
   return {
+    keepLimit,
     dispatcher: agents,
     removal: participants,
     open: (session) =>

@@ -35,6 +35,7 @@ export function merged(
 
 /** The audit trail. Entries are kept as long as their session, or as sessions are. */
 export interface AuditStore {
+  /** Records nothing about a session that was deleted. */
   record(decision: AuditDecision): Promise<void>
   /** Newest first. */
   ofSession(sessionId: string, limit: number): Promise<AuditEntry[]>

@@ -27,7 +27,7 @@ interface Ended {
 
 /** Who was given which job; kept as long as its session. */
 export interface JobStore {
-  /** Inserts the job, and ends the session's others as `replaced`; returns those, or null if the job is known. */
+  /** Inserts the job, and ends the session's others as `replaced`; returns those, or null if the job is known or the session deleted. */
   assign(job: Pick<Job, 'id' | 'sessionId' | 'agentId' | 'workerId'>, at: Omit<Ended, 'end'>): Promise<Job[] | null>
   /** Null unless that account's job was running. */
   end(id: string, agentId: string, ended: Ended): Promise<Job | null>

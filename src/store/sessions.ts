@@ -120,7 +120,7 @@ export interface Changed extends Known {
 export interface Decision<T> {
   /** The sessions to save. */
   changed?: readonly Changed[]
-  /** A new session to insert; this also keeps its room claimed. */
+  /** A new session to insert, which keeps its room claimed. Refused as `invalid_token` when its user was deleted. */
   opened?: Session
   /** Until when it may be saved, `steady`; later it is decided again. On SQLite nothing comes in between. */
   validUntil?: number

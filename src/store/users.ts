@@ -1,3 +1,8 @@
+import { AppError } from '../errors.ts'
+
+/** Also the answer to a write for a user who was deleted meanwhile, such as by retention. */
+export const userGone = () => new AppError('invalid_token', 'The user of this access token no longer exists.')
+
 export interface User {
   id: string
   /** Lower case; null for a guest. */

@@ -1,14 +1,17 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import { type AuditEntry, type AuditStore, merged, toAuditRow } from '../audit.ts'
-import { names, type Postgres, param, placeholders, statement } from './postgres.ts'
+import { isOrphan, names, type Postgres, param, placeholders, statement } from './postgres.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
 
 /** The audit trail in PostgreSQL: one row per session or agent, minute and kind, so refusals cannot fill the disk. */
 export function postgresAudit(db: Postgres): AuditStore {
   return {
     async record(decision) {
-      await (decision.sessionId === null ? recordRefusal : record).run(db, toAuditRow(decision))
+      const statement = decision.sessionId === null ? recordRefusal : record
+      await statement.run(db, toAuditRow(decision)).catch((error: unknown) => {
+        if (!isOrphan(error)) throw error
+      })
     },
     ofSession: (sessionId, limit) => ofSession.all(db, { sessionId, limit }),
     ofAgent: async (agentId, limit) => {

@@ -9,7 +9,7 @@ export function postgresJobs(db: Postgres): JobStore {
     assign: (job, { now, steady }) =>
       db.transaction(async (on) => {
         // Of two jobs that are assigned to a session at once, the later one ends the other.
-        await lockSession.run(on, { id: job.sessionId })
+        if ((await lockSession.run(on, { id: job.sessionId })) === 0) return null
         const row = { ...job, assignedAt: now, endedAt: null, endedSteady: null, end: null }
         if ((await insert.run(on, row)) === 0) return null
         return endOthers.all(on, { id: job.id, sessionId: job.sessionId, end: 'replaced', now, steady })

@@ -259,6 +259,9 @@ export const isRaceLost = (error: unknown): boolean =>
 /** Whether a unique index refused the row. */
 export const isDuplicate = (error: unknown): boolean => codeOf(error) === '23505'
 
+/** Whether the row belongs to one that was deleted meanwhile. */
+export const isOrphan = (error: unknown): boolean => codeOf(error) === '23503'
+
 /** A lost connection and PostgreSQL's refusals (timeouts, too many clients, disk full, read-only) become a 503. */
 function fail(error: unknown): never {
   // They repeat the values of the statement, such as e-mails, and errors are logged.

@@ -1,6 +1,7 @@
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
+import { userGone } from '../users.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
 import { rooms, sessions, users } from './schema.ts'
 
@@ -10,13 +11,15 @@ export function postgresRooms(db: Postgres): RoomStore {
     (await find.get(db, { name, isGenerated: isNewRoomName(name) }))?.ownerId ?? null
   return {
     findOwner: ownerOf,
+    keep: async (name, now) => (await keep.get(db, { name, now, isGenerated: isNewRoomName(name) }))?.ownerId ?? null,
     async claim(name, ownerId, now, max) {
       const known = await ownerOf(name)
       if (known !== null) return { ownerId: known, isNew: false }
       return db.transaction(async (on) => {
         // So that a user's simultaneous claims cannot both be the last one allowed.
         const locking = lockOwner.run(on, { ownerId })
-        const [count] = await Promise.all([claims.get(on, { ownerId, max }), locking])
+        const [count, owners] = await Promise.all([claims.get(on, { ownerId, max }), locking])
+        if (owners === 0) throw userGone()
         if (count?.isFull) return null
         if ((await insert.run(on, { name, ownerId, now })) > 0) return { ownerId, isNew: true }
         // Another user's simultaneous claim was the first.
@@ -36,12 +39,14 @@ export function postgresRooms(db: Postgres): RoomStore {
 }
 
 /** A generated name belongs to the user of its first session. */
-const find = statement<{ ownerId: string | null }>(
-  'room_owner',
-  sql`select coalesce(
-    (select owner_id from ${rooms} where name = ${param('name')}),
-    (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
-      order by id limit 1)) as "ownerId"`,
+const owner = (claim: SQL) => sql`select coalesce((select owner_id from ${claim}),
+  (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
+    order by id limit 1)) as "ownerId"`
+const find = statement<{ ownerId: string | null }>('room_owner', owner(sql`${rooms} where name = ${param('name')}`))
+const keep = statement<{ ownerId: string | null }>(
+  'room_keep',
+  sql`with kept as (update ${rooms} set used_at = ${param('now')} where name = ${param('name')} returning owner_id)
+    ${owner(sql`kept`)}`,
 )
 const lockOwner = statement(
   'room_owner_lock',

@@ -4,6 +4,7 @@ import type { EventHints } from '../event-hints.ts'
 import { type EventRow, toEvent } from '../event-rows.ts'
 import { type FactChanges, factChanges } from '../fact-changes.ts'
 import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
+import { userGone } from '../users.ts'
 import { type StoredClock, sharedNow } from './clock.ts'
 import {
   type Connection,
@@ -58,6 +59,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     commit = () => {},
   ) {
     const { changed = [], opened, validUntil, result } = decision
+    if (opened && !user) throw userGone()
     if (!webhook && changed.length === 0 && !opened) return { result, appended: [] }
     const facts = changed.map(({ session, before, facts }) => ({
       sessionId: session.id,

@@ -2,7 +2,7 @@ import { desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import { type AuditStore, merged, toAuditRow } from '../audit.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
-import { type Db, param, values } from './sqlite.ts'
+import { type Db, param, unlessOrphan, values } from './sqlite.ts'
 
 const { minute: _, ...entryColumns } = getTableColumns(auditEntries)
 
@@ -57,7 +57,7 @@ export function sqliteAudit(db: Db, write: Write): AuditStore {
     record: (decision) =>
       write(() => {
         const statement = decision.sessionId === null ? recordRefusal : record
-        statement.run(toAuditRow(decision))
+        unlessOrphan(() => statement.run(toAuditRow(decision)))
       }),
     ofSession: (sessionId, limit) => runRead(() => ofSession.all({ sessionId, limit })),
     ofAgent: (agentId, limit) =>

@@ -2,7 +2,7 @@ import { and, desc, eq, getTableColumns, isNull, sql } from 'drizzle-orm'
 import type { JobStore } from '../jobs.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { jobs } from './schema.ts'
-import { type Db, param, values } from './sqlite.ts'
+import { type Db, param, unlessOrphan, values } from './sqlite.ts'
 
 /** Jobs in SQLite. */
 export function sqliteJobs(db: Db, write: Write): JobStore {
@@ -40,7 +40,7 @@ export function sqliteJobs(db: Db, write: Write): JobStore {
     assign: (job, { now, steady }) =>
       write(() => {
         const row = { ...job, assignedAt: now, endedAt: null, endedSteady: null, end: null }
-        if (!insert.get(row)) return null
+        if (!unlessOrphan(() => insert.get(row))) return null
         return endOthers.all({ id: job.id, sessionId: job.sessionId, end: 'replaced', now, steady })
       }),
     end: (id, agentId, { end, now, steady }) => write(() => endOne.get({ id, agentId, end, now, steady }) ?? null),

@@ -1,9 +1,10 @@
 import { asc, count, eq, inArray, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
 import type { RoomStore } from '../rooms.ts'
+import { userGone } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { rooms, sessions } from './schema.ts'
-import { type Db, param } from './sqlite.ts'
+import { type Db, param, unlessOrphan } from './sqlite.ts'
 
 /** SQLite limits the number of parameters in a statement. */
 const NAMES_PER_QUERY = 500
@@ -14,6 +15,12 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     .select({ ownerId: rooms.ownerId })
     .from(rooms)
     .where(eq(rooms.name, param('name')))
+    .prepare()
+  const use = db
+    .update(rooms)
+    .set({ usedAt: sql`${param('now')}` })
+    .where(eq(rooms.name, param('name')))
+    .returning({ ownerId: rooms.ownerId })
     .prepare()
   const findFirstUser = db
     .select({ userId: sessions.userId })
@@ -35,12 +42,13 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
   const ownerOf = (name: string) => find.get({ name })?.ownerId ?? firstUserOf(name) ?? null
   return {
     findOwner: (name) => runRead(() => ownerOf(name)),
+    keep: (name, now) => write(() => use.get({ name, now })?.ownerId ?? firstUserOf(name) ?? null),
     claim: (name, ownerId, now, max) =>
       write(() => {
         const known = ownerOf(name)
         if (known !== null) return { ownerId: known, isNew: false }
         if ((claims.get({ ownerId })?.count ?? 0) >= max) return null
-        insert.run({ name, ownerId, now })
+        if (!unlessOrphan(() => insert.run({ name, ownerId, now }))) throw userGone()
         return { ownerId, isNew: true }
       }),
     filterKnown: (names) =>

@@ -13,11 +13,12 @@ import type {
   SessionStore,
   Which,
 } from '../sessions.ts'
+import { userGone } from '../users.ts'
 import { eventColumns } from './events.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
-import { type Db, param, values } from './sqlite.ts'
+import { type Db, param, unlessOrphan, values } from './sqlite.ts'
 
 const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
 
@@ -263,7 +264,7 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
 
   function insertSession(session: Session): void {
     keepRoom.run({ ...session })
-    insert.run({ ...session })
+    if (!unlessOrphan(() => insert.run({ ...session }))) throw userGone()
   }
 
   return { load, loadAll, save, insertSession, find, unfinishedIn }

@@ -24,6 +24,16 @@ export const param = (name: string) => sql.placeholder(name)
 export const values = <T extends object>(columns: T) =>
   Object.fromEntries(Object.keys(columns).map((name) => [name, sql`${param(name)}`])) as { [K in keyof T]: SQL }
 
+/** Runs an insert; null if the row belongs to one that was deleted meanwhile. */
+export function unlessOrphan<T>(insert: () => T): T | null {
+  try {
+    return insert()
+  } catch (error) {
+    if ((error as { code?: string }).code === 'SQLITE_CONSTRAINT_FOREIGNKEY') return null
+    throw error
+  }
+}
+
 const MIGRATIONS = fileURLToPath(new URL('../../../drizzle', import.meta.url))
 
 /** For migrations and commands that only read; a store that writes then takes over durability (`wal.ts`). */
