@@ -110,7 +110,7 @@ describe.skipIf(!chromiumBinary() || !workerInstalled())('the demo in a browser'
       await untilText(page, '#status', 'ended')
       await page.getByRole('button', { name: 'Start a new call' }).click()
       await untilText(page, '#status', 'live')
-      expect(await person.sessionId()).not.toBe(sessionId)
+      await until('it is another session', async () => (await person.sessionId()) !== sessionId)
 
       async function postAndSee(page: Page): Promise<number> {
         const pair = { userId: (await person.user()).id, sessionId: await person.sessionId() }

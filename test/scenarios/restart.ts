@@ -7,12 +7,13 @@ export function restart(useStack: UseStack): void {
   const stack = useStack({ webhooks: false, env: { RECONCILE_SECONDS: '300' } })
 
   test('during a session: the session is live before the service is ready', async () => {
-    const { api, join, service } = stack()
+    const { api, join, service, rooms } = stack()
     const agent = await api.agent('survivor')
     const user = await api.guest()
     const ticket = await api.mint(user)
     const pair = { userId: user.id, sessionId: ticket.session_id }
-    await join(ticket.token)
+    const speaker = await join(ticket.token)
+    await untilActive(rooms, ticket.room, speaker.identity)
     expect((await api.progress(agent, pair)).status).toBe(201)
 
     // As a crash would: nothing is written on the way out.
@@ -41,6 +42,7 @@ export function restart(useStack: UseStack): void {
     const user = await api.guest()
     const ticket = await api.mint(user)
     const speaker = await join(ticket.token)
+    await untilActive(rooms, ticket.room, speaker.identity)
     expect((await api.progress(agent, { userId: user.id, sessionId: ticket.session_id })).status).toBe(201)
     await service.stop('SIGKILL')
     await speaker.leave()

@@ -30,22 +30,24 @@ export function withoutWebhooks(useStack: UseStack): void {
   })
 
   test('the first liveness check of a session gets the right answer', async () => {
-    const { api, join } = stack()
+    const { api, join, rooms } = stack()
     const agent = await api.agent('no_question')
     const user = await api.guest()
     const ticket = await api.mint(user)
-    await join(ticket.token)
+    const speaker = await join(ticket.token)
+    await untilActive(rooms, ticket.room, speaker.identity)
     expect((await api.session(user, ticket.session_id)).status).toBe('pending')
     expect((await api.progress(agent, { userId: user.id, sessionId: ticket.session_id })).status).toBe(201)
   })
 
   test('a callback is refused within LIVENESS_SECONDS of the user leaving, and accepted when the user is back', async () => {
-    const { api, join } = stack()
+    const { api, join, rooms } = stack()
     const agent = await api.agent('leaver')
     const user = await api.guest()
     const ticket = await api.mint(user)
     const pair = { userId: user.id, sessionId: ticket.session_id }
     const speaker = await join(ticket.token)
+    await untilActive(rooms, ticket.room, speaker.identity)
     expect((await api.progress(agent, pair)).status).toBe(201)
 
     await speaker.leave()
