@@ -1,5 +1,5 @@
-// A LiveKit without media, as a process of its own: to it every user that it is asked about is in the room. Room, user and
-// session have names with one ending (store.ts), so it needs to know none of them. Its parent says how it behaves, and is told what it was asked.
+// A LiveKit without media, as a process of its own: to it every user that it is asked about is in the room. User and session have
+// names with one ending (store.ts), so it needs to know none of them. Its parent says how it behaves, and is told what it was asked.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
 
@@ -23,8 +23,8 @@ const SECOND = String(Math.floor(Date.now() / 1000))
 let delayMs = 0
 let heard: Heard = { asked: 0, passes: 0 }
 
-function participant(room: string, identity: string) {
-  const ending = room.slice('room_'.length)
+function participant(identity: string) {
+  const ending = identity.slice('user_'.length)
   const permission = { can_subscribe: true, can_publish: true, can_publish_data: true, can_publish_sources: [] }
   return {
     ...{ sid: `PA_${ending.slice(-12)}`, identity, state: 'ACTIVE', tracks: [], metadata: '', joined_at: SECOND },
@@ -33,11 +33,11 @@ function participant(room: string, identity: string) {
   }
 }
 
-function answerTo(method: string, { room = '', identity = '' }: { room?: string; identity?: string }): unknown {
+function answerTo(method: string, { identity = '' }: { identity?: string }): unknown {
   switch (method) {
     case 'GetParticipant':
       heard.asked++
-      return participant(room, identity)
+      return participant(identity)
     case 'ListRooms':
       heard.passes++
       return { rooms: [] }
