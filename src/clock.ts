@@ -12,13 +12,13 @@ export interface Clock {
    * follows a step forward, since the machine may have slept, and keeps that lead if the step is undone.
    */
   latest(): number
-  /** Upper bound of `steady` over all processes on the store: ages what must not count for too long. */
-  upper(): number
   /**
-   * `since` is `upper` minus `milliseconds`, but not before the process's start or the wall clock's last step. A sleep
-   * stops `steady` and is detected as a step, unless it is shorter than one or stops the wall clock too (a paused VM):
-   * then evidence is older by that much. `until` is later than any process on the store reads now.
+   * What is later, by `steady` of any process on the store, is less than so many milliseconds ago. A sleep stops `steady`
+   * and is detected as a step forward, by which what was before it has aged; unless it is shorter than a step or stops
+   * the wall clock too (a paused VM): then what was before it is older by that much.
    */
+  since(milliseconds: number): number
+  /** As `since`, but not before the process's start or any step. `until` is later than any process on the store reads now. */
   fresh(milliseconds: number): Fresh
   /**
    * Calls back once per detected step, with its size in milliseconds: negative when the clock went back. Reports a step
@@ -80,6 +80,9 @@ export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource
   let difference = wall() - steady
   let lead = Math.max(0, difference, start.latest - steady)
   let continuousSince = Math.floor(steady)
+  /** The last time before the wall clock stepped forward, and how far it ever did: so long the machine may have slept. */
+  let sleptUntil = Number.NEGATIVE_INFINITY
+  let slept = 0
   const listeners: Array<(milliseconds: number) => void> = []
 
   /** Every reading checks both sources, so that a step is detected before the time is used. */
@@ -97,13 +100,23 @@ export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource
     steady += 1
     difference -= 1
     continuousSince = Math.floor(steady)
+    if (step > 0) {
+      sleptUntil = continuousSince - 1
+      slept += step
+    }
     for (const listener of listeners) listener(Math.round(step))
     return now
   }
 
+  /** The most that any process on the store reads now. */
   function upper(): number {
     read()
     return Math.floor(steady + behind())
+  }
+
+  function since(milliseconds: number): number {
+    const from = upper() - milliseconds
+    return Math.max(from, Math.min(sleptUntil, from + slept))
   }
 
   return {
@@ -116,11 +129,11 @@ export function runClock({ wall, elapsed, behind = () => 0, latest }: TimeSource
       read()
       return Math.floor(latest ? Math.max(steady, latest()) : steady + lead)
     },
-    upper,
-    fresh(milliseconds) {
-      const most = upper()
-      return { since: Math.max(most - milliseconds, continuousSince), until: most + STEPS_MS }
-    },
+    since,
+    fresh: (milliseconds) => ({
+      since: Math.max(since(milliseconds), continuousSince),
+      until: upper() + STEPS_MS,
+    }),
     onStep(listener) {
       const setBack = wall() - start.now
       if (setBack <= -STEP_MS) listener(setBack)

@@ -148,7 +148,7 @@ const LIVED: Lived[] = [
   {
     what: 'the time to wrap up',
     life: MINUTE,
-    ahead: 'lives on',
+    ahead: 'ends early',
     env: { WRAP_UP_SECONDS: '60', RECONNECT_SECONDS: '3600' },
     async begin({ report, leave }) {
       await report()

@@ -36,6 +36,21 @@ test('the wrap-up window ends early by as much as another instance’s time may 
   expect(await refusal(report())).toEqual(NOT_LIVE)
 })
 
+test('a sleep of the machine ends the windows that were open', async () => {
+  const { s, report, agent, pair } = await hungUp()
+  s.clock.step(-300)
+  expect((await report()).status).toBe(201)
+  s.clock.step(300)
+  expect(await refusal(report())).toEqual(NOT_LIVE)
+  expect(await refusal(s.end(agent.bearer, pair))).toEqual(NOT_LIVE)
+  const next = await s.present()
+  expect((await s.progress(agent.bearer, next.pair)).status).toBe(201)
+  s.sfu.leave(next.leg)
+  await postWebhook(s, webhookEvent('participant_left', next.leg))
+  s.clock.advance(29)
+  expect((await s.progress(agent.bearer, next.pair)).status).toBe(201)
+})
+
 test('progress is accepted during the wrap-up window even if the absence has ended the session', async () => {
   const { s, report, user, pair } = await hungUp()
   s.clock.advance(11)

@@ -181,7 +181,7 @@ export function createAgentRoute(deps: AgentRouteDeps) {
       async function confirm(loaded: Known): Promise<Known> {
         const { liveness: outcome, known } = await liveness(loaded)
         const left = rules.wrapUpMs > 0 && outcome !== 'unknown' ? leftSince(known.facts) : null
-        const isWrapUp = left !== null && clock.upper() - left < rules.wrapUpMs
+        const isWrapUp = left !== null && left > clock.since(rules.wrapUpMs)
         if (outcome === 'live' || isWrapUp) return known
         throw notLive(outcome)
       }

@@ -59,7 +59,7 @@ export function createAssignments({
     },
     async hasJob(sessionId, agentId, wrapUpMs) {
       const job = await jobs.newest(sessionId, agentId)
-      return job !== null && (job.endedSteady === null || clock.upper() - job.endedSteady < wrapUpMs)
+      return job !== null && (job.endedSteady === null || job.endedSteady > clock.since(wrapUpMs))
     },
   }
 }

@@ -369,8 +369,8 @@ export interface Admissible {
   livenessMs: number
   wrapUpMs: number
   fresh: Fresh
-  /** `upper` of the clock. */
-  now: number
+  /** A leave counts if it is later. */
+  leftAfter: number
 }
 
 /** `stale`: the confirmation has grown too old since the guard checked it. */
@@ -378,12 +378,12 @@ export type Refusal = 'stale' | 'not_live' | 'ended' | 'not_sessions_agent' | 's
 
 /** Until when a callback may write, or why it may not. */
 export function admittedUntil({ session, facts }: Known, admissible: Admissible): number | Refusal {
-  const { caller, livenessMs, wrapUpMs, fresh, now } = admissible
+  const { caller, livenessMs, wrapUpMs, fresh, leftAfter } = admissible
   if (!mayAct(session, caller)) return 'not_sessions_agent'
   const confirmed = confirmedAt(facts)
   if (!facts.end && confirmed !== null && isConfirmed(facts, fresh)) return confirmed + livenessMs
   const left = leftSince(facts)
-  if (wrapUpMs > 0 && left !== null && left + wrapUpMs > now) return left + wrapUpMs
+  if (wrapUpMs > 0 && left !== null && left > leftAfter) return left + wrapUpMs
   if (facts.end) return 'ended'
   return openPresences(facts).length > 0 ? 'stale' : 'not_live'
 }

@@ -28,7 +28,7 @@ interface Reconciler {
   /** One pass over all known rooms with a session or a participant. False when LiveKit did not answer everything. */
   reconcile(): Promise<boolean>
   /** Compares only the agents of one room, when one was lost there. @throws AppError `livekit_unavailable` */
-  reconcileAgents(room: string, lost: string): Promise<void>
+  reconcileAgents(room: string, lost: Participant): Promise<void>
 }
 
 const UNFINISHED = ['pending', 'live', 'disconnected']
@@ -49,7 +49,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   const inOrder = createRemovalOrder()
   /** When LiveKit was last asked about each room. */
   let askedAbout = new Map<string, number>()
-  /** The identities of the agents that were in each room. */
+  /** The identities of the dispatched agents that were in each room. */
   const seenIn = new Map<string, Set<string>>()
 
   async function reconcile(): Promise<void> {
@@ -58,7 +58,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     // An instance may have died between a join and keeping the limit.
     const live = all.filter(({ status }) => status === 'live')
     for (const [userId, ofUser] of grouped(live, 'userId')) {
-      if (ofUser.length > maxSessions) await sessions.keepLimit({ userId })
+      if (ofUser.length > maxSessions) sessions.keepLimit({ userId })
     }
     const ended = await store.sessions.listToRemove()
     const askedAt = clock.steady()
@@ -139,7 +139,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       participants.some((who) => who.isActive && who.sid === session.dispatchedSid && isUserOf(session, who)),
     )
     const present = new Set(agents.map(({ identity }) => identity))
-    const seen = seeIn(room, present)
+    const seen = seeIn(room, agents)
     for (const session of promised) {
       const { id, agentName } = session
       // A room with all of its agents needs no further query.
@@ -150,10 +150,11 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     }
   }
 
-  function seeIn(room: string, identities: Iterable<string>): Set<string> {
+  function seeIn(room: string, agents: Participant[]): Set<string> {
     const seen = seenIn.get(room) ?? new Set()
     seenIn.set(room, seen)
-    for (const identity of identities) seen.add(identity)
+    // Agents that joined by a token would be new ones each time.
+    for (const { identity, attributes } of agents) if (attributes[AGENT_NAME]) seen.add(identity)
     return seen
   }
 

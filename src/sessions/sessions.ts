@@ -89,7 +89,7 @@ export interface Sessions {
   /** Stores an agent's event if the callback is admitted, or returns the event that its key stored before. */
   report(known: Known, report: Report, admission: Admission): Promise<SessionEvent | Refusal | 'key_reused'>
   /** Ends live sessions beyond the limit: `open` does not count pending ones against it, so a join can exceed it. */
-  keepLimit(user: Pick<Session, 'userId'>): Promise<void>
+  keepLimit(user: Pick<Session, 'userId'>): void
   dispatcher: Dispatcher
   removal: Removal
 }
@@ -109,14 +109,16 @@ export function createSessions(deps: SessionsDeps): Sessions {
       if (isNew && session.removedAt === null) background.run('remove', () => participants.remove(session))
       return
     }
-    if (session.status === 'live' && before.session.status !== 'live') background.run('limit', () => keepLimit(session))
+    if (session.status === 'live' && before.session.status !== 'live') keepLimit(session)
     const newest = openPresences(facts).sort((a, b) => (b.joinedAt ?? 0) - (a.joinedAt ?? 0))[0]
     if (newest && session.agentName !== null && session.dispatchedSid !== newest.sid) {
       background.run('dispatch', () => agents.ensure(session, newest.sid))
     }
   }
 
-  async function keepLimit({ userId }: Pick<Session, 'userId'>): Promise<void> {
+  const keepLimit = (user: Pick<Session, 'userId'>) => background.run('limit', () => endBeyondLimit(user))
+
+  async function endBeyondLimit({ userId }: Pick<Session, 'userId'>): Promise<void> {
     const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
       const changed = beyondLimit(unfinished, limits).map((known) => ended(known, 'limit'))
       return { changed, result: changed }
@@ -138,7 +140,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
   }
 
   const admitted = (known: Known, asked: Admission) =>
-    admittedUntil(known, { ...asked, fresh: clock.fresh(asked.livenessMs), now: clock.upper() })
+    admittedUntil(known, { ...asked, fresh: clock.fresh(asked.livenessMs), leftAfter: clock.since(asked.wrapUpMs) })
 
   return {
     keepLimit,

@@ -6,6 +6,7 @@ import { limitBody } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { ReportSkew } from '../livekit/clock-skew.ts'
+import type { Participant } from '../livekit/livekit.ts'
 import { createWebhookReceiver, WEBHOOK_REFUSALS } from '../livekit/webhook.ts'
 import type { Webhook } from '../livekit/wire.ts'
 import type { Metrics } from '../metrics.ts'
@@ -20,7 +21,7 @@ interface WebhookRoutesDeps {
   keys: KeyPair
   reportSkew: ReportSkew
   sessions: Sessions
-  reconcileAgents: (room: string, lost: string) => Promise<void>
+  reconcileAgents: (room: string, lost: Participant) => Promise<void>
   store: SessionStore
   background: Background
   clock: Clock
@@ -50,7 +51,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     }
     // An agent that left by itself may have finished its job; any other was lost, as LiveKit has just noticed.
     if (event === 'participant_left' && participant?.isAgent && participant.disconnectReason !== 'CLIENT_INITIATED') {
-      if (room) background.run('agents', () => reconcileAgents(room.name, participant.identity))
+      if (room) background.run('agents', () => reconcileAgents(room.name, participant))
       return NOTHING
     }
     const sessionId = participant?.attributes.sessionId

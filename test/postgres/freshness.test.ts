@@ -117,6 +117,37 @@ test.each(after)('an instance that was paused unnoticed refuses a callback when 
   expect(await refusal(call.s.end(call.agent.bearer, call.pair))).toEqual(expected)
 })
 
+test.each(after)(
+  'an instance that was paused with another one, which noticed it first, refuses one when $now',
+  async (to) => {
+    const call = await twoInstances()
+    call.time.pause(0)
+    call.time.pause(1)
+    to.act(call)
+    await call.time.advance(60)
+    await call.s.store.saveClock()
+    expect(await refusal(call.reportAt(call.other))).toEqual(to.expected)
+  },
+)
+
+test.each(after)(
+  'a paused instance that compares its clock only slowly refuses one when $now',
+  async ({ expected, act }) => {
+    const call = await twoInstances()
+    await call.other.store.close()
+    call.time.pause(0)
+    act(call)
+    await call.time.advance(60)
+    await execute(
+      call.url,
+      `create function slow() returns trigger language plpgsql as
+       $$ begin perform pg_sleep(0.3); return new; end $$;
+     create trigger slow before update on clock for each row execute function slow()`,
+    )
+    expect(await refusal(call.reportAt(call.s))).toEqual(expected)
+  },
+)
+
 test('a callback that waited too long is accepted once LiveKit has confirmed the user again', async () => {
   const { s, url, pair, time, reportAt, asked } = await twoInstances()
   const before = asked()

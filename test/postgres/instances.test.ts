@@ -154,7 +154,8 @@ test('instances agree on the time, and no step of the database’s clock makes o
         language sql volatile as $$ select pg_catalog.clock_timestamp() + interval '${seconds} seconds' $$`,
     )
   await shift(0)
-  const faked = `${url}?options=${encodeURIComponent('-c search_path=fake,pg_catalog,public')}`
+  // By their name instances find each other, whatever it is.
+  const faked = `${url}?application_name=own&options=${encodeURIComponent('-c search_path=fake,pg_catalog,public')}`
   const first = closeLater(await openStore(faked))
   const startedAt = first.clock.steady()
   // What it asks LiveKit itself counts at once.

@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type SQL, sql } from 'drizzle-orm'
 import { type Clock, createClock, type LastTimes, runClock, type TimeSource } from '../../clock.ts'
 import { createSingleFlight } from '../../single-flight.ts'
-import { APPLICATION, type Postgres, param, selected, statement } from './postgres.ts'
+import { type Postgres, param, selected, statement } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
 
 export interface StoredClock {
   clock: Clock
-  /** The bounds, by `sharedNow`, within which a decision made now may be saved; null for none. */
-  saveBounds(validUntil: number | undefined): { savedFrom: number | null; savedUntil: number | null }
+  /** The bounds for `isInTime` of a decision made now. */
+  saveBounds(validUntil: number | undefined): Record<'savedFrom' | 'savedUntil' | 'decidedAt', number | null>
   /** Compares with the database. */
   save(): Promise<void>
   /** Stops comparing with the database. */
@@ -35,7 +35,7 @@ async function ownClock(db: Postgres, source: TimeSource, keepsTime: boolean): P
   }
 }
 
-const UNBOUNDED = { savedFrom: null, savedUntil: null }
+const UNBOUNDED = { savedFrom: null, savedUntil: null, decidedAt: null }
 
 const find = statement<LastTimes>('clock', sql`select ${selected(clockTable)} from ${clockTable}`)
 const write = statement(
@@ -48,8 +48,11 @@ const write = statement(
 const COMPARE_MS = 5000
 /** If two comparisons, by any instances, are further apart than this by the database's clock, that clock was set. */
 const MAX_APART_MS = 3 * COMPARE_MS
-/** A comparison that takes longer does not correct the wall clock. */
+/** A comparison that takes longer corrects the wall clock only by more than the wait and a step explain. */
 const MAX_WAIT_MS = 250
+const STEP_MS = 500
+/** A save that takes longer is decided again. A pause that the shared time missed is longer than this. */
+const MAX_SAVE_MS = 7500
 /** How far two machines' monotonic clocks drift apart. */
 const DRIFT = 0.001
 /** More than drift alone can put a process ahead of the stored time. */
@@ -82,7 +85,9 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
     // From the row: a step or sleep of one machine must not change when tokens expire on the others.
     latestOffset = Math.max(latestOffset, row.latest - answeredAt)
     // An answer that was read late would look like a step.
-    if (isFirst || answeredAt - askedAt < MAX_WAIT_MS) wallOffset = row.now - wall()
+    const correction = row.now - wall() - wallOffset
+    const waited = answeredAt - askedAt
+    if (isFirst || waited < MAX_WAIT_MS || Math.abs(correction) > waited + STEP_MS) wallOffset += correction
     isFirst = false
     return row
   }
@@ -111,7 +116,11 @@ async function sharedClock(db: Postgres, { wall, elapsed }: TimeSource, keepsTim
       // If the database's clock reads less than it did at the decision, it was set back.
       validUntil === undefined
         ? UNBOUNDED
-        : { savedFrom: Math.floor(source.elapsed()) - LEAD_MS, savedUntil: validUntil },
+        : {
+            savedFrom: Math.floor(source.elapsed()) - LEAD_MS,
+            savedUntil: validUntil,
+            decidedAt: Math.floor(source.wall()),
+          },
     save,
     stop: () => clearInterval(timer),
   }
@@ -135,7 +144,7 @@ async function untilCorrected(db: Postgres): Promise<void> {
 const others = statement<{ areConnected: boolean }>(
   'others',
   sql`select exists (select from pg_stat_activity where datname = current_database()
-    and application_name = ${sql.raw(`'${APPLICATION}'`)} and pid <> pg_backend_pid()) as "areConnected"`,
+    and application_name = current_setting('application_name') and pid <> pg_backend_pid()) as "areConnected"`,
 )
 
 interface Compared extends LastTimes {
@@ -146,8 +155,15 @@ interface Compared extends LastTimes {
 const NOW = sql`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`
 const isContinuous = sql`read.now - stored.now between 0 and ${sql.raw(String(MAX_APART_MS))}`
 /** The shared time by the database's clock, in a statement that also reads the row; null if that clock may have been set. */
-export const sharedNow = sql`case when ${NOW} - ${clockTable.now} between 0 and ${sql.raw(String(MAX_APART_MS))}
+const sharedNow = sql`case when ${NOW} - ${clockTable.now} between 0 and ${sql.raw(String(MAX_APART_MS))}
   then ${clockTable.steady} + ${NOW} - ${clockTable.now} end`
+/**
+ * Whether a decision is saved within its bounds by the shared time, and soon by the wall clocks too: the shared time
+ * misses a pause of all instances, which each of them notices at its own next comparison.
+ */
+export const isInTime = sql`${param('savedUntil')}::bigint is null or coalesce(
+  ${sharedNow} between ${param('savedFrom')} and ${param('savedUntil')}
+  and abs(${NOW} - ${param('decidedAt')}::bigint) < ${sql.raw(String(MAX_SAVE_MS))}, false)`
 /**
  * After a step of the database's clock, `mine`, the instance's own time, tells how much time has passed. A starting
  * instance has none, and trusts the database's clock. The furthest time wins, so the shared one never goes back.

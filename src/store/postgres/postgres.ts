@@ -56,9 +56,6 @@ const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)),
 }
 
-/** By this name instances find each other's connections. */
-export const APPLICATION = 'behalf'
-
 /** Whether opening may migrate the schema: a command leaves that of a store in use alone. */
 export type Migrates = 'always' | 'when empty' | 'never'
 
@@ -145,6 +142,8 @@ async function start(url: string, migrates: Migrates): Promise<pg.ClientConfig> 
     return connect(options)
   })
   try {
+    // An instance that is paused while it migrates must not keep the others from starting.
+    await client.query(`set idle_in_transaction_session_timeout = ${TIMEOUTS.idleInTransaction}`)
     await assertOwnConnections(client, options, url)
     await migrate(client, migrates, url)
   } finally {
@@ -171,7 +170,7 @@ function optionsOf(url: string, sslmode: string): pg.ClientConfig {
     connectionString: parsed.href,
     connectionTimeoutMillis: TIMEOUTS.connection,
     keepAlive: true,
-    application_name: APPLICATION,
+    application_name: 'behalf',
     enableChannelBinding: !['', 'disable'].includes(sslmode),
     types,
   }

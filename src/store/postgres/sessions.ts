@@ -5,7 +5,7 @@ import { type EventRow, toEvent } from '../event-rows.ts'
 import { type FactChanges, factChanges } from '../fact-changes.ts'
 import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
 import { userGone } from '../users.ts'
-import { type StoredClock, sharedNow } from './clock.ts'
+import { isInTime, type StoredClock } from './clock.ts'
 import {
   asJson,
   type Connection,
@@ -351,8 +351,7 @@ const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean
     gate as (
       select counted.held = (select count(*) from changed)
           and (${param('userId')}::text is null or exists (select from owner)) as is_current,
-        ${param('savedUntil')}::bigint is null
-          or coalesce(${sharedNow} between ${param('savedFrom')} and ${param('savedUntil')}, false) as is_in_time
+        ${isInTime} as is_in_time
       from counted, ${clockTable}),
     webhook as (
       insert into ${webhookEvents} select ${param('webhookId')}, ${param('receivedAt')} from gate
