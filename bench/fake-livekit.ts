@@ -30,6 +30,7 @@ async function serve(): Promise<void> {
   process.on('message', ({ id, command }: { id: number; command: Command }) => {
     process.send?.({ id, result: obey(command) })
   })
+  process.once('disconnect', () => process.exit())
   process.send?.({ url: sfu.url })
 }
 
