@@ -6,6 +6,7 @@ import { callingScene, joinedScene, NOT_LIVE, refusal, scene, UNKNOWN } from './
 import { postWebhook, type SfuMode, signedWebhook, startSfu, webhookEvent, webhookToken } from './sfu.ts'
 import { listening, openStream } from './stream-client.ts'
 import { makeApp, post } from './support.ts'
+import { mint } from './token-client.ts'
 import { workerScene } from './worker-scene.ts'
 
 const env = { METRICS_TOKEN }
@@ -271,6 +272,16 @@ onSqlite('writes that share a commit are counted together', async () => {
   // The user and the sign-in of each.
   expect(grown[`${name}_sum`]).toBe(40)
   expect(grown[`${name}_count`]).toBeLessThan(40)
+})
+
+onSqlite('a join in a room that was used within the hour writes the session only', async () => {
+  const s = await scene({ env })
+  const { bearer } = await s.newUser()
+  const writes = async () =>
+    (await growth(s, 'behalf_store_commit_writes_sum', () => mint(s, bearer, { room: 'lesson' })))
+      .behalf_store_commit_writes_sum
+  expect(await writes()).toBe(2)
+  expect(await writes()).toBe(1)
 })
 
 describe('every metric', () => {

@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
-import type { RoomStore } from '../rooms.ts'
+import { RECENT_USE_MS, type RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
 import { rooms, sessions } from './schema.ts'
@@ -12,7 +12,11 @@ export function postgresRooms(db: Postgres): RoomStore {
     (await find.get(db, { name, isGenerated: isNewRoomName(name) }))?.ownerId ?? null
   return {
     findOwner: ownerOf,
-    keep: async (name, now) => (await keep.get(db, { name, now, isGenerated: isNewRoomName(name) }))?.ownerId ?? null,
+    async keep(name, now) {
+      const row = await keep.get(db, { name, now, recent: now - RECENT_USE_MS, isGenerated: isNewRoomName(name) })
+      // Another instance may have renewed it during this statement, whose snapshot is older.
+      return row?.ownerId ?? ownerOf(name)
+    },
     async claim(name, ownerId, now, max) {
       const known = await ownerOf(name)
       if (known !== null) return { ownerId: known, isNew: false }
@@ -46,8 +50,14 @@ const owner = (claim: SQL) => sql`select coalesce((select owner_id from ${claim}
 const find = statement<{ ownerId: string | null }>('room_owner', owner(sql`${rooms} where name = ${param('name')}`))
 const keep = statement<{ ownerId: string | null }>(
   'room_keep',
-  sql`with kept as (update ${rooms} set used_at = ${param('now')} where name = ${param('name')} returning owner_id)
-    ${owner(sql`kept`)}`,
+  sql`with
+    kept as (
+      update ${rooms} set used_at = ${param('now')} where name = ${param('name')} and used_at <= ${param('recent')}
+      returning owner_id),
+    held as (
+      select owner_id from kept
+      union all select owner_id from ${rooms} where name = ${param('name')} and used_at > ${param('recent')})
+    ${owner(sql`held`)}`,
 )
 const claims = statement<{ isFull: boolean }>(
   'room_claims',

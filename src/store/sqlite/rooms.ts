@@ -1,6 +1,6 @@
 import { asc, count, eq, inArray, sql } from 'drizzle-orm'
 import { isNewRoomName } from '../../ids.ts'
-import type { RoomStore } from '../rooms.ts'
+import { RECENT_USE_MS, type RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { rooms, sessions } from './schema.ts'
@@ -12,7 +12,7 @@ const NAMES_PER_QUERY = 500
 /** Room claims in SQLite. */
 export function sqliteRooms(db: Db, write: Write): RoomStore {
   const find = db
-    .select({ ownerId: rooms.ownerId })
+    .select({ ownerId: rooms.ownerId, usedAt: rooms.usedAt })
     .from(rooms)
     .where(eq(rooms.name, param('name')))
     .prepare()
@@ -42,7 +42,11 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
   const ownerOf = (name: string) => find.get({ name })?.ownerId ?? firstUserOf(name) ?? null
   return {
     findOwner: (name) => runRead(() => ownerOf(name)),
-    keep: (name, now) => write(() => use.get({ name, now })?.ownerId ?? firstUserOf(name) ?? null),
+    async keep(name, now) {
+      const claim = await runRead(() => find.get({ name }))
+      if (claim && claim.usedAt > now - RECENT_USE_MS) return claim.ownerId
+      return write(() => use.get({ name, now })?.ownerId ?? firstUserOf(name) ?? null)
+    },
     claim: (name, ownerId, now, max) =>
       write(() => {
         const known = ownerOf(name)
