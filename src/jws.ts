@@ -1,7 +1,8 @@
-/** A JWS in compact serialization (RFC 7515 §7.1); `sign` returns the signature over the text that it is given. */
-export function compactJws(header: object, payload: object, sign: (input: string) => Buffer): string {
-  const input = `${encode(header)}.${encode(payload)}`
-  return `${input}.${sign(input).toString('base64url')}`
-}
+/** A part of a JWS, in base64url (RFC 7515 §3.1). */
+export const jwsPart = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url')
 
-const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
+/** A JWS in compact serialization (RFC 7515 §7.1). `sign` returns the signature, in base64url, over the text it is given. */
+export function compactJws(header: string, payload: object, sign: (input: string) => string): string {
+  const input = `${header}.${jwsPart(payload)}`
+  return `${input}.${sign(input)}`
+}

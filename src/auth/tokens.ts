@@ -2,7 +2,7 @@ import { randomUUID, sign as signBytes } from 'node:crypto'
 import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../clock.ts'
 import { AppError } from '../errors.ts'
-import { compactJws } from '../jws.ts'
+import { compactJws, jwsPart } from '../jws.ts'
 import { createSingleFlight } from '../single-flight.ts'
 import type { UserStore } from '../store/users.ts'
 import { ALG, type SigningKeys } from './keys.ts'
@@ -81,8 +81,8 @@ export function createAccessTokens({ keys, users, publicUrl, clock }: AccessToke
     const exp = iat + ACCESS_TOKEN_SECONDS
     const payload = { ...claims, [STEADY_IAT]: clock.latest(), iss: publicUrl, aud, iat, exp, jti: randomUUID() }
     const key = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const
-    const signature = (input: string) => signBytes('sha256', Buffer.from(input), key)
-    const token = compactJws({ alg: ALG, typ: TYP, kid }, payload, signature)
+    const signature = (input: string) => signBytes('sha256', Buffer.from(input), key).toString('base64url')
+    const token = compactJws(jwsPart({ alg: ALG, typ: TYP, kid }), payload, signature)
     cache.set(token, { kid, claims: payload })
     return token
   }
