@@ -41,15 +41,18 @@ const MIGRATION_LOCK = 0x6265_6861
 const MIGRATIONS_TABLE = '__behalf_migrations'
 
 /**
- * Sent first on each connection. An answer must not leave before its commit is durable, so a role's or database's
- * weaker `synchronous_commit` is raised; a stronger one stays.
+ * Sent first on each connection. An answer must not leave before its commit is durable, so a role's or database's weaker
+ * `synchronous_commit` is raised; a stronger one stays. The planner takes any list of rows in a parameter for a hundred:
+ * joined otherwise than by loops over an index, all of a table with thousands of rows would be read for one.
  */
 const SETTINGS = `select set_config('synchronous_commit', 'on', false)
     where current_setting('synchronous_commit') not in ('on', 'remote_apply')
   union all select set_config('statement_timeout', '${TIMEOUTS.statement}', false)
   union all select set_config('lock_timeout', '${TIMEOUTS.lock}', false)
   union all select set_config('idle_in_transaction_session_timeout', '${TIMEOUTS.idleInTransaction}', false)
-  union all select set_config('default_transaction_isolation', 'read committed', false)`
+  union all select set_config('default_transaction_isolation', 'read committed', false)
+  union all select set_config('enable_hashjoin', 'off', false)
+  union all select set_config('enable_mergejoin', 'off', false)`
 
 /** A bigint is read as a number: times and counts stay below 2⁵³. */
 const types: pg.CustomTypesConfig = {
