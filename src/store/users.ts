@@ -61,6 +61,9 @@ export function rotationOf(
   return parent.expiresAt <= now ? { outcome: 'expired' } : { outcome: 'rotated', userId, familyId }
 }
 
+/** Milliseconds, far fewer than until a guest is pruned: a user seen since is not dated again, which saves most refreshes a write. */
+export const RECENTLY_SEEN_MS = 60 * 60 * 1000
+
 /** Why a refresh family was revoked. */
 export type RevokedReason = 'logout' | 'reuse' | 'upgraded' | 'password_changed' | 'signed_out'
 

@@ -362,7 +362,6 @@ const saving = statement<{ isCurrent: boolean; isInTime: boolean; isNew: boolean
     updated as (
       update ${sessions} set ${settable(sessions, 'changed')} from changed, passed where ${sessions.id} = changed.id),
     opened as (select * from ${rowsOf(sessions, 'opened')}),
-    kept_room as (update rooms set used_at = opened.created_at from opened, passed where name = opened.room),
     inserted as (insert into ${sessions} (${names(sessions)}) select ${names(sessions)} from opened, passed),
     written as (
       ${insertAll(presences, 'presences')}

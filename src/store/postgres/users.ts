@@ -1,5 +1,12 @@
 import { type SQL, sql } from 'drizzle-orm'
-import { type RefreshToken, type RevokedReason, rotationOf, type User, type UserStore } from '../users.ts'
+import {
+  RECENTLY_SEEN_MS,
+  type RefreshToken,
+  type RevokedReason,
+  rotationOf,
+  type User,
+  type UserStore,
+} from '../users.ts'
 import { type Connection, isDuplicate, type Postgres, param, selected, statement } from './postgres.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
@@ -50,7 +57,8 @@ export function postgresUsers(db: Postgres): UserStore {
         if (rotation.outcome === 'rotated') {
           const { familyId, userId } = rotation
           const expiresAt = Math.min(now + idleMs, parent?.familyExpiresAt ?? 0)
-          await useToken.run(on, { parentHash, childHash, familyId, userId, now, expiresAt })
+          const recent = now - RECENTLY_SEEN_MS
+          await useToken.run(on, { parentHash, childHash, familyId, userId, now, recent, expiresAt })
         }
         return rotation
       }),
@@ -152,7 +160,7 @@ const findTokens = statement<RefreshToken & { hash: string }>(
 const useToken = statement(
   'refresh_token_use',
   sql`with used as (update ${refreshTokens} set used_at = ${param('now')} where hash = ${param('parentHash')}),
-    seen as (update ${users} set seen_at = ${param('now')} where id = ${param('userId')})
+    seen as (update ${users} set seen_at = ${param('now')} where id = ${param('userId')} and seen_at < ${param('recent')})
     insert into ${refreshTokens} (hash, family_id, created_at, expires_at)
     values (${param('childHash')}, ${param('familyId')}, ${param('now')}, ${param('expiresAt')})`,
 )

@@ -1,5 +1,5 @@
-import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from 'drizzle-orm'
-import { type RevokedReason, type Rotation, rotationOf, type UserStore } from '../users.ts'
+import { and, eq, getTableColumns, gt, isNull, lt, type SQL, sql } from 'drizzle-orm'
+import { RECENTLY_SEEN_MS, type RevokedReason, type Rotation, rotationOf, type UserStore } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
@@ -41,8 +41,9 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
   const markSeen = db
     .update(users)
     .set({ seenAt: sql`${param('now')}` })
-    .where(byId)
+    .where(and(byId, lt(users.seenAt, param('recent'))))
     .prepare()
+  const seen = (id: string, now: number) => markSeen.run({ id, now, recent: now - RECENTLY_SEEN_MS })
   const families = familyStatements(db)
 
   function rotate(parentHash: string, childHash: string, now: number, idleMs: number, graceMs: number): Rotation {
@@ -56,7 +57,7 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
       const expiresAt = Math.min(now + idleMs, parent?.familyExpiresAt ?? 0)
       families.use.run({ hash: parentHash, now })
       families.insertToken.run({ hash: childHash, familyId, now, expiresAt })
-      markSeen.run({ id: userId, now })
+      seen(userId, now)
     }
     return rotation
   }
@@ -90,7 +91,7 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
         if (find.get({ id: userId })?.passwordHash !== passwordHash) return false
         families.insert.run({ id, userId, now, expiresAt })
         families.insertToken.run({ hash: first.hash, familyId: id, now, expiresAt: first.expiresAt })
-        markSeen.run({ id: userId, now })
+        seen(userId, now)
         return true
       }),
     rotate: (parentHash, childHash, now, { idleMs, graceMs }) =>
@@ -108,7 +109,7 @@ export function sqliteUsers(db: Db, write: Write): UserStore {
         // Guests with an unfinished session are spared: the service still has to track its presence.
         const idle = sql`select id from users indexed by users_idle_guests
           where email is null and seen_at < ${seenBefore} and not exists
-            (select 1 from sessions where sessions.user_id = users.id and sessions.ended_at is null)
+            (select 1 from sessions where sessions.user_id = users.id and (sessions.ended_at is null) = 1)
           order by seen_at limit ${limit}`
         const families = sql`select id from refresh_families where user_id in (${idle})`
         const kinds: Kind[] = [
