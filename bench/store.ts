@@ -74,7 +74,7 @@ export async function createPast(path: string, sessions: number): Promise<void> 
       select lower(hex(randomblob(32))), 'fam_' || e, at, ${now + 20 * DAY_MS} from person;
     insert into sessions (id, user_id, sign_in_id, room, status, created_at, token_expires_at, ended_at, end_reason,
         agent_name, dispatched_sid, dispatched_at, removed_at, last_seq, event_bytes, version)
-      select 'sess_' || e, 'user_' || person, 'fam_' || person, 'room_' || substr(e, -32), 'ended', at, at + 900000, at + 600000, 'left',
+      select 'sess_' || e, 'user_' || person, 'fam_' || person, 'room_' || e, 'ended', at, at + 900000, at + 600000, 'left',
         '${AGENT}', 'PA_' || substr(e, -12), at + 1000, at + 600000, 3, ${live.length + said.length + left.length}, 5 from past;
     insert into presences (sid, session_id, room_sid, joined_at, seen_at, confirmed_at, left_at, left_reason)
       select 'PA_' || substr(e, -12), 'sess_' || e, 'RM_' || substr(e, -12), at + 500, at + 540000, at + 530000, at + 540000,

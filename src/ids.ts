@@ -4,14 +4,12 @@ import { randomBytes, randomFillSync } from 'node:crypto'
  * A new identifier: prefix, 48 bits of time, 128 random bits, in hex.
  * The time keeps new rows together in the index; the rest cannot be guessed (OWASP ASVS 11.5.1).
  */
-export function newId(prefix: 'user' | 'sess' | 'fam', now: number): string {
+export function newId(prefix: 'user' | 'sess' | 'fam' | 'room', now: number): string {
   return `${prefix}_${now.toString(16).padStart(12, '0')}${randomHex(16)}`
 }
 
-/** An unguessable room name: it does not reveal when or for whom it was generated. */
-export const newRoomName = (): string => `room_${randomHex(16)}`
-
-export const isNewRoomName = (name: string): boolean => /^room_[0-9a-f]{32}$/.test(name)
+/** Whether the service generated this room name; earlier versions did without the time. */
+export const isGeneratedRoom = (name: string): boolean => /^room_(?:[0-9a-f]{12})?[0-9a-f]{32}$/.test(name)
 
 /** The identity of one join of an agent: two workers of one account do not take each other's place in a room. */
 export const newAgentIdentity = (agentId: string): string => `${agentId}#${randomHex(8)}`

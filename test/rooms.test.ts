@@ -54,7 +54,7 @@ describe('POST /rooms', () => {
     const rooms = await Promise.all(answers.map(statusAndName))
     for (const { status, room } of rooms) {
       expect(status).toBe(201)
-      expect(room).toMatch(/^room_[0-9a-f]{32}$/)
+      expect(room).toMatch(/^room_[0-9a-f]{44}$/)
     }
     expect(new Set(rooms.map(({ room }) => room)).size).toBe(3)
     expect(await mint(s, user.bearer, { room: rooms[0]?.room })).toMatchObject({ room: rooms[0]?.room })

@@ -68,7 +68,7 @@ describe('POST /token with an empty request', () => {
   test('gets a new, unguessable room each time', async () => {
     const { t, bearer } = await setUp()
     const answers = await Promise.all(Array.from({ length: 8 }, () => mint(t, bearer)))
-    for (const { room } of answers) expect(room).toMatch(/^room_[0-9a-f]{32}$/)
+    for (const { room } of answers) expect(room).toMatch(/^room_[0-9a-f]{44}$/)
     expect(new Set(answers.map(({ room }) => room)).size).toBe(8)
     expect(new Set(answers.map(({ session_id }) => session_id)).size).toBe(8)
   })

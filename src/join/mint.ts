@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { UserToken } from '../auth/tokens.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { newAgentIdentity, newId, newRoomName } from '../ids.ts'
+import { newAgentIdentity, newId } from '../ids.ts'
 import { JOIN_TOKEN_SECONDS, type JoinToken, type MintJoinToken } from '../livekit/join-token.ts'
 import type { Assignments } from '../sessions/assignments.ts'
 import { dispatchOf } from '../sessions/dispatch.ts'
@@ -81,7 +81,7 @@ export function createJoinTokens(deps: MintDeps) {
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return { ...minted, room, identity: userId, name, sessionId: id }
     }
-    const { sessionId: id = newId('sess', clock.latest()), room = newRoomName() } = request
+    const { sessionId: id = newId('sess', clock.latest()), room = rooms.newName() } = request
     const joined = { id, room, ...agent }
     // Before anything is stored: what encoding adds to the length is only known of the token itself.
     const minted = mintFor(joined)

@@ -5,7 +5,6 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { limitRate, type RateLimits } from '../http/rate-limit.ts'
 import { createRouter, jsonContent, strictObject } from '../http/router.ts'
-import { newRoomName } from '../ids.ts'
 import { same } from './request.ts'
 import type { Rooms } from './rooms.ts'
 import { NAME_SIZE, RoomName } from './schemas.ts'
@@ -63,7 +62,7 @@ export function roomRoutes({ tokens, rooms, limits }: RoomRoutesDeps) {
       const body = c.req.valid('json')
       const { userId } = c.var.user
       const named = same('room', body.room_name, body.roomName, body.room)
-      const room = named ?? newRoomName()
+      const room = named ?? rooms.newName()
       const { isNew } = await (named === undefined ? rooms.claim(room, userId) : rooms.enter(room, userId))
       await rooms.create(room)
       return c.json({ room, room_name: room }, isNew ? 201 : 200)

@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { newId } from '../ids.ts'
 import type { LiveKit, RoomTimeouts } from '../livekit/livekit.ts'
 import type { RoomStore } from '../store/rooms.ts'
 
@@ -16,6 +17,8 @@ interface RoomsDeps {
 export interface Rooms {
   /** An empty room stays open as long as its user may take to come back, so that the agent is still in it. */
   timeouts: RoomTimeouts
+  /** An unguessable name that no room has. */
+  newName(): string
   /**
    * Checks the user's right to a named room: its own claim, a first claim, or any known room with `ROOM_POLICY=open`.
    * `isNew` says whether this call claimed it. A claim is renewed, so that it is not pruned soon after.
@@ -50,6 +53,7 @@ export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
 
   return {
     timeouts,
+    newName: () => newId('room', now()),
     claim,
     async enter(name, userId) {
       const known = await rooms.findOwner(name)

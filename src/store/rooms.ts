@@ -1,7 +1,7 @@
 /** Milliseconds, far fewer than until a claim is pruned: one used since is not dated again, so most joins need no write for it. */
 export const RECENT_USE_MS = 60 * 60 * 1000
 
-/** Which user owns a room name: who claimed it, or opened the first session in a generated one (`newRoomName`). */
+/** Which user owns a room name: who claimed it, or opened the first session in a generated one. */
 export interface RoomStore {
   findOwner(name: string): Promise<string | null>
   /** The same, and dates a claim's last use now unless it was recent, so that it is not pruned before its owner's next step. */

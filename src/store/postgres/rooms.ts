@@ -1,5 +1,5 @@
 import { type SQL, sql } from 'drizzle-orm'
-import { isNewRoomName } from '../../ids.ts'
+import { isGeneratedRoom } from '../../ids.ts'
 import { RECENT_USE_MS, type RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
 import { type Postgres, param, runOnce, statement } from './postgres.ts'
@@ -9,11 +9,11 @@ import { lockUser } from './sessions.ts'
 /** Room claims in PostgreSQL. */
 export function postgresRooms(db: Postgres): RoomStore {
   const ownerOf = async (name: string) =>
-    (await find.get(db, { name, isGenerated: isNewRoomName(name) }))?.ownerId ?? null
+    (await find.get(db, { name, isGenerated: isGeneratedRoom(name) }))?.ownerId ?? null
   return {
     findOwner: ownerOf,
     async keep(name, now) {
-      const row = await keep.get(db, { name, now, recent: now - RECENT_USE_MS, isGenerated: isNewRoomName(name) })
+      const row = await keep.get(db, { name, now, recent: now - RECENT_USE_MS, isGenerated: isGeneratedRoom(name) })
       // Another instance may have renewed it during this statement, whose snapshot is older.
       return row?.ownerId ?? ownerOf(name)
     },

@@ -1,5 +1,5 @@
 import { asc, count, eq, inArray, sql } from 'drizzle-orm'
-import { isNewRoomName } from '../../ids.ts'
+import { isGeneratedRoom } from '../../ids.ts'
 import { RECENT_USE_MS, type RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
 import { runRead, type Write } from './group-commit.ts'
@@ -38,7 +38,7 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     .from(rooms)
     .where(eq(rooms.ownerId, param('ownerId')))
     .prepare()
-  const firstUserOf = (name: string) => (isNewRoomName(name) ? findFirstUser.get({ name })?.userId : undefined)
+  const firstUserOf = (name: string) => (isGeneratedRoom(name) ? findFirstUser.get({ name })?.userId : undefined)
   const ownerOf = (name: string) => find.get({ name })?.ownerId ?? firstUserOf(name) ?? null
   return {
     findOwner: (name) => runRead(() => ownerOf(name)),

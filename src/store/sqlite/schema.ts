@@ -159,8 +159,9 @@ export const sessions = sqliteTable(
     version: integer().notNull().default(0),
   },
   (t) => [
-    index('sessions_user').on(t.userId, t.id),
-    index('sessions_user_unfinished').on(t.userId).where(sql`ended_at is null`),
+    // One index for a user's unfinished sessions and all others: each index costs a new session a page of its own.
+    index('sessions_user').on(t.userId, sql`(ended_at is null)`, t.id),
+    index('sessions_unfinished').on(t.id).where(sql`ended_at is null`),
     index('sessions_room').on(t.room, t.endedAt),
     index('sessions_removed').on(t.endedAt).where(sql`removed_at is not null`),
     index('sessions_never_joined').on(t.endedAt).where(sql`removed_at is not null and last_seq = 1`),

@@ -17,13 +17,14 @@ import { userGone } from '../users.ts'
 import { eventColumns } from './events.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { oldSessions, pruneSessions, unusedSessions } from './retention.ts'
-import { events, finishedRooms, idempotencyKeys, presences, rooms, sessions, webhookEvents } from './schema.ts'
+import { events, finishedRooms, idempotencyKeys, presences, sessions, webhookEvents } from './schema.ts'
 import { type Db, param, unlessOrphan, values } from './sqlite.ts'
 
 const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
 
-/** The `+` keeps SQLite from reading all sessions, ended ones too, in this order instead of the few in a partial index. */
-const oldestFirst = sql`+${sessions.id}`
+/** A user's sessions that have ended, or the others; each kind is in the order of ids within the index. */
+const ofUser = (isUnfinished: 0 | 1) =>
+  and(eq(sessions.userId, param('userId')), sql`(${sessions.endedAt} is null) = ${sql.raw(`${isUnfinished}`)}`)
 
 /** Loads and saves sessions in SQLite; the rules are elsewhere (`lifecycle.ts`). */
 export function sqliteSessions(
@@ -34,9 +35,14 @@ export function sqliteSessions(
   clock: Clock,
 ): SessionStore {
   const { load, loadAll, save, insertSession, find, allUnfinished, unfinishedIn } = statements(db, hints, clock)
-  const ofUser = eq(sessions.userId, param('userId'))
-  const newestOf = (which?: SQL) =>
-    db.select().from(sessions).where(and(ofUser, which)).orderBy(desc(sessions.id)).limit(param('limit')).prepare()
+  const newestOf = (which?: SQL) => {
+    const some = (isUnfinished: 0 | 1) =>
+      db
+        .select()
+        .from(sessions)
+        .where(and(ofUser(isUnfinished), which))
+    return some(1).unionAll(some(0)).orderBy(desc(sessions.id)).limit(param('limit')).prepare()
+  }
   const newest = newestOf()
   const older = newestOf(lt(sessions.id, param('before')))
   const toRemove = db
@@ -110,16 +116,12 @@ const columns = Object.entries(getTableColumns(sessions)) as Array<[keyof Sessio
 function statements(db: Db, hints: EventHints, clock: Clock) {
   const byId = eq(sessions.id, param('id'))
   const find = db.select().from(sessions).where(byId).prepare()
-  const unfinished = (which?: SQL) =>
-    db
-      .select()
-      .from(sessions)
-      .where(and(isNull(sessions.endedAt), which))
-      .orderBy(oldestFirst)
-      .prepare()
-  const allUnfinished = unfinished()
-  const unfinishedOf = unfinished(eq(sessions.userId, param('userId')))
-  const unfinishedIn = unfinished(eq(sessions.room, param('room')))
+  const oldestFirst = (which: SQL | undefined) =>
+    db.select().from(sessions).where(which).orderBy(asc(sessions.id)).prepare()
+  const isUnfinished = isNull(sessions.endedAt)
+  const allUnfinished = oldestFirst(isUnfinished)
+  const unfinishedOf = oldestFirst(ofUser(1))
+  const unfinishedIn = oldestFirst(and(isUnfinished, eq(sessions.room, param('room'))))
   const presencesOf = db
     .select(presenceColumns)
     .from(presences)
@@ -143,11 +145,6 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
     )
     .prepare()
 
-  const keepRoom = db
-    .update(rooms)
-    .set({ usedAt: sql`${param('createdAt')}` })
-    .where(eq(rooms.name, param('room')))
-    .prepare()
   const insert = db
     .insert(sessions)
     .values(values(getTableColumns(sessions)))
@@ -253,7 +250,6 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
   }
 
   function insertSession(session: Session): void {
-    keepRoom.run({ ...session })
     if (!unlessOrphan(() => insert.run({ ...session }))) throw userGone()
   }
 
