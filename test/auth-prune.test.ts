@@ -17,11 +17,25 @@ describe('pruning', () => {
     expect((await post(t.app, '/auth/refresh', { refresh_token: active.refresh_token })).status).toBe(200)
     await t.prune()
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).not.toBeNull()
-    t.clock.advance(10 * DAY_SECONDS + 1)
+    // When they were last seen is known to the hour.
+    t.clock.advance(10 * DAY_SECONDS + 60 * 60 + 1)
     await t.prune()
     for (const { user } of idle) expect(await t.store.users.findUser(user.id)).toBeNull()
     expect(await t.store.users.findUser(active.user.id)).not.toBeNull()
     expect(await t.store.users.findUser(user.user.id)).not.toBeNull()
+  })
+
+  test('deletes no guest whose refresh token is still valid', async () => {
+    const t = await makeApp()
+    const refresh = (token: string) => signedIn(post(t.app, '/auth/refresh', { refresh_token: token }))
+    let guest = await signedIn(post(t.app, '/auth/guest', {}))
+    for (const minutes of [1, 59]) {
+      t.clock.advance(minutes * 60)
+      guest = await refresh(guest.refresh_token)
+      t.clock.advance(30 * DAY_SECONDS - 1)
+      await t.prune()
+      guest = await refresh(guest.refresh_token)
+    }
   })
 
   test('deletes refresh token families after 90 days', async () => {
@@ -66,7 +80,7 @@ describe('pruning', () => {
 
     test('deletes a guest in writes of at most 500 rows', async () => {
       const { t, user, written } = await refreshedOften()
-      t.clock.advance(30 * DAY_SECONDS + 1)
+      t.clock.advance(31 * DAY_SECONDS)
       const rows = await written('pruneGuests')
       expect(Math.max(...rows)).toBe(500)
       // The tokens of this sign-in and of the guest's own, both families and the guest.

@@ -2,7 +2,9 @@ import { REFRESH_IDLE_MS } from '../auth/refresh.ts'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config.ts'
 import type { StoredKey } from '../store/keys.ts'
+import { RECENT_USE_MS } from '../store/rooms.ts'
 import type { Store } from '../store/store.ts'
+import { RECENTLY_SEEN_MS } from '../store/users.ts'
 
 interface PruneDeps {
   store: Pick<Store, 'users' | 'keys' | 'rooms' | 'sessions'>
@@ -38,7 +40,7 @@ export function createPruner({ store, config, clock }: PruneDeps): () => Promise
     const at = Math.min(clock.now(), steady)
     const ago = (days: number) => at - days * DAY_MS
     // After this long without a sign-in or refresh, none of a guest's tokens is still valid.
-    await untilDone(() => users.pruneGuests(at - REFRESH_IDLE_MS, BATCH))
+    await untilDone(() => users.pruneGuests(at - REFRESH_IDLE_MS - RECENTLY_SEEN_MS, BATCH))
     const dead = { expiredBefore: at, revokedBefore: ago(REVOKED_FAMILY_DAYS) }
     await untilDone(() => users.pruneFamilies(dead, BATCH))
     const isKept = (key: StoredKey) => key.expiresAt === null || key.expiresAt > ago(DEAD_KEY_DAYS)
@@ -50,6 +52,6 @@ export function createPruner({ store, config, clock }: PruneDeps): () => Promise
       keys: steady - IDEMPOTENCY_DAYS * DAY_MS,
     }
     await untilDone(() => sessions.prune(old, BATCH))
-    await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS), BATCH))
+    await untilDone(() => rooms.prune(ago(ROOM_CLAIM_DAYS) - RECENT_USE_MS, BATCH))
   }
 }
