@@ -70,7 +70,7 @@ describeWithLiveKit('the examples of a function tool', () => {
     test.skipIf(!isHere)(
       'orders for its user by voice, and says why an order is refused',
       async () => {
-        const { api, livekit, join } = stack()
+        const { api, join } = stack()
         const agent = await api.agent(`waiter-${language.toLowerCase()}`)
         const { command, cwd, env } = await example()
         const [program = '', ...args] = command
@@ -82,9 +82,9 @@ describeWithLiveKit('the examples of a function tool', () => {
             BEHALF_URL: api.url,
             BEHALF_AGENT_ID: agent.id,
             BEHALF_AGENT_SECRET: agent.secret,
-            LIVEKIT_URL: livekit.url,
-            LIVEKIT_API_KEY: 'devkey',
-            LIVEKIT_API_SECRET: 'secret',
+            LIVEKIT_URL: api.url,
+            LIVEKIT_API_KEY: agent.id,
+            LIVEKIT_API_SECRET: agent.secret,
             LIVEKIT_INFERENCE_URL: modelUrl,
           },
         })
