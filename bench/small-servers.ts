@@ -71,7 +71,7 @@ async function least(): Promise<void> {
     const now = Date.now()
     const unique = randomBytes(16).toString('hex')
     const id = `sess_${now.toString(16).padStart(12, '0')}${unique}`
-    const room = `room_${unique}`
+    const room = `room_${id.slice(5)}`
     const { token } = mintJoinToken({ room, identity, name: null, attributes: { userId: identity, sessionId: id } })
     await write(() => insert.run(id, identity, room, now, now + 900_000))
     send(response, { ...minted(token), session_id: id })
