@@ -8,7 +8,7 @@ export function newId(prefix: 'user' | 'sess' | 'fam' | 'room', now: number): st
   return `${prefix}_${now.toString(16).padStart(12, '0')}${randomHex(16)}`
 }
 
-/** Whether the service generated this room name; earlier versions did without the time. */
+/** Whether a room name has the form of generated ones, with the time or, from earlier versions, without. */
 export const isGeneratedRoom = (name: string): boolean => /^room_(?:[0-9a-f]{12})?[0-9a-f]{32}$/.test(name)
 
 /** The identity of one join of an agent: two workers of one account do not take each other's place in a room. */

@@ -1,6 +1,6 @@
 const userId = 'user_0199f0c1a2b34f6d1c0e9b7a8d3e5f60a1b2c3d4e5f6'
 const sessionId = 'sess_0199f0c1b7e28a1b2c3d4e5f60718293a4b5c6d7e8f9'
-const room = 'room_5f0c8e1d7a3b49628d1e0f3a5b7c9d24'
+const room = 'room_0199f0c1b7e25f0c8e1d7a3b49628d1e0f3a5b7c9d24'
 const at = '2026-01-01T12:00:00.000Z'
 const accessToken = 'eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…'
 const joinToken = 'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9…'

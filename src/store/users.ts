@@ -61,7 +61,7 @@ export function rotationOf(
   return parent.expiresAt <= now ? { outcome: 'expired' } : { outcome: 'rotated', userId, familyId }
 }
 
-/** Milliseconds. A user seen since is not dated again, which saves most refreshes a write: `seenAt` may be late by as much. */
+/** Milliseconds. A refresh does not date a user again who was seen since: `seenAt` may be too early by as much. */
 export const RECENTLY_SEEN_MS = 60 * 60 * 1000
 
 /** Why a refresh family was revoked. */

@@ -16,10 +16,20 @@ const PAST = `
     select 'sess_' || i, 'user_' || i, 'room_' || i, 'ended', 1, 1, 1, 'left', 1 from n;
   insert into presences (session_id, sid) select 'sess_' || i, 'PA_' || i from n;
   insert into events (session_id, seq, type, data, created_at) select 'sess_' || i, 1, 'progress', '{}', 1 from n;
+  insert into rooms (name, owner_id, claimed_at, used_at) select 'lesson ' || i, 'user_' || i, 1, 1 from n;
   insert into webhook_events (id, received_at) select i, 1 from n;
   analyze`
 
-const FILLED = ['users', 'refresh_families', 'refresh_tokens', 'sessions', 'presences', 'events', 'webhook_events']
+const FILLED = [
+  'users',
+  'rooms',
+  'refresh_families',
+  'refresh_tokens',
+  'sessions',
+  'presences',
+  'events',
+  'webhook_events',
+]
 
 /** PostgreSQL chooses the plan that it keeps at a statement's sixth use. */
 const USES = 8
@@ -36,7 +46,7 @@ test('what is done again and again reads no table whole', async () => {
   const before = await scans()
   const agent = await s.newAgent()
   for (let i = 0; i < USES; i++) {
-    const { user, pair, leg } = await s.present()
+    const { user, pair, leg } = await s.present({ room: `room ${i}` })
     expect((await postWebhook(s, webhookEvent('participant_joined', leg))).status).toBe(200)
     expect((await s.progress(agent.bearer, pair, { 'Idempotency-Key': 'first' })).status).toBe(201)
     expect((await s.get(`/sessions/${pair.sessionId}`, user.bearer)).status).toBe(200)

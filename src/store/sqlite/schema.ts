@@ -26,7 +26,7 @@ export const users = sqliteTable(
     /** PHC string. Null for a guest. */
     passwordHash: text('password_hash'),
     createdAt: integer('created_at').notNull(),
-    /** Last sign-in or refresh, to the hour; decides when an idle guest is pruned. */
+    /** Last sign-in or refresh, up to an hour too early; decides when an idle guest is pruned. */
     seenAt: integer('seen_at').notNull(),
   },
   (t) => [uniqueIndex('users_email').on(t.email), index('users_idle_guests').on(t.seenAt).where(sql`email is null`)],
@@ -115,7 +115,7 @@ export const rooms = sqliteTable(
       .notNull()
       .references(() => users.id, { onDelete: 'cascade' }),
     claimedAt: integer('claimed_at').notNull(),
-    /** When a session was last opened in it, to the hour; the claim lapses 30 days later. */
+    /** When someone who may use it last asked for it, up to an hour too early; the claim lapses 30 days later. */
     usedAt: integer('used_at').notNull(),
   },
   (t) => [index('rooms_used').on(t.usedAt), index('rooms_owner').on(t.ownerId)],
