@@ -104,7 +104,10 @@ describeWithLiveKit('the examples of a function tool', () => {
 
         const audit = await api.request('GET', `/sessions/${ticket.session_id}/audit`, { bearer: user.bearer })
         expect(audit.body).toMatchObject({
-          entries: [{ agentId: agent.id, route: 'POST /agent/orders', outcome: 'allowed', count: 1 }],
+          entries: [
+            { agentId: agent.id, route: 'POST /agent/orders', outcome: 'allowed', count: 1 },
+            { agentId: agent.id, outcome: 'assigned' },
+          ],
         })
       },
       120_000,
