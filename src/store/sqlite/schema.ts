@@ -234,7 +234,7 @@ export const idempotencyKeys = sqliteTable(
     seq: integer().notNull(),
     createdAt: integer('created_at').notNull(),
   },
-  (t) => [primaryKey({ columns: [t.agentId, t.sessionId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],
+  (t) => [primaryKey({ columns: [t.sessionId, t.agentId, t.key] }), index('idempotency_keys_age').on(t.createdAt)],
 )
 
 /** One row per session, minute and kind of decision. */
