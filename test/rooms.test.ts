@@ -201,6 +201,17 @@ describe('a claim to a room name', () => {
     expect(await ownerAfter(LATE_DAYS)).toBeNull()
   })
 
+  test('that a wrong clock dated ahead is dated again by its next use', async () => {
+    const { s, signIn, ownerAfter } = await withAccount()
+    const { id, bearer } = await signIn()
+    await s.store.rooms.claim('lesson', id, s.clock.now() + 365 * DAY_SECONDS * 1000, 10)
+    const { session_id = '' } = await mint(s, bearer, { room: 'lesson' })
+    await s.reconcile()
+    await directSessions(s.store).end(session_id, 'user')
+    expect(await ownerAfter(30)).toBe(id)
+    expect(await ownerAfter(LATE_DAYS)).toBeNull()
+  })
+
   test('is kept for a session that is just being opened after 30 days without one', async () => {
     const { s, signIn } = await withAccount()
     const ada = await signIn()

@@ -4,7 +4,10 @@ export const RECENT_USE_MS = 60 * 60 * 1000
 /** Which user owns a room name: who claimed it, or opened the first session in a generated one. */
 export interface RoomStore {
   findOwner(name: string): Promise<string | null>
-  /** The same, and dates a claim's last use now unless it was recent, so that it is not pruned before its owner's next step. */
+  /**
+   * The same, and dates a claim's last use now, unless that was recent, so that it is not pruned before its owner's next
+   * step. A date ahead of `now` is a wrong clock's, and is replaced.
+   */
   keep(name: string, now: number): Promise<string | null>
   /**
    * Claims a free name, or returns its present owner; null when the user has `max` claims already.

@@ -48,15 +48,16 @@ const owner = (claim: SQL) => sql`select coalesce((select owner_id from ${claim}
   (select user_id from ${sessions} where room = ${param('name')} and ${param('isGenerated')}::boolean
     order by id limit 1)) as "ownerId"`
 const find = statement<{ ownerId: string | null }>('room_owner', owner(sql`${rooms} where name = ${param('name')}`))
+const isRecent = sql`(used_at > ${param('recent')} and used_at <= ${param('now')})`
 const keep = statement<{ ownerId: string | null }>(
   'room_keep',
   sql`with
     kept as (
-      update ${rooms} set used_at = ${param('now')} where name = ${param('name')} and used_at <= ${param('recent')}
+      update ${rooms} set used_at = ${param('now')} where name = ${param('name')} and not ${isRecent}
       returning owner_id),
     held as (
       select owner_id from kept
-      union all select owner_id from ${rooms} where name = ${param('name')} and used_at > ${param('recent')})
+      union all select owner_id from ${rooms} where name = ${param('name')} and ${isRecent})
     ${owner(sql`held`)}`,
 )
 const claims = statement<{ isFull: boolean }>(

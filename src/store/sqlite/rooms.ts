@@ -44,7 +44,7 @@ export function sqliteRooms(db: Db, write: Write): RoomStore {
     findOwner: (name) => runRead(() => ownerOf(name)),
     async keep(name, now) {
       const claim = await runRead(() => find.get({ name }))
-      if (claim && claim.usedAt > now - RECENT_USE_MS) return claim.ownerId
+      if (claim && claim.usedAt > now - RECENT_USE_MS && claim.usedAt <= now) return claim.ownerId
       return write(() => use.get({ name, now })?.ownerId ?? firstUserOf(name) ?? null)
     },
     claim: (name, ownerId, now, max) =>
