@@ -49,12 +49,14 @@ export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Prom
 
 function closed(server: ShutdownDeps['server']): Promise<void> {
   return new Promise((resolve) => {
-    const looking = setInterval(() => server.closeIdleConnections(), IDLE_LOOK_MS)
-    server.close(() => {
-      clearInterval(looking)
-      resolve()
+    // Sockets are read before an immediate runs: a connection whose next request has arrived is no longer idle then.
+    const looking = setInterval(() => setImmediate(() => server.closeIdleConnections()), IDLE_LOOK_MS)
+    setImmediate(() => {
+      server.close(() => {
+        clearInterval(looking)
+        resolve()
+      })
     })
-    server.closeIdleConnections()
   })
 }
 

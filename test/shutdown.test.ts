@@ -1,5 +1,5 @@
 import { createServer, request, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import { expect, test, vi } from 'vitest'
 import { shutDown } from '../src/shutdown.ts'
 
@@ -92,6 +92,29 @@ test('shutdown keeps serving during the notice to load balancers', async () => {
   } finally {
     vi.useRealTimers()
   }
+})
+
+test('a request that arrives on an idle connection as these are closed is answered', async () => {
+  const { server, deps } = await makeScene()
+  server.removeAllListeners('request').on('request', (_, response) => void response.end('done'))
+  const { port } = server.address() as AddressInfo
+  const socket = connect(port, '127.0.0.1')
+  let received = ''
+  socket
+    .on('error', () => {})
+    .on('data', (chunk) => {
+      received += chunk
+    })
+  const send = () => socket.write('GET / HTTP/1.1\r\nHost: behalf.test\r\n\r\n')
+  send()
+  await vi.waitFor(() => expect(received).toContain('done'))
+  // In the same turn of the event loop, before the server reads its sockets: as on a busy machine.
+  const notice = 100
+  setTimeout(send, notice)
+  const stopped = shutDown(deps, { ...PATIENT, notice })
+  await new Promise((resolve) => socket.once('close', resolve))
+  expect(received.match(/done/g)).toHaveLength(2)
+  await stopped
 })
 
 test('shutdown cuts off requests that exceed the deadline, logs it, and still closes the store', async () => {
