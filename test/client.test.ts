@@ -275,6 +275,21 @@ describe('the client’s sessions', () => {
     expect(await failure(client.joinToken({ session_id: id }))).toMatchObject({ code: 'session_ended' })
   })
 
+  test('are opened, read and ended on a connection that breaks', async () => {
+    const { client, network, waits } = await frontend()
+    await client.guest()
+    network.plan('/token', lost)
+    const { session_id = '' } = await client.joinToken()
+    network.plan(`/sessions/${session_id}`, unreachable, lost)
+    expect(await client.sessions.get(session_id)).toMatchObject({ status: 'pending' })
+    network.plan(`/sessions/${session_id}`, lost)
+    expect(await client.sessions.end(session_id)).toMatchObject({ status: 'ended' })
+    expect(waits).toHaveLength(4)
+    network.plan('/auth/me', ...Array.from({ length: 30 }, () => unreachable))
+    expect(await failure(client.me())).toMatchObject({ code: 'unreachable' })
+    expect(waits.slice(4).reduce((sum, ms) => sum + ms)).toBeLessThanOrEqual(2_000)
+  })
+
   test('have ids that cannot change the request’s path', async () => {
     const { client, network } = await frontend()
     await client.guest()

@@ -1,5 +1,5 @@
 import { type EventsOptions, sessionEvents } from './events.ts'
-import { type Clock, systemClock } from './retry.ts'
+import { type Clock, isTransient, retrying, systemClock } from './retry.ts'
 import { memoryStorage, type RefreshTokenStorage, signIn } from './sign-in.ts'
 import { type CachingSource, type CustomTokenSources, joinTokenSource } from './token-source.ts'
 import { api as apiOf, type Fetch, transport } from './transport.ts'
@@ -19,9 +19,13 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
+/** How long a call is repeated while the service is unavailable: enough for a restart of one of its instances. */
+const PATIENCE_MS = 2_000
+
 /**
  * The frontend's client. Every method rejects with a `ProblemError`; `not_signed_in` and
  * `invalid_refresh_token` mean that the user must sign in; other errors leave the sign-in unchanged.
+ * A connection that breaks is no error yet: calls that may be repeated are, for up to 2 s. Signing in and out may not.
  * @example
  * const client = userClient({ url: 'https://api.example.com' })
  * await client.guest()
@@ -29,7 +33,14 @@ export interface CallOptions {
  */
 export function userClient({ url, fetch, storage = memoryStorage(), clock = systemClock }: UserClientOptions) {
   const user = signIn({ url, send: transport(fetch), storage, clock })
-  const api = apiOf(url, user.send)
+  // A token request that is repeated leaves a session behind that nobody joins; it ends by itself.
+  const api = apiOf(url, (input, init) =>
+    retrying(() => user.send(input, init), {
+      clock,
+      signal: init?.signal,
+      patienceMs: (error) => (isTransient(error) ? PATIENCE_MS : 0),
+    }),
+  )
   const session = (id: string) => `/sessions/${encodeURIComponent(id)}`
 
   return {
@@ -82,7 +93,8 @@ export function userClient({ url, fetch, storage = memoryStorage(), clock = syst
      * Survives lost connections, restarts and expired tokens.
      * @example for await (const { type, data } of client.events(sessionId)) show(type, data)
      */
-    events: (sessionId: string, options: EventsOptions = {}) => sessionEvents({ api, clock }, sessionId, options),
+    events: (sessionId: string, options: EventsOptions = {}) =>
+      sessionEvents({ api: apiOf(url, user.send), clock }, sessionId, options),
   }
 }
 
