@@ -13,9 +13,9 @@ export interface Clock {
    */
   latest(): number
   /**
-   * What is later, by `steady` of any process on the store, is less than so many milliseconds ago. A sleep stops `steady`
-   * and is detected as a step forward, by which what was before it has aged; unless it is shorter than a step or stops
-   * the wall clock too (a paused VM): then what was before it is older by that much.
+   * The earliest time, on `steady`, since which less than so many milliseconds have passed for every process on the store.
+   * After a sleep, which shows as a step forward, everything before it counts as that much older. A sleep that is shorter
+   * than a step, or that stops the wall clock too (a paused VM), is not noticed.
    */
   since(milliseconds: number): number
   /** As `since`, but not before the process's start or any step. `until` is later than any process on the store reads now. */

@@ -215,7 +215,7 @@ const isSet = (env: Variables, name: keyof Env) => Boolean(env[name]?.trim())
 
 const pair = (key?: string, secret?: string): KeyPair | undefined => (key && secret ? { key, secret } : undefined)
 
-function readOnly<T extends z.ZodObject>(schema: T, env: Variables): z.infer<T> {
+function readSome<T extends z.ZodObject>(schema: T, env: Variables): z.infer<T> {
   const { settings, problems } = readSettings(schema, env)
   if (problems.length > 0) throw new ConfigError(problems)
   return settings
@@ -226,12 +226,12 @@ function readOnly<T extends z.ZodObject>(schema: T, env: Variables): z.infer<T> 
  * @throws ConfigError as `loadConfig` would for DATABASE_URL and NODE_ENV
  */
 export const databaseUrlOf = (env: Variables): string =>
-  readOnly(Environment.pick({ NODE_ENV: true, DATABASE_URL: true }), env).DATABASE_URL
+  readSome(Environment.pick({ NODE_ENV: true, DATABASE_URL: true }), env).DATABASE_URL
 
 /** The scopes that an agent account may have. @throws ConfigError as `loadConfig` would */
 export const agentScopesOf = (env: Variables): readonly Scope[] => [
   ...SCOPES,
-  ...readOnly(Environment.pick({ AGENT_SCOPES: true }), env).AGENT_SCOPES,
+  ...readSome(Environment.pick({ AGENT_SCOPES: true }), env).AGENT_SCOPES,
 ]
 
 /** One line for each variable whose name is nearly that of a setting that is not set: probably a typing error. */
@@ -298,12 +298,12 @@ export function loadConfig(env: Variables) {
       corsOrigins: e.CORS_ORIGINS ?? (production ? [] : ('local' as const)),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
-      /** Register and login, and the same number of agents' token requests; 0 is no limit, here and below. */
+      /** Register, login and changes of password, and as many failures of agents that ask for a token; 0 is no limit, here and below. */
       signInsPerAddressPerMinute: e.SIGN_INS_PER_ADDRESS_PER_MINUTE ?? (production ? 60 : 0),
       refreshesPerAddressPerMinute: e.REFRESHES_PER_ADDRESS_PER_MINUTE ?? (production ? 600 : 0),
       /** Join tokens and rooms. */
       requestsPerUserPerMinute: e.REQUESTS_PER_USER_PER_MINUTE ?? (production ? 60 : 0),
-      /** Everything under /sessions, and /auth/me. */
+      /** GET and DELETE under /sessions, and /auth/me. */
       readsPerUserPerMinute: e.READS_PER_USER_PER_MINUTE ?? (production ? 600 : 0),
       requestsPerAgentPerMinute: e.REQUESTS_PER_AGENT_PER_MINUTE ?? (production ? 60_000 : 0),
       /** Open connections per peer; trusted proxies are exempt. */

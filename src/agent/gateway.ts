@@ -89,7 +89,7 @@ interface GatewayDeps {
  * Where LiveKit's workers connect when their LIVEKIT_URL is this service. Each is authenticated by its account's own
  * secret, and gets a connection to LiveKit made with a token that allows nothing but registering; media never comes here.
  */
-export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
+export function createGateway(deps: GatewayDeps, ownLimits = GATEWAY_LIMITS) {
   const { store, background, reconcile, connect, limits, address, log } = deps
   const auth = createWorkerAuth(store)
   const failures = limits.counters(FAILED_AGENT_SIGN_INS)
@@ -111,8 +111,8 @@ export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
   /** @throws AppError `rate_limited` */
   function occupy(agentId: string): () => void {
     const add = (more: number) => counts.set(agentId, (counts.get(agentId) ?? 0) + more)
-    if ((counts.get(agentId) ?? 0) >= own.workers) {
-      const detail = `${agentId} already has ${own.workers} workers here.`
+    if ((counts.get(agentId) ?? 0) >= ownLimits.workers) {
+      const detail = `${agentId} already has ${ownLimits.workers} workers here.`
       throw new AppError('rate_limited', detail, { retryAfterSeconds: 10 })
     }
     add(1)
@@ -150,11 +150,11 @@ export function createGateway(deps: GatewayDeps, own = GATEWAY_LIMITS) {
   }
 
   function join(worker: AuthenticatedWorker, client: WebSocket, livekit: WebSocket): void {
-    const link = createLink({ ...deps, worker, client, livekit, replaceSoon, own })
+    const link = createLink({ ...deps, worker, client, livekit, replaceSoon, ownLimits })
     links.add(link)
     rechecking ??= setInterval(() => {
       recheck().catch((err: unknown) => log.warn({ err }, 'agent accounts could not be checked; retrying'))
-    }, own.recheck).unref()
+    }, ownLimits.recheck).unref()
     client.once('close', () => {
       links.delete(link)
       if (links.size > 0) return
@@ -216,13 +216,13 @@ interface LinkDeps extends Pick<GatewayDeps, 'jobs' | 'background' | 'livekitUrl
   client: WebSocket
   livekit: WebSocket
   replaceSoon: () => void
-  own: typeof GATEWAY_LIMITS
+  ownLimits: typeof GATEWAY_LIMITS
 }
 
 type Link = ReturnType<typeof createLink>
 
 /** One worker's connection, and the one to LiveKit that carries on for it. */
-function createLink({ worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, own }: LinkDeps) {
+function createLink({ worker, client, livekit, jobs, background, replaceSoon, livekitUrl, log, ownLimits }: LinkDeps) {
   const { id: agentId } = worker.agent
   const offered = new Set<string>()
   const running = new Set<string>()
@@ -235,7 +235,7 @@ function createLink({ worker, client, livekit, jobs, background, replaceSoon, li
     for (const socket of [client, livekit]) {
       if (socket.readyState === socket.CLOSED) continue
       socket.close(code, socket === client ? reason : '')
-      setTimeout(() => socket.terminate(), own.close).unref()
+      setTimeout(() => socket.terminate(), ownLimits.close).unref()
     }
   }
 
@@ -309,7 +309,7 @@ function createLink({ worker, client, livekit, jobs, background, replaceSoon, li
     })
   }
 
-  const registering = setTimeout(close, own.register, CLOSE.policyViolation, 'the worker did not register')
+  const registering = setTimeout(close, ownLimits.register, CLOSE.policyViolation, 'the worker did not register')
   const silent = new Set<WebSocket>()
   const pinging = setInterval(() => {
     for (const socket of [client, livekit]) {
@@ -318,7 +318,7 @@ function createLink({ worker, client, livekit, jobs, background, replaceSoon, li
       silent.add(socket)
       socket.ping()
     }
-  }, own.ping)
+  }, ownLimits.ping)
 
   for (const socket of [client, livekit]) {
     const heard = () => silent.delete(socket)
@@ -353,7 +353,7 @@ function createLink({ worker, client, livekit, jobs, background, replaceSoon, li
         onSettled = resolve
         if (livekit.readyState === livekit.OPEN && workerId !== undefined) livekit.send(fullStatus())
         if (offered.size === 0) resolve()
-        else setTimeout(resolve, own.drain).unref()
+        else setTimeout(resolve, ownLimits.drain).unref()
       })
     },
   }

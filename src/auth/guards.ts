@@ -54,7 +54,10 @@ export async function authenticateUser(
   return user
 }
 
-/** The account, with those of its scopes that the token has. @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope` */
+/**
+ * The account, with those of its scopes that the token has.
+ * @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope`
+ */
 export async function authenticateAgent(
   c: CallerContext,
   tokens: AccessTokens,

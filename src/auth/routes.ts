@@ -7,7 +7,7 @@ import type { ClientAddress } from '../http/address.ts'
 import { optionalBearerToken } from '../http/bearer.ts'
 import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/body.ts'
 import { problems } from '../http/problem.ts'
-import { countRequest, type RateLimits, tellStanding } from '../http/rate-limit.ts'
+import { countRequest, type RateLimits, setRateLimitHeaders } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
 import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
@@ -162,7 +162,7 @@ export function authRoutes(deps: AuthRoutesDeps) {
   const attemptOf = <E extends AppEnv>(c: Context<E>, email: string): Attempt => ({
     account: email,
     address: address(c),
-    onStanding: (...standing) => tellStanding(c, ...standing),
+    onStanding: (...standing) => setRateLimitHeaders(c, ...standing),
   })
 
   return router

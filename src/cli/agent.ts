@@ -25,7 +25,8 @@ const HELP = `Manages agent accounts in the store at DATABASE_URL. Safe while th
                                                                  tokens stay valid until they expire
 
 Default scopes: ${DEFAULT_SCOPES.join(' ')}, and those in AGENT_SCOPES
-Others: rooms:join (join tokens for itself), sessions:any (act in sessions that another agent was dispatched to)
+Others: rooms:join (join tokens for itself), calls:place (ring a user's phone), sessions:any (act in sessions that
+another agent was dispatched to)
 Any client may summon an agent by name. With --summon none, only DEFAULT_AGENT dispatches it.
 With --json use npm run --silent, so that only JSON is printed. Its id and secret are OAuth's client_id and client_secret.
 ${EXIT_CODES}`

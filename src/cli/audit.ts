@@ -10,7 +10,8 @@ const HELP = `Shows what agents did or tried on behalf of users, newest first, f
   npm run audit -- agent <name> [--limit <n>] [--json]
 
 Identical decisions within one minute share an entry with a count. The outcome is allowed, replayed (a repeated
-Idempotency-Key) or the code of the refusal. With --json use npm run --silent, so that only JSON is printed.
+Idempotency-Key) or the code of the refusal; of a job, assigned or how it ended. With --json use npm run --silent, so
+that only JSON is printed.
 ${EXIT_CODES}`
 
 const DEFAULT_LIMIT = 100

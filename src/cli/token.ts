@@ -44,7 +44,7 @@ export const run = createCommand({
   },
 })
 
-/** The service's keys and agents, or why there are none. */
+/** The service's keys, agents and users, or why there are none. */
 async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {

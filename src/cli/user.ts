@@ -33,12 +33,12 @@ export const run = createCommand({
 async function signOut(named: string, { users, sessions, clock }: Store): Promise<string> {
   const user = (await users.findUser(named)) ?? (await users.findUserByEmail(named.trim().toLowerCase()))
   if (!user) throw new OperatorError('No user has this id or e-mail.')
-  const [signIns, calls] = await Promise.all([
+  const [signIns, ended] = await Promise.all([
     users.revokeFamilies(user.id, clock.latest()),
     sessions.change({ unfinishedOf: user.id }, (unfinished) => {
       const changed = signedOut(unfinished, [], { at: clock.steady(), now: clock.now() })
       return { changed, result: changed.length }
     }),
   ])
-  return `${user.id} is signed out. Sign-ins ended: ${signIns}. Sessions ended: ${calls}.`
+  return `${user.id} is signed out. Sign-ins ended: ${signIns}. Sessions ended: ${ended}.`
 }

@@ -47,12 +47,12 @@ export async function countRequest<E extends AppEnv>(
 ): Promise<void> {
   if (!limit) return
   const standing = await limit.count(key)
-  tellStanding(c, limit.quota, standing)
+  setRateLimitHeaders(c, limit.quota, standing)
   if (!standing.allowed) throw rateLimited(standing, 'Too many requests: try again later.')
 }
 
 /** Writes the RateLimit headers (draft-ietf-httpapi-ratelimit-headers-09 §3 and §4), one item per limit. */
-export function tellStanding<E extends AppEnv>(c: Context<E>, quota: Quota, standing: Standing): void {
+export function setRateLimitHeaders<E extends AppEnv>(c: Context<E>, quota: Quota, standing: Standing): void {
   c.header('RateLimit-Policy', `"${quota.name}";q=${quota.count};w=${quota.windowSeconds}`, { append: true })
   c.header('RateLimit', `"${quota.name}";r=${standing.remaining};t=${standing.resetSeconds}`, { append: true })
 }

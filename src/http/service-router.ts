@@ -23,8 +23,8 @@ const MAX_CLIENT_ID = 128
 const TRACEPARENT = /^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-|$)/
 
 /**
- * Gives each request an id, and a line in the log: who asked from where, for what, how it ended and why. Never a query, a body or a header other
- * than `X-Request-Id` and `traceparent`: those may contain tokens.
+ * Gives each request an id, and a line in the log: who asked from where, for what, how it ended and why. Never a query,
+ * a body or a header other than `X-Request-Id` and `traceparent`: those may contain tokens.
  */
 const requestLog = (log: Logger, address: ClientAddress, metrics: Metrics) =>
   createMiddleware<AppEnv>(async function requestLog(c, next) {

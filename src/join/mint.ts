@@ -56,8 +56,9 @@ export function createJoinTokens(deps: MintDeps) {
 
   /**
    * A join token for the user, and the session it belongs to: a new one, or the one named by `session_id`.
-   * @throws AppError `identity_forbidden`, `agent_not_registered`, `metadata_too_large`, `room_forbidden`, `session_not_found`,
-   * `session_ended`, `too_many_sessions`, `livekit_unavailable` (only when LiveKit had to be asked)
+   * @throws AppError `identity_forbidden`, `agent_not_registered`, `metadata_too_large`, `room_forbidden`, `too_many_rooms`,
+   * `session_not_found`, `session_ended`, `validation_failed` (another room than the session's), `too_many_sessions`,
+   * `invalid_token` (the user or sign-in is gone), `livekit_unavailable` (only when LiveKit had to be asked)
    */
   async function forUser(caller: UserToken, request: JoinRequest): Promise<Minted> {
     const { userId } = caller

@@ -43,7 +43,7 @@ const AgentDispatch = z.looseObject({
   deployment: optional(z.string().regex(DEPLOYMENT, 'must be 1 to 64 letters, digits, dots or hyphens')).describe(
     'Which deployment of the agent’s workers gets the job: LiveKit compares it with the one that they register with.',
   ),
-  metadata: text.describe('For the agent: `data` in the metadata of its job, verbatim.'),
+  metadata: text.describe('For the agent: the metadata of its job, verbatim; with `JOB_METADATA=json`, `data` in it.'),
 })
 export const RoomConfig = z.looseObject({
   agents: optional(z.array(AgentDispatch).max(16)).describe(

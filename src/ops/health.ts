@@ -79,7 +79,9 @@ const HealthResponse = z
     lastWebhookAt: z.iso
       .datetime()
       .nullable()
-      .describe('UTC. Null while LiveKit has sent none for a day; then only the reconciler keeps sessions up to date.'),
+      .describe(
+        'UTC. Null while LiveKit has sent none for two days; then only the reconciler keeps sessions up to date.',
+      ),
   })
   .openapi('Health')
 const LiveResponse = z.object({ status: z.literal('ok').describe('The process answers, whatever else does.') })

@@ -96,8 +96,8 @@ export interface Sessions {
 
 export function createSessions(deps: SessionsDeps): Sessions {
   const { store, livekit, background, clock, rules, limits } = deps
-  const agents = createDispatcher(deps)
-  const participants = createRemoval({ store, livekit, dispatcher: agents, clock })
+  const dispatcher = createDispatcher(deps)
+  const removal = createRemoval({ store, livekit, dispatcher, clock })
 
   const ended = (known: Known, reason: EndReason, note?: EndNote) =>
     observe(known, { kind: 'end', reason, at: clock.steady() }, rules, clock.now(), note)
@@ -106,13 +106,13 @@ export function createSessions(deps: SessionsDeps): Sessions {
   function followUp({ session, facts, before }: Changed): void {
     if (session.status === 'ended') {
       const isNew = before.session.status !== 'ended'
-      if (isNew && session.removedAt === null) background.run('remove', () => participants.remove(session))
+      if (isNew && session.removedAt === null) background.run('remove', () => removal.remove(session))
       return
     }
     if (session.status === 'live' && before.session.status !== 'live') keepLimit(session)
     const newest = openPresences(facts).sort((a, b) => (b.joinedAt ?? 0) - (a.joinedAt ?? 0))[0]
     if (newest && session.agentName !== null && session.dispatchedSid !== newest.sid) {
-      background.run('dispatch', () => agents.ensure(session, newest.sid))
+      background.run('dispatch', () => dispatcher.ensure(session, newest.sid))
     }
   }
 
@@ -144,8 +144,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
 
   return {
     keepLimit,
-    dispatcher: agents,
-    removal: participants,
+    dispatcher,
+    removal,
     open: (session) =>
       store.change({ unfinishedOf: session.userId }, (unfinished) => {
         const superseded = makingWay(unfinished, limits)

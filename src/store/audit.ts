@@ -4,9 +4,9 @@ export interface AuditEntry {
   sessionId: string | null
   userId: string | null
   agentId: string
-  /** Such as `POST /agent/progress`. */
+  /** Such as `POST /agent/progress`, or of a job `job AJ_…`. */
   route: string
-  /** `allowed` by the guard, `replayed` from an Idempotency-Key, or the code of the refusal. */
+  /** `allowed` by the guard, `replayed` from an Idempotency-Key, or the code of the refusal; of a job, `assigned` or how it ended. */
   outcome: string
   count: number
   /** Milliseconds. */

@@ -1,4 +1,7 @@
-/** Milliseconds, far fewer than until a claim is pruned: one used since is not dated again, so most joins need no write for it. */
+/**
+ * Milliseconds. A claim that was used within this time is not dated again, so most joins write nothing for it. Far
+ * shorter than the time until a claim is pruned.
+ */
 export const RECENT_USE_MS = 60 * 60 * 1000
 
 /** Which user owns a room name: who claimed it, or opened the first session in a generated one. */

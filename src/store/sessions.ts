@@ -18,7 +18,7 @@ export interface Session {
   /** As last observed. */
   status: Status
   createdAt: number
-  /** When the session's newest join token expires; `steady`. */
+  /** When the last of its join tokens expires; `steady`. */
   tokenExpiresAt: number
   endedAt: number | null
   endReason: EndReason | null

@@ -61,7 +61,7 @@ export function rotationOf(
   return parent.expiresAt <= now ? { outcome: 'expired' } : { outcome: 'rotated', userId, familyId }
 }
 
-/** Milliseconds. A refresh does not date a user again who was seen since: `seenAt` may be too early by as much. */
+/** Milliseconds. A refresh leaves a `seenAt` that is younger than this, so the user may have been seen this much later. */
 export const RECENTLY_SEEN_MS = 60 * 60 * 1000
 
 /** Why a refresh family was revoked. */

@@ -42,8 +42,8 @@ const MIGRATIONS_TABLE = '__behalf_migrations'
 
 /**
  * Sent first on each connection. An answer must not leave before its commit is durable, so a role's or database's weaker
- * `synchronous_commit` is raised; a stronger one stays. For rows passed as JSON the planner assumes a hundred. For
- * so many it would read a table of thousands of rows whole, for a hash or merge join; without those it uses an index.
+ * `synchronous_commit` is raised; a stronger one stays. Hash and merge joins are off: the planner takes a list passed as
+ * JSON for a hundred rows, and would then read a table of thousands whole, where an index finds the few that are needed.
  */
 const SETTINGS = `select set_config('synchronous_commit', 'on', false)
     where current_setting('synchronous_commit') not in ('on', 'remote_apply')

@@ -134,18 +134,18 @@ export const sessions = sqliteTable(
     /** As last observed; each change is also an event `session.status`. */
     status: text({ enum: STATUSES }).notNull(),
     createdAt: integer('created_at').notNull(),
-    /** `exp` of the newest join token minted for it. */
+    /** When the last of its join tokens expires; `steady`. */
     tokenExpiresAt: integer('token_expires_at').notNull(),
     endedAt: integer('ended_at'),
     endReason: text('end_reason', { enum: END_REASONS }),
-    /** The agent that LiveKit dispatches, and the client's data for it (JSON text). */
+    /** The agent that LiveKit dispatches, and the client's data for it, verbatim. */
     agentName: text('agent_name'),
     agentData: text('agent_data'),
     /** Which deployment of the agent's workers, as LiveKit names them. */
     agentDeployment: text('agent_deployment'),
     /** The presence whose dispatch was confirmed. */
     dispatchedSid: text('dispatched_sid'),
-    /** When the dispatch was found or created. */
+    /** When the dispatch was found or created; without a sid, when an instance claimed it; `steady`. */
     dispatchedAt: integer('dispatched_at'),
     /** The SIP participant that the service created as the user's phone. */
     phoneSid: text('phone_sid'),

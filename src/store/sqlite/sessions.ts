@@ -22,7 +22,7 @@ import { type Db, param, unlessOrphan, values } from './sqlite.ts'
 
 const { sessionId: _, ...presenceColumns } = getTableColumns(presences)
 
-/** A user's sessions that have ended, or the others; each kind is in the order of ids within the index. */
+/** A user's sessions that have ended, or the others. The condition is a column of the index, which sorts each kind by id. */
 const ofUser = (isUnfinished: 0 | 1) =>
   and(eq(sessions.userId, param('userId')), sql`(${sessions.endedAt} is null) = ${sql.raw(`${isUnfinished}`)}`)
 
@@ -193,7 +193,7 @@ function statements(db: Db, hints: EventHints, clock: Clock) {
     finishedRooms: new Map(finishedRoomsOf.all({ id }).map(({ roomSid, finishedAt }) => [roomSid, finishedAt])),
   })
 
-  /** A decision only counts most of them, so facts are read on demand. Use it only inside the transaction. */
+  /** A decision about many looks at the facts of few, so these are read when asked for. Only inside the transaction. */
   function oneOfMany(session: Session): Known {
     let facts: SessionFacts | undefined
     return {
