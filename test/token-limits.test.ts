@@ -303,7 +303,7 @@ describe('auto_create_room', () => {
     const named = await mint(s, bearer, { room: 'lesson', auto_create_room: true, ...agents })
     const unnamed = await mint(s, bearer, { auto_create_room: true })
     expect([...s.sfu.rooms.keys()]).toEqual([named.room, unnamed.room])
-    expect(createRoom).toHaveBeenNthCalledWith(1, 'lesson', { emptySeconds: 300, departureSeconds: 60 })
+    expect(createRoom).toHaveBeenNthCalledWith(1, 'lesson', { emptyTimeout: 300, departureTimeout: 60 })
     expect(s.sfu.rooms.get('lesson')?.dispatches.map(({ agentName }) => agentName)).toEqual([''])
   })
 

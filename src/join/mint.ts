@@ -71,13 +71,14 @@ export function createJoinTokens(deps: MintDeps) {
     const name = request.name ?? user.name
     const mintFor = (joined: Joined): Minted => {
       const { id, room } = joined
+      const dispatch = dispatchOf({ ...joined, userId }, config.jobMetadata)
       const minted = mintJoinToken({
         identity: userId,
         room,
         name,
         metadata: JSON.stringify({ ...request.metadata, sessionId: id }),
         attributes: { ...request.attributes, sessionId: id, userId },
-        roomConfig: { ...rooms.timeouts, agent: dispatchOf({ ...joined, userId }, config.jobMetadata) },
+        roomConfig: { ...rooms.timeouts, agents: dispatch ? [dispatch] : undefined },
       })
       if (minted.token.length > MAX_TOKEN_LENGTH) throw tooLong(minted.token.length)
       return { ...minted, room, identity: userId, name, sessionId: id }

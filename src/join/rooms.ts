@@ -32,7 +32,7 @@ export interface Rooms {
 }
 
 export function createRooms({ rooms, livekit, config, now }: RoomsDeps): Rooms {
-  const timeouts = { emptySeconds: EMPTY_SECONDS, departureSeconds: config.reconnectSeconds }
+  const timeouts = { emptyTimeout: EMPTY_SECONDS, departureTimeout: config.reconnectSeconds }
   const mayEnter = (ownerId: string, userId: string) => ownerId === userId || config.roomPolicy === 'open'
 
   async function claim(name: string, userId: string) {

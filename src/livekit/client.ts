@@ -20,9 +20,8 @@ export function createLiveKitClient(url: string, keys: KeyPair, deps: LiveKitCli
     listParticipants: async (room) =>
       (await ask('RoomService/ListParticipants', { room }, admin(room), participants)) ?? [],
     getParticipant: (room, identity) => ask('RoomService/GetParticipant', { room, identity }, admin(room), participant),
-    async createRoom(name, { emptySeconds, departureSeconds }) {
-      const message = { name, emptyTimeout: emptySeconds, departureTimeout: departureSeconds }
-      created(await ask('RoomService/CreateRoom', message, roomCreate, anything))
+    async createRoom(name, timeouts) {
+      created(await ask('RoomService/CreateRoom', { name, ...timeouts }, roomCreate, anything))
     },
     deleteRoom: async (room) => (await ask('RoomService/DeleteRoom', { room }, roomCreate, anything)) !== null,
     async removeParticipant(room, identity, revokedUntil) {

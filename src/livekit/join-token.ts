@@ -1,6 +1,6 @@
 import type { KeyPair } from '../config.ts'
 import { createHs256 } from './hs256.ts'
-import type { NewDispatch } from './livekit.ts'
+import type { NewDispatch, RoomTimeouts } from './livekit.ts'
 
 /** Seconds. Only the first connect depends on it: LiveKit hands connected clients fresh tokens. */
 export const JOIN_TOKEN_SECONDS = 15 * 60
@@ -13,12 +13,8 @@ interface JoinTokenRequest {
   attributes?: Record<string, string>
   /** LiveKit counts participants of this kind separately, and they never keep a room open. */
   kind?: 'agent'
-  /** Read by LiveKit only at the join that creates the room. */
-  roomConfig?: {
-    emptySeconds: number
-    departureSeconds: number
-    agent: NewDispatch | null
-  }
+  /** livekit.RoomConfiguration. Read by LiveKit only at the join that creates the room. */
+  roomConfig?: RoomTimeouts & { agents: NewDispatch[] | undefined }
 }
 
 export interface JoinToken {
@@ -53,23 +49,12 @@ export function createJoinTokenMinter({ key, secret }: KeyPair, now: () => numbe
       name: name ?? undefined,
       video,
       kind,
-      roomConfig: roomConfigClaim(roomConfig),
+      roomConfig,
       iss: key,
       exp: expiresAt,
       nbf: issuedAt,
       sub: identity,
     })
     return { token, expiresAt }
-  }
-}
-
-/** livekit.RoomConfiguration as its JSON form; what is absent keeps LiveKit's default. */
-function roomConfigClaim(config: JoinTokenRequest['roomConfig']) {
-  if (!config) return undefined
-  const { emptySeconds, departureSeconds, agent } = config
-  return {
-    emptyTimeout: emptySeconds,
-    departureTimeout: departureSeconds,
-    ...(agent ? { agents: [agent] } : {}),
   }
 }

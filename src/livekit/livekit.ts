@@ -86,11 +86,12 @@ interface NewCall {
   maxSeconds: number
 }
 
+/** Seconds; the names are those of livekit.CreateRoomRequest and livekit.RoomConfiguration. */
 export interface RoomTimeouts {
-  /** Seconds a room stays before its first participant joins. */
-  emptySeconds: number
-  /** Seconds a room stays after the last participant left. */
-  departureSeconds: number
+  /** How long a room stays before its first participant joins. */
+  emptyTimeout: number
+  /** How long a room stays after the last participant left. */
+  departureTimeout: number
 }
 
 /**

@@ -1,3 +1,4 @@
+import { JobStatus, ParticipantInfo_Kind as Kind } from '@livekit/protocol'
 import {
   AgentDispatch,
   ParticipantInfo,
@@ -8,11 +9,6 @@ import {
 } from 'livekit-server-sdk'
 import type * as LiveKit from './livekit.ts'
 
-/** livekit.ParticipantInfo.Kind, and livekit.JobStatus JS_SUCCESS; the SDK exports neither enum. */
-const STANDARD = 0
-const SIP = 3
-const AGENT = 4
-const SUCCESS = 2
 /** A number that no enum has. */
 const UNKNOWN = -1
 
@@ -66,10 +62,10 @@ function toParticipant({ sid, identity, attributes, kind, state }: ParticipantIn
     sid: storableId(sid),
     identity,
     attributes,
-    isStandard: (kind as number) === STANDARD,
-    isAgent: (kind as number) === AGENT,
-    isSip: (kind as number) === SIP,
-    isActive: state === ParticipantInfo_State.ACTIVE && ((kind as number) !== SIP || isAnswered(attributes)),
+    isStandard: kind === Kind.STANDARD,
+    isAgent: kind === Kind.AGENT,
+    isSip: kind === Kind.SIP,
+    isActive: state === ParticipantInfo_State.ACTIVE && (kind !== Kind.SIP || isAnswered(attributes)),
   }
 }
 
@@ -89,7 +85,7 @@ const toDispatch = ({ id, agentName, metadata, attributes, state }: AgentDispatc
   attributes,
   jobs: (state?.jobs ?? []).map((job) => ({
     identity: job.state?.participantIdentity || `agent-${job.id}`,
-    hasSucceeded: (job.state?.status as number | undefined) === SUCCESS,
+    hasSucceeded: job.state?.status === JobStatus.JS_SUCCESS,
   })),
 })
 
