@@ -155,6 +155,3 @@ export function createApp(deps: AppDeps) {
 }
 
 export type Service = ReturnType<typeof createApp>
-
-/** The typed routes, for a client built on `hono/client`. */
-export type AppType = Service['app']

@@ -6,7 +6,7 @@ import { agentClient, type ProblemCode, type ProblemError, type SessionEvent, us
 import type { TokenSourceOptions } from '../packages/client/src/token-source.ts'
 import type * as wire from '../packages/client/src/wire.ts'
 import type { TokenErrorCode } from '../src/agent/client-credentials.ts'
-import type { AppType } from '../src/app.ts'
+import type { Service } from '../src/app.ts'
 import type { Problem } from '../src/http/problem.ts'
 import type { TokenRequest } from '../src/join/schemas.ts'
 import type { CloseReason } from '../src/sessions/event-stream.ts'
@@ -102,7 +102,7 @@ export function onEvent({ type, data }: SessionEvent) {
 }
 
 /** The routes as the server declares them. */
-type Api = ReturnType<typeof hc<PickResponseByStatusCode<AppType, 200 | 201 | 204>>>
+type Api = ReturnType<typeof hc<PickResponseByStatusCode<Service['app'], 200 | 201 | 204>>>
 type Answer<Route> = InferResponseType<Route>
 type Json<Route> = InferRequestType<Route> extends { json: infer Body } ? Body : never
 type Query<Route> = InferRequestType<Route> extends { query: infer Params } ? Params : never

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
@@ -259,9 +259,7 @@ export async function idempotencyKey(c: Context<AgentEnv>): Promise<IdempotencyK
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new AppError('invalid_idempotency_key', 'An Idempotency-Key is 1 to 255 visible ASCII characters.')
   }
-  const payloadHash = createHash('sha256')
-    .update(await c.req.text())
-    .digest('hex')
+  const payloadHash = hash('sha256', await c.req.text())
   return { agentId: c.var.agent.id, key, payloadHash }
 }
 

@@ -1,3 +1,4 @@
+import { meResponse } from '../auth/schemas.ts'
 import { createRouter } from '../http/router.ts'
 import { eventResponse, SessionResponse, sessionResponse } from '../sessions/json.ts'
 import type { Sessions } from '../sessions/sessions.ts'
@@ -65,9 +66,8 @@ export function agentRoutes({ agentRoute, sessions, ...deps }: AgentRoutesDeps) 
         jobs.newest(session.id, agent.id),
       ])
       if (!user) throw mismatch()
-      const { id, email, name } = user
       return {
-        user: { id, ...(email ? { email } : {}), ...(name ? { name } : {}), guest: email === null },
+        user: meResponse(user),
         session: sessionResponse(session),
         ...(job ? { assignment: assignmentResponse(job) } : {}),
         events: last.map(eventResponse),

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash as digest } from 'node:crypto'
 import { decodeJwt } from 'jose'
 import { AppError } from '../errors.ts'
 import { createHs256 } from '../livekit/hs256.ts'
@@ -57,7 +57,7 @@ export function createWorkerAuth(store: Pick<Store, 'agents' | 'keys' | 'clock'>
       const known = secretsOf(agent)
       for (const { hash, box } of known) {
         const secret = box === null ? null : await sealed.open(agent.id, box)
-        if (secret === null || sha256(secret) !== hash || !isSignedWith(secret, token, agent.id)) continue
+        if (secret === null || digest('sha256', secret) !== hash || !isSignedWith(secret, token, agent.id)) continue
         if (agent.disabledAt !== null) throw new AppError('agent_disabled', 'This agent account is disabled.')
         return { agent, secretHash: hash }
       }
@@ -75,8 +75,6 @@ export function createWorkerAuth(store: Pick<Store, 'agents' | 'keys' | 'clock'>
     },
   }
 }
-
-const sha256 = (secret: string) => createHash('sha256').update(secret).digest('hex')
 
 /** Nothing is verified yet: it only says whose secret to try. */
 function issuerOf(token: string): string | undefined {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { AppError } from '../errors.ts'
 import type { Counters, Quota, Standing } from '../http/counters.ts'
 import { rateLimited } from '../http/rate-limit.ts'
@@ -42,7 +42,7 @@ export function createAttemptLimit(
   /** @throws AppError `rate_limited`, and whatever `signIn` throws; only `invalid_credentials` is a failure */
   return async function attempt<T>({ account, address, onStanding }: Attempt, signIn: () => Promise<T>): Promise<T> {
     // Hashed: e-mails should not stay in memory beyond the request, and the keys stay short.
-    const accountKey = createHash('sha256').update(account).digest('base64url')
+    const accountKey = hash('sha256', account, 'base64url')
     const pairKey = `${accountKey} ${address}`
     const isKnown = await known.isCounted(pairKey)
     const pair = isKnown ? knownPairs : pairs

@@ -54,10 +54,7 @@ export async function authenticateUser(
   return user
 }
 
-/**
- * The account, with those of its scopes that the token has.
- * @throws AppError `invalid_token`, `agent_disabled` or `insufficient_scope`
- */
+/** The account, with the token's scopes that it has. @throws AppError `invalid_token`, `agent_disabled`, `insufficient_scope` */
 export async function authenticateAgent(
   c: CallerContext,
   tokens: AccessTokens,

@@ -1,4 +1,4 @@
-import { createHash, createHmac } from 'node:crypto'
+import { createHmac, hash } from 'node:crypto'
 import { newSecret } from '../ids.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -21,4 +21,4 @@ export const childRefreshToken = (key: Buffer, parent: string): string =>
   createHmac('sha256', key).update(parent).digest('base64url')
 
 /** The stored form of a token: SHA-256, hex. It needs no salt, since the token is 256 random bits. */
-export const refreshTokenHash = (token: string): string => createHash('sha256').update(token).digest('hex')
+export const refreshTokenHash = (token: string): string => hash('sha256', token)

@@ -9,7 +9,6 @@ import { jsonBody, jsonBodyRefusals, limitBody, MAX_BODY_BYTES } from '../http/b
 import { problems } from '../http/problem.ts'
 import { countRequest, type RateLimits, setRateLimitHeaders } from '../http/rate-limit.ts'
 import { type AppEnv, createRouter, jsonContent } from '../http/router.ts'
-import type { User } from '../store/users.ts'
 import type { Accounts, SignedIn } from './accounts.ts'
 import { type Attempt, createAttemptLimit } from './attempts.ts'
 import { authenticateUser, type CallerContext, type UserEnv, userGuard, userGuardRefusals } from './guards.ts'
@@ -19,9 +18,11 @@ import {
   GuestRequest,
   LoginRequest,
   MeResponse,
+  meResponse,
   RefreshRequest,
   RegisterRequest,
   SignedInResponse,
+  userResponse,
 } from './schemas.ts'
 import { ACCESS_TOKEN_SECONDS, type AccessTokens } from './tokens.ts'
 import { wellKnownRoutes } from './well-known.ts'
@@ -207,23 +208,17 @@ export function authRoutes(deps: AuthRoutesDeps) {
     })
     .openapi(meRoute(tokens, limitReads), async (c) => {
       const user = await accounts.me(c.var.user)
-      return c.json({ ...userAnswer(user), guest: user.email === null }, 200)
+      return c.json(meResponse(user), 200)
     })
     .route('/', wellKnownRoutes(keys, config))
 }
 
 const GUEST_HAS_NO_PASSWORD = 'A guest has no password: send it to POST /auth/register with this access token.'
 
-const userAnswer = ({ id, email, name }: User) => ({
-  id,
-  ...(email === null ? {} : { email }),
-  ...(name === null ? {} : { name }),
-})
-
 function signedIn(c: CallerContext, { user, accessToken, refreshToken }: SignedIn): z.infer<typeof SignedInResponse> {
   c.set('who', { user: user.id })
   return {
-    user: userAnswer(user),
+    user: userResponse(user),
     access_token: accessToken,
     token_type: 'Bearer',
     expires_in: ACCESS_TOKEN_SECONDS,

@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { strictObject } from '../http/router.ts'
 import { isDisplayName } from '../http/text.ts'
+import type { User } from '../store/users.ts'
 import { isCommonPassword, MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH } from './passwords.ts'
 
 /** RFC 5321 §4.5.3.1.3, minus the angle brackets. */
@@ -75,6 +76,13 @@ const UserResponse = z
 export const MeResponse = UserResponse.extend({
   guest: z.boolean().describe('Signed in without e-mail and password.'),
 }).openapi('Me', { description: 'A user, and whether it is a guest.' })
+
+export const userResponse = ({ id, email, name }: User) => ({
+  id,
+  ...(email === null ? {} : { email }),
+  ...(name === null ? {} : { name }),
+})
+export const meResponse = (user: User) => ({ ...userResponse(user), guest: user.email === null })
 
 /** RFC 6749 §5.1, with the user beside it. */
 export const SignedInResponse = z

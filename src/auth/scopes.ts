@@ -5,4 +5,4 @@ export const DEFAULT_SCOPES = ['progress:write', 'context:read', 'session:end'] 
  * `calls:place` to call users on the phone.
  */
 export const SCOPES = [...DEFAULT_SCOPES, 'rooms:join', 'sessions:any', 'calls:place'] as const
-export type Scope = (typeof SCOPES)[number] | `${string}:${string}`
+export type Scope = `${string}:${string}`

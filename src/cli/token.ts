@@ -48,11 +48,11 @@ export const run = createCommand({
 async function openOwn(databaseUrl: string) {
   const nothing = (why: string) => ({ store: why, clock: createClock(SYSTEM_TIME), close: async () => {} })
   try {
-    const opened = await openReadOnly(databaseUrl)
-    if (!opened) return nothing('Access tokens cannot be checked: DATABASE_URL names no store.')
-    const { agents, users, clock, close } = opened
-    return { store: { keys: await readSigningKeys(opened.keys, clock), agents, users }, clock, close }
+    const { keys, agents, users, clock, close } = await openReadOnly(databaseUrl)
+    return { store: { keys: await readSigningKeys(keys, clock), agents, users }, clock, close }
   } catch (error) {
-    return nothing(`The store at DATABASE_URL cannot be read: ${oneLine(error)}.`)
+    return nothing(
+      `Access tokens cannot be checked with the store at DATABASE_URL: ${oneLine(error).replace(/\.$/, '')}.`,
+    )
   }
 }

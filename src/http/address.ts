@@ -1,5 +1,6 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Context } from 'hono'
+import { expandIPv6 } from 'hono/utils/ipaddr'
 import type { AppEnv } from './router.ts'
 
 /** The key that identifies a request's client in limits and in the log. */
@@ -105,14 +106,7 @@ const plainAddress = remembered((text): string | undefined => {
 export const addressKey = remembered((text): string => {
   const address = plainAddress(text) ?? text
   if (!isIPv6(address)) return address
-  const [head = '', tail] = address.toLowerCase().split('::')
-  const groups = head === '' ? [] : head.split(':')
-  if (tail !== undefined) {
-    const after = tail === '' ? [] : tail.split(':')
-    // An IPv4 ending counts for two groups; it lies outside the first 64 bits either way.
-    const missing = 8 - groups.length - after.length - (tail.includes('.') ? 1 : 0)
-    groups.push(...Array<string>(missing).fill('0'), ...after)
-  }
-  const network = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
+  const groups = expandIPv6(address).split(':').slice(0, 4)
+  const network = groups.map((group) => Number.parseInt(group, 16).toString(16))
   return `${network.join(':')}::/64`
 })

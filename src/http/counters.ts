@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /** At most `count` per window; `name` appears in the RateLimit headers. */
 export interface Quota {
@@ -56,8 +56,7 @@ export function createCounters(maxKeys = MAX_KEYS): Counters {
     const windows = new Map<string, Window>()
     const all: Window[] = []
 
-    const idOf = (name: string) =>
-      name.length <= MAX_KEY ? name : `#${createHash('sha256').update(name).digest('base64url')}`
+    const idOf = (name: string) => (name.length <= MAX_KEY ? name : `#${hash('sha256', name, 'base64url')}`)
 
     function forget({ key, index }: Window): void {
       windows.delete(key)

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { KeyPair } from '../config.ts'
 import { AppError } from '../errors.ts'
 import { inWords, type ReportSkew, SKEW_SECONDS } from './clock-skew.ts'
@@ -33,7 +33,7 @@ export function createWebhookReceiver(
   const hs256 = createHs256(secret)
 
   function open(body: string, signedHash: unknown): Webhook {
-    const actual = createHash('sha256').update(body).digest('base64')
+    const actual = hash('sha256', body, 'base64')
     if (signedHash !== actual) {
       refused('bad_signature')
       throw new AppError('invalid_token', 'The webhook’s signature is for another body.')

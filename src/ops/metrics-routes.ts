@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import { createRoute, z } from '@hono/zod-openapi'
 import { AppError } from '../errors.ts'
@@ -7,11 +7,11 @@ import { problems } from '../http/problem.ts'
 import { createRouter } from '../http/router.ts'
 import type { Metrics } from '../metrics.ts'
 
-const hash = (token: string) => createHash('sha256').update(token).digest()
+const sha256 = (token: string) => hash('sha256', token, 'buffer')
 
 /** `GET /metrics` beside the API, for the holder of METRICS_TOKEN. */
 export function metricsRoutes(metrics: Metrics, token: string) {
-  const expected = hash(token)
+  const expected = sha256(token)
   return createRouter().openapi(
     createRoute({
       method: 'get',
@@ -26,7 +26,7 @@ export function metricsRoutes(metrics: Metrics, token: string) {
       },
     }),
     async (c) => {
-      if (!timingSafeEqual(hash(bearerToken(c)), expected)) {
+      if (!timingSafeEqual(sha256(bearerToken(c)), expected)) {
         throw new AppError('invalid_token', 'This is not the METRICS_TOKEN.')
       }
       return c.text(await metrics.text(), 200, { 'Content-Type': metrics.contentType })

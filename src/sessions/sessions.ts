@@ -6,6 +6,7 @@ import type {
   Changed,
   EndReason,
   Known,
+  ReceivedWebhook,
   Session,
   SessionAgent,
   SessionEvent,
@@ -79,7 +80,7 @@ export interface Sessions {
    * Applies a webhook's fact, once per webhook id, to one session or to all unfinished ones in a room. False if the id was
    * received before.
    */
-  receive(webhook: { id: string; receivedAt: number }, which: Which | null, fact: Fact | null): Promise<boolean>
+  receive(webhook: ReceivedWebhook, which: Which | null, fact: Fact | null): Promise<boolean>
   /** Ends the session unless it has ended already; null for an unknown session. */
   end(id: string, reason: EndReason): Promise<Session | null>
   /** Ends the user's unfinished sessions, except those of the sign-ins that are `kept` and those that `next` takes over. */
@@ -116,11 +117,15 @@ export function createSessions(deps: SessionsDeps): Sessions {
     }
   }
 
-  const keepLimit = (user: Pick<Session, 'userId'>) => background.run('limit', () => endBeyondLimit(user))
+  const keepLimit = ({ userId }: Pick<Session, 'userId'>) =>
+    background.run('limit', () =>
+      changeAll(userId, (unfinished) => beyondLimit(unfinished, limits).map((known) => ended(known, 'limit'))),
+    )
 
-  async function endBeyondLimit({ userId }: Pick<Session, 'userId'>): Promise<void> {
+  /** Applies a decision to the user's unfinished sessions, then follows up. */
+  async function changeAll(userId: string, decide: (unfinished: Known[]) => Changed[]): Promise<void> {
     const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
-      const changed = beyondLimit(unfinished, limits).map((known) => ended(known, 'limit'))
+      const changed = decide(unfinished)
       return { changed, result: changed }
     })
     changed.forEach(followUp)
@@ -172,13 +177,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
       return changed !== null
     },
     end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
-    async signOut(userId, kept, next) {
-      const changed = await store.change({ unfinishedOf: userId }, (unfinished) => {
-        const changed = signedOut(unfinished, kept, { at: clock.steady(), now: clock.now() }, next)
-        return { changed, result: changed }
-      })
-      changed.forEach(followUp)
-    },
+    signOut: (userId, kept, next) =>
+      changeAll(userId, (unfinished) => signedOut(unfinished, kept, { at: clock.steady(), now: clock.now() }, next)),
     async endAsAgent(known, note, asked) {
       const outcome = await store.change<Changed | Refusal>({ known }, ([now]) => {
         if (!now || now.facts.end) return { result: 'ended' }

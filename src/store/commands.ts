@@ -23,10 +23,7 @@ export async function withStore<T>(
   }
 }
 
-/**
- * An existing store, to be read only; null when there is none. Creates and migrates nothing.
- * @throws Error when it is not a store that this version can read
- */
-export async function openReadOnly(url: string): Promise<ReadOnlyStore | null> {
-  return isPostgres(url) ? (await loadPostgres()).openExisting(url) : openFile(url)
+/** An existing store, to be read only. Creates and migrates nothing. @throws Error unless this version can read it */
+export async function openReadOnly(url: string): Promise<ReadOnlyStore> {
+  return isPostgres(url) ? (await loadPostgres()).openForCommand(url, { mayCreate: false }) : openFile(url)
 }

@@ -95,6 +95,17 @@ export interface SessionEvent {
   createdAt: number
 }
 
+/** An event as it is stored. */
+export interface EventRow extends Omit<SessionEvent, 'data'> {
+  /** JSON. */
+  data: string
+}
+
+export const toEvent = (row: EventRow): SessionEvent => ({ ...row, data: JSON.parse(row.data) })
+
+/** An event may be 64 KiB, so the number of events alone does not bound a page. */
+export const MAX_PAGE_BYTES = 256 * 1024
+
 export interface IdempotencyKey {
   agentId: string
   key: string
@@ -150,6 +161,8 @@ interface Old {
   keys: number
 }
 
+export type ReceivedWebhook = { id: string; receivedAt: number }
+
 /** Loads and saves sessions and what is known of them; the rules (`lifecycle.ts`) decide what changes. */
 export interface SessionStore {
   /**
@@ -159,7 +172,7 @@ export interface SessionStore {
   change<T>(which: Which, decide: (known: Known[]) => Decision<T>): Promise<T>
   /** The same, once per webhook id; null if the id was received before. */
   changeOnce<T>(
-    webhook: { id: string; receivedAt: number },
+    webhook: ReceivedWebhook,
     which: Which | null,
     decide: (known: Known[]) => Decision<T>,
   ): Promise<T | null>

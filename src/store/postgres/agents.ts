@@ -1,6 +1,5 @@
 import { type SQL, sql } from 'drizzle-orm'
-import { type AgentRow, toAgent, toAgentRow } from '../agent-rows.ts'
-import type { AgentStore } from '../agents.ts'
+import { type AgentRow, type AgentStore, toAgent, toAgentRow } from '../agents.ts'
 import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
 import { agents } from './schema.ts'
 

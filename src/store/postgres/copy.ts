@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import Database from 'better-sqlite3'
 import { getTableName } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
@@ -131,8 +131,8 @@ function createChecksum() {
   return {
     add(values: unknown[]) {
       rows += 1
-      const hash = createHash('sha256').update(JSON.stringify(values)).digest()
-      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) ^ (hash[i] ?? 0)
+      const bytes = hash('sha256', JSON.stringify(values), 'buffer')
+      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) ^ (bytes[i] ?? 0)
     },
     result: () => ({ rows, checksum: sum.toString('hex') }),
   }

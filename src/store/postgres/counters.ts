@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import type { Counters } from '../../http/counters.ts'
 import { createSingleFlight } from '../../single-flight.ts'
@@ -41,7 +41,7 @@ export function postgresCounters(db: Postgres): Counters {
     const held = new Map<string, Block>()
     const once = createSingleFlight<Block>()
     // Hashed, so that a long key from a client takes no more room than another, and no address is stored.
-    const idOf = (key: string) => createHash('sha256').update(`${quota.name} ${key}`).digest('base64url')
+    const idOf = (key: string) => hash('sha256', `${quota.name} ${key}`, 'base64url')
 
     async function add(id: string, by: number): Promise<Block> {
       pruneSometimes()

@@ -1,7 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { EventHints } from '../event-hints.ts'
-import { type EventRow, MAX_PAGE_BYTES, toEvent } from '../event-rows.ts'
-import type { EventStore } from '../sessions.ts'
+import { type EventRow, type EventStore, MAX_PAGE_BYTES, toEvent } from '../sessions.ts'
 import { type Postgres, param, statement } from './postgres.ts'
 import { events } from './schema.ts'
 

@@ -62,12 +62,6 @@ const types: pg.CustomTypesConfig = {
 /** Whether opening may migrate the schema: a command leaves that of a store in use alone. */
 export type Migrates = 'always' | 'when empty' | 'never'
 
-export class NoStore extends OperatorError {
-  constructor(url: string) {
-    super(`There is no store at ${shown(url)}: check DATABASE_URL, or start the service once.`)
-  }
-}
-
 /** Connects to the database, migrates it, and keeps at most `poolSize` connections. @throws OperatorError */
 export async function openPostgres(url: string, poolSize: number, migrates: Migrates): Promise<Postgres> {
   const options = await start(url, migrates).catch((error) => {
@@ -218,7 +212,9 @@ async function migrate(client: pg.Client, migrates: Migrates, url: string): Prom
   await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`)
   const exists = await client.query(`select to_regclass('${MIGRATIONS_TABLE}') is not null as yes`)
   if (!exists.rows[0].yes) {
-    if (migrates === 'never') throw new NoStore(url)
+    if (migrates === 'never') {
+      throw new OperatorError(`There is no store at ${shown(url)}: check DATABASE_URL, or start the service once.`)
+    }
     await client.query(`create table ${MIGRATIONS_TABLE} (created_at bigint primary key, hash text not null)`)
   }
   const last = await client.query(`select coalesce(max(created_at), 0) as at from ${MIGRATIONS_TABLE}`)

@@ -1,9 +1,19 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import type { EventHints } from '../event-hints.ts'
-import { type EventRow, toEvent } from '../event-rows.ts'
 import { type FactChanges, factChanges } from '../fact-changes.ts'
-import type { Answered, Decision, Known, Presence, Session, SessionStore, Which } from '../sessions.ts'
+import {
+  type Answered,
+  type Decision,
+  type EventRow,
+  type Known,
+  type Presence,
+  type ReceivedWebhook,
+  type Session,
+  type SessionStore,
+  toEvent,
+  type Which,
+} from '../sessions.ts'
 import { userGone } from '../users.ts'
 import { isInTime, type StoredClock } from './clock.ts'
 import {
@@ -35,16 +45,11 @@ import {
 /** Attempts with locks. Even these can fail, by a deadlock or a session that enters the room meanwhile. */
 const MAX_LOCKED = 5
 
-interface Webhook {
-  id: string
-  receivedAt: number
-}
-
 /** A decision that is to be made, and the webhook that it is made once for. */
 interface Change<T> {
   which: Which | null
   decide: (known: Known[]) => Decision<T>
-  webhook?: Webhook
+  webhook?: ReceivedWebhook
 }
 
 /** What a decision is made on. The user's version guards the set of their unfinished sessions. */
@@ -63,7 +68,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     on: Connection,
     decision: Decision<T>,
     { user }: Pick<Loaded, 'user'>,
-    webhook?: Webhook,
+    webhook?: ReceivedWebhook,
     commit = () => {},
   ) {
     const { changed = [], opened, validUntil, result } = decision

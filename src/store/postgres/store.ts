@@ -8,7 +8,7 @@ import { postgresCounters } from './counters.ts'
 import { postgresEvents } from './events.ts'
 import { postgresJobs } from './jobs.ts'
 import { postgresKeys } from './keys.ts'
-import { type Migrates, NoStore, openPostgres } from './postgres.ts'
+import { type Migrates, openPostgres } from './postgres.ts'
 import { postgresRooms } from './rooms.ts'
 import { postgresSessions } from './sessions.ts'
 import { createSharedHints } from './shared-hints.ts'
@@ -21,13 +21,6 @@ export const openPostgresStore = (url: string, options: Options): Promise<Store>
 /** Connects for a command, which migrates no schema under running instances. @throws OperatorError */
 export const openForCommand = (url: string, { mayCreate }: CommandOptions): Promise<Store> =>
   open(url, COMMAND, mayCreate ? 'when empty' : 'never')
-
-/** Like `openForCommand`, but null when the database holds no store. */
-export const openExisting = (url: string): Promise<Store | null> =>
-  open(url, COMMAND, 'never').catch((error: unknown) => {
-    if (error instanceof NoStore) return null
-    throw error
-  })
 
 type Options = Omit<OpenOptions, 'committed'>
 

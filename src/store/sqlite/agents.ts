@@ -1,7 +1,6 @@
 import { asc, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { SQLiteUpdateSetSource } from 'drizzle-orm/sqlite-core'
-import { type AgentRow, toAgent, toAgentRow } from '../agent-rows.ts'
-import type { Agent, AgentStore } from '../agents.ts'
+import { type Agent, type AgentRow, type AgentStore, toAgent, toAgentRow } from '../agents.ts'
 import { runRead, type Write } from './group-commit.ts'
 import { agents } from './schema.ts'
 import { type Db, param, values } from './sqlite.ts'

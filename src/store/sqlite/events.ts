@@ -1,7 +1,6 @@
 import { and, asc, desc, eq, getTableColumns, gt, sql } from 'drizzle-orm'
 import type { EventHints } from '../event-hints.ts'
-import { MAX_PAGE_BYTES, toEvent } from '../event-rows.ts'
-import type { EventStore } from '../sessions.ts'
+import { type EventStore, MAX_PAGE_BYTES, toEvent } from '../sessions.ts'
 import { createPacedReads, runRead } from './group-commit.ts'
 import { events } from './schema.ts'
 import { type Db, param } from './sqlite.ts'

@@ -1,17 +1,17 @@
 import { and, asc, desc, eq, getTableColumns, isNotNull, isNull, lt, type SQL, sql } from 'drizzle-orm'
 import type { Clock } from '../../clock.ts'
 import type { EventHints } from '../event-hints.ts'
-import { toEvent } from '../event-rows.ts'
 import { factChanges } from '../fact-changes.ts'
-import type {
-  Changed,
-  Decision,
-  IdempotencyKey,
-  Known,
-  Session,
-  SessionFacts,
-  SessionStore,
-  Which,
+import {
+  type Changed,
+  type Decision,
+  type IdempotencyKey,
+  type Known,
+  type Session,
+  type SessionFacts,
+  type SessionStore,
+  toEvent,
+  type Which,
 } from '../sessions.ts'
 import { userGone } from '../users.ts'
 import { eventColumns } from './events.ts'
