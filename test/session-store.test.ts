@@ -2,10 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
+import { Column, getTableColumns } from 'drizzle-orm'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { apply, type Fact, openPresences, statusOf } from '../src/sessions/lifecycle.ts'
 import type { SessionFacts, Which } from '../src/store/sessions.ts'
+import * as schema from '../src/store/sqlite/schema.ts'
 import { openStore, type Store } from '../src/store/store.ts'
 import { closeLater, newDatabase, onPostgres } from './database.ts'
 import { ADMISSION, directSessions, NO_LIMITS } from './direct-sessions.ts'
@@ -285,4 +287,13 @@ test('ended sessions do not slow down reads of the unfinished ones', async () =>
   raw.close()
   const after = await durations()
   for (const [index, duration] of after.entries()) expect(duration).toBeLessThan(5 * (before[index] ?? 0) + 1)
+})
+
+test('no column of SQLite’s schema maps the values that it stores: prepared statements leave them as they are', () => {
+  const columns = Object.values(schema).flatMap((table) => Object.values(getTableColumns(table)))
+  expect(columns.length).toBeGreaterThan(100)
+  for (const { name, mapToDriverValue, mapFromDriverValue } of columns) {
+    expect(mapToDriverValue, name).toBe(Column.prototype.mapToDriverValue)
+    expect(mapFromDriverValue, name).toBe(Column.prototype.mapFromDriverValue)
+  }
 })

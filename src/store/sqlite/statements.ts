@@ -1,5 +1,5 @@
 import type Database from 'better-sqlite3'
-import { Column, type DriverValueDecoder, is, Param, Placeholder, type Query, SQL } from 'drizzle-orm'
+import { is, Param, Placeholder, type Query } from 'drizzle-orm'
 import { BetterSQLite3Database, BetterSQLiteSession } from 'drizzle-orm/better-sqlite3'
 import { SQLiteSyncDialect } from 'drizzle-orm/sqlite-core'
 
@@ -45,22 +45,16 @@ function compiled(statement: Database.Statement<unknown[]>, { params }: Query, f
       return row && read(row)
     },
     all: (values?: Values) => (statement.all(bind(values)) as unknown[][]).map((row) => read(row)),
-    values: (values?: Values) => statement.all(bind(values)),
   }
 }
 
 /** The values of the placeholders in order. Written as code, with the names in it, so that V8 can optimize it. */
 function binder(params: readonly unknown[]): (values?: Values) => unknown[] {
-  const encoders: Array<(value: unknown) => unknown> = []
   const parts = params.map((param, i) => {
-    if (is(param, Placeholder)) return named(param.name)
-    if (!is(param, Param) || !is(param.value, Placeholder)) return `params[${i}]`
-    const { encoder, value } = param
-    if (encoder.mapToDriverValue === Column.prototype.mapToDriverValue) return named(value.name)
-    encoders[i] = (decoded) => encoder.mapToDriverValue(decoded)
-    return `encoders[${i}](${named(value.name)})`
+    const value = is(param, Param) ? param.value : param
+    return is(value, Placeholder) ? named(value.name) : `params[${i}]`
   })
-  return new Function('params', 'encoders', 'given', `return (values = {}) => [${parts}]`)(params, encoders, given)
+  return new Function('params', 'given', `return (values = {}) => [${parts}]`)(params, given)
 }
 
 const named = (name: string) => `given(values[${JSON.stringify(name)}], ${JSON.stringify(name)})`
@@ -70,21 +64,14 @@ function given(value: unknown, name: string): unknown {
   return value
 }
 
-/** Reads a row into its object; also written as code. */
+/** Reads a row into its object; also written as code. No column of the schema maps the values that SQLite stores. */
 function reader(fields: NonNullable<Fields>): (row: unknown[]) => unknown {
-  const decoders: Array<(value: unknown) => unknown> = []
   const groups = new Map<string, string[]>()
-  const cells = fields.flatMap(({ path: [name = '', inner], field }, i) => {
-    const decoder = (is(field, SQL) ? (field as unknown as { decoder: Decoder }).decoder : field) as Decoder
-    const isStoredAsIs = decoder.mapFromDriverValue === Column.prototype.mapFromDriverValue
-    if (!isStoredAsIs) decoders[i] = (value) => (value === null ? null : decoder.mapFromDriverValue(value))
-    const cell = isStoredAsIs ? `row[${i}]` : `decoders[${i}](row[${i}])`
-    if (inner === undefined) return `${JSON.stringify(name)}: ${cell}`
-    groups.set(name, [...(groups.get(name) ?? []), `${JSON.stringify(inner)}: ${cell}`])
+  const cells = fields.flatMap(({ path: [name = '', inner] }, i) => {
+    if (inner === undefined) return `${JSON.stringify(name)}: row[${i}]`
+    groups.set(name, [...(groups.get(name) ?? []), `${JSON.stringify(inner)}: row[${i}]`])
     return []
   })
   for (const [name, inner] of groups) cells.push(`${JSON.stringify(name)}: { ${inner} }`)
-  return new Function('decoders', `return (row) => ({ ${cells} })`)(decoders)
+  return new Function(`return (row) => ({ ${cells} })`)()
 }
-
-type Decoder = DriverValueDecoder<unknown, unknown>
