@@ -298,7 +298,7 @@ export function loadConfig(env: Variables) {
       corsOrigins: e.CORS_ORIGINS ?? (production ? [] : ('local' as const)),
       guests: e.GUESTS ? e.GUESTS === 'on' : !production,
       guestsPerAddressPerHour: e.GUESTS_PER_ADDRESS_PER_HOUR,
-      /** Register, login and changes of password, and as many failures of agents that ask for a token; 0 is no limit, here and below. */
+      /** Register, login and password changes; also the limit of agents' failed token requests. 0 is no limit, here and below. */
       signInsPerAddressPerMinute: e.SIGN_INS_PER_ADDRESS_PER_MINUTE ?? (production ? 60 : 0),
       refreshesPerAddressPerMinute: e.REFRESHES_PER_ADDRESS_PER_MINUTE ?? (production ? 600 : 0),
       /** Join tokens and rooms. */

@@ -49,7 +49,7 @@ export async function shutDown(deps: ShutdownDeps, timing: ShutdownTiming): Prom
 
 function closed(server: ShutdownDeps['server']): Promise<void> {
   return new Promise((resolve) => {
-    // Sockets are read before an immediate runs: a connection whose next request has arrived is no longer idle then.
+    // An immediate runs after sockets were read, so a connection whose next request has arrived does not count as idle.
     const looking = setInterval(() => setImmediate(() => server.closeIdleConnections()), IDLE_LOOK_MS)
     setImmediate(() => {
       server.close(() => {

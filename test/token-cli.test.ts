@@ -245,7 +245,7 @@ describe('npm run token -- inspect', () => {
       signature: 'unknown',
       problems: [
         expect.stringMatching(
-          /^Access tokens cannot be checked with .*: There is no store at .* start the service once\.$/,
+          /^Access tokens cannot be checked with .*: There is no store at .* start the service to create it\.$/,
         ),
       ],
     })

@@ -51,8 +51,6 @@ async function openOwn(databaseUrl: string) {
     const { keys, agents, users, clock, close } = await openReadOnly(databaseUrl)
     return { store: { keys: await readSigningKeys(keys, clock), agents, users }, clock, close }
   } catch (error) {
-    return nothing(
-      `Access tokens cannot be checked with the store at DATABASE_URL: ${oneLine(error).replace(/\.$/, '')}.`,
-    )
+    return nothing(`Access tokens cannot be checked with the store at DATABASE_URL: ${oneLine(error)}`)
   }
 }

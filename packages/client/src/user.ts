@@ -19,13 +19,13 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
-/** How long a call is repeated while the service is unavailable: enough for a restart of one of its instances. */
+/** How long a call is retried while the service is unavailable: enough for a restart of one of its instances. */
 const PATIENCE_MS = 2_000
 
 /**
  * The frontend's client. Every method rejects with a `ProblemError`; `not_signed_in` and
  * `invalid_refresh_token` mean that the user must sign in; other errors leave the sign-in unchanged.
- * A connection that breaks is no error yet: calls that may be repeated are, for up to 2 s. Signing in and out may not.
+ * Calls other than signing in and out are retried for up to 2 s while the service is unavailable.
  * @example
  * const client = userClient({ url: 'https://api.example.com' })
  * await client.guest()
@@ -33,7 +33,7 @@ const PATIENCE_MS = 2_000
  */
 export function userClient({ url, fetch, storage = memoryStorage(), clock = systemClock }: UserClientOptions) {
   const user = signIn({ url, send: transport(fetch), storage, clock })
-  // A token request that is repeated leaves a session behind that nobody joins; it ends by itself.
+  // A retried token request can leave a session behind that nobody joins. It expires.
   const api = apiOf(url, (input, init) =>
     retrying(() => user.send(input, init), {
       clock,

@@ -1,7 +1,8 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type AgentRow, type AgentStore, toAgent, toAgentRow } from '../agents.ts'
-import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { agents } from './schema.ts'
+import { insertInto, param, selected, statement } from './statements.ts'
 
 /** Agent accounts in PostgreSQL. Nothing is cached: another process's write takes effect at the next read. */
 export function postgresAgents(db: Postgres): AgentStore {

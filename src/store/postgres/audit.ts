@@ -1,8 +1,9 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import { type AuditEntry, type AuditStore, merged, toAuditRow } from '../audit.ts'
-import { insertInto, isOrphan, type Postgres, param, statement } from './postgres.ts'
+import { isOrphan, type Postgres } from './postgres.ts'
 import { agentRefusals, auditEntries, sessions } from './schema.ts'
+import { insertInto, param, statement } from './statements.ts'
 
 /** The audit trail in PostgreSQL: one row per session or agent, minute and kind, so refusals cannot fill the disk. */
 export function postgresAudit(db: Postgres): AuditStore {

@@ -2,8 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type SQL, sql } from 'drizzle-orm'
 import { type Clock, createClock, type LastTimes, runClock, type TimeSource } from '../../clock.ts'
 import { createSingleFlight } from '../../single-flight.ts'
-import { type Postgres, param, selected, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { clock as clockTable } from './schema.ts'
+import { param, selected, statement } from './statements.ts'
 
 export interface StoredClock {
   clock: Clock

@@ -7,8 +7,9 @@ import { OperatorError } from '../../errors.ts'
 import { assertCurrent } from '../sqlite/command-store.ts'
 import { lockStore } from '../sqlite/lock.ts'
 import { existing } from '../sqlite/maintenance.ts'
-import { columnsOf, openPostgres, shown } from './postgres.ts'
+import { openPostgres, shown } from './postgres.ts'
 import * as schema from './schema.ts'
+import { columnsOf } from './statements.ts'
 
 /** Rows per statement. */
 const BATCH = 200

@@ -2,9 +2,10 @@ import { hash } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import type { Counters } from '../../http/counters.ts'
 import { createSingleFlight } from '../../single-flight.ts'
-import { type Postgres, param, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { deleteSome } from './retention.ts'
 import { rateWindows } from './schema.ts'
+import { param, statement } from './statements.ts'
 
 /** An instance takes a hundredth of a quota at a time, so that only small quotas cost each request a round trip. */
 const BLOCKS = 100

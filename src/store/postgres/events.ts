@@ -1,8 +1,9 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { EventHints } from '../event-hints.ts'
 import { type EventRow, type EventStore, MAX_PAGE_BYTES, toEvent } from '../sessions.ts'
-import { type Postgres, param, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { events } from './schema.ts'
+import { param, statement } from './statements.ts'
 
 /** Reads events from PostgreSQL; they are written together with their session. */
 export function postgresEvents(db: Postgres, hints: Pick<EventHints, 'subscribe'>): EventStore {

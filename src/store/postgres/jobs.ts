@@ -1,8 +1,9 @@
 import { sql } from 'drizzle-orm'
 import type { Job, JobStore } from '../jobs.ts'
-import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { jobs } from './schema.ts'
 import { lockSession } from './sessions.ts'
+import { insertInto, param, selected, statement } from './statements.ts'
 
 /** Jobs in PostgreSQL. */
 export function postgresJobs(db: Postgres): JobStore {

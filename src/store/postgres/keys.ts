@@ -1,7 +1,8 @@
 import { sql } from 'drizzle-orm'
 import { changesOf, type KeyRow, type KeyStore, toStoredKey } from '../keys.ts'
-import { insertInto, type Postgres, param, selected, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { signingKeys, storeSecrets } from './schema.ts'
+import { insertInto, param, selected, statement } from './statements.ts'
 
 /** The service's own keys in PostgreSQL. */
 export function postgresKeys(db: Postgres): KeyStore {

@@ -1,7 +1,8 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
-import { type Connection, runOnce } from './postgres.ts'
+import type { Connection } from './postgres.ts'
 import { auditEntries, events, finishedRooms, idempotencyKeys, presences, sessions } from './schema.ts'
+import { runOnce } from './statements.ts'
 
 /** Tables with many rows per session; a cascade would delete them all in one long write. */
 const PARTS = [events, auditEntries, idempotencyKeys, presences, finishedRooms]

@@ -2,9 +2,10 @@ import { type SQL, sql } from 'drizzle-orm'
 import { isGeneratedRoom } from '../../ids.ts'
 import { RECENT_USE_MS, type RoomStore } from '../rooms.ts'
 import { userGone } from '../users.ts'
-import { type Postgres, param, runOnce, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { rooms, sessions } from './schema.ts'
 import { lockUser } from './sessions.ts'
+import { param, runOnce, statement } from './statements.ts'
 
 /** Room claims in PostgreSQL. */
 export function postgresRooms(db: Postgres): RoomStore {

@@ -16,19 +16,7 @@ import {
 } from '../sessions.ts'
 import { userGone } from '../users.ts'
 import { isInTime, type StoredClock } from './clock.ts'
-import {
-  asJson,
-  type Connection,
-  columnsOf,
-  isRaceLost,
-  names,
-  type Postgres,
-  param,
-  recordset,
-  selected,
-  statement,
-  unavailable,
-} from './postgres.ts'
+import { type Connection, isRaceLost, type Postgres, unavailable } from './postgres.ts'
 import { deleteSome, oldSessions, pruneSessions, unusedSessions } from './retention.ts'
 import {
   agentRefusals,
@@ -41,6 +29,7 @@ import {
   users,
   webhookEvents,
 } from './schema.ts'
+import { asJson, columnsOf, names, param, recordset, selected, statement } from './statements.ts'
 
 /** Attempts with locks. Even these can fail, by a deadlock or a session that enters the room meanwhile. */
 const MAX_LOCKED = 5

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
-import { type Postgres, param, statement } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
 import { turns } from './schema.ts'
+import { param, statement } from './statements.ts'
 
 /** Takes the turn if it is due, by the database's clock; returns 0, or the milliseconds until the next one. */
 export async function takeTurn(db: Postgres, name: string, everyMs: number): Promise<number> {

@@ -7,9 +7,10 @@ import {
   type User,
   type UserStore,
 } from '../users.ts'
-import { type Connection, isDuplicate, type Postgres, param, selected, statement } from './postgres.ts'
+import { type Connection, isDuplicate, type Postgres } from './postgres.ts'
 import { deleteInTurn, type Kind, partsOf } from './retention.ts'
 import { refreshFamilies, refreshTokens, rooms, sessions, users } from './schema.ts'
+import { param, selected, statement } from './statements.ts'
 
 /** Accounts and refresh families in PostgreSQL. */
 export function postgresUsers(db: Postgres): UserStore {

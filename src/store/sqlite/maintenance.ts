@@ -88,7 +88,7 @@ export function existing(url: string): string {
   const path = filePath(url)
   if (path === null) throw inMemory()
   if (!existsSync(path)) {
-    throw new OperatorError(`There is no store at ${path}: check DATABASE_URL, or start the service once.`)
+    throw new OperatorError(`There is no store at ${path}: check DATABASE_URL, or start the service to create it.`)
   }
   return path
 }
