@@ -54,10 +54,14 @@ const ownSids = <F extends WebhookFact>(fact: F, { id }: Opened): F => ({
   ...('sid' in fact ? { sid: `${fact.sid}/${id}` } : {}),
 })
 
-/** Delivers the facts as webhooks, one after the other or all in one turn. */
+/**
+ * Delivers the facts as webhooks, one after the other or all in one turn. They are decided on the session as it was before
+ * the first of them, as if they had all been received then.
+ */
 async function deliver(store: Store, session: Opened, facts: readonly WebhookFact[], together = false) {
+  const known = await loaded(store, session)
   const deliveries: Array<() => Promise<unknown>> = facts.map((fact, index) => () => {
-    const which: Which = fact.kind === 'room_finished' ? { unfinishedIn: session.room } : { session: session.id }
+    const which: Which = fact.kind === 'room_finished' ? { unfinishedIn: session.room } : { known }
     const webhook = { id: `EV_${session.id}_${index}`, receivedAt: fact.at }
     return directSessions(store, { rules }).receive(webhook, which, ownSids(fact, session))
   })
@@ -65,9 +69,14 @@ async function deliver(store: Store, session: Opened, facts: readonly WebhookFac
   else for (const deliverOne of deliveries) await deliverOne()
 }
 
-async function outcomeOf({ sessions }: Store, { id }: Opened) {
+async function loaded({ sessions }: Store, { id }: Pick<Opened, 'id'>) {
   const found = await sessions.load(id)
   if (!found) throw new Error(`There is no session ${id}`)
+  return found
+}
+
+async function outcomeOf(store: Store, session: Opened) {
+  const found = await loaded(store, session)
   const open = openPresences(found.facts).map(({ sid }) => sid.split('/')[0])
   return { status: found.session.status, open: open.sort() }
 }
@@ -215,8 +224,7 @@ describe('simultaneous session writes', () => {
     })
     const askedAt = store.clock.steady()
     await sessions.observe(session.id, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
-    const known = await store.sessions.load(session.id)
-    if (!known) throw new Error('There is no session')
+    const known = await loaded(store, session)
     const report = { agentId: 'tutor', type: 'progress', data: {}, key: null }
     const stored = await Promise.all(Array.from({ length: 50 }, () => sessions.report(known, report, ADMISSION)))
     // Which of them comes first is not promised.
@@ -226,6 +234,16 @@ describe('simultaneous session writes', () => {
     expect(seqs).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
     await sessions.end(session.id, 'user')
     expect(await sessions.report(known, report, ADMISSION)).toBe('ended')
+  })
+
+  test('are decided again on what is stored unless they change what was loaded', async () => {
+    const { store, sessions, opened } = await setUp()
+    const session = await opened()
+    const known = await loaded(store, session)
+    await sessions.end(session.id, 'user')
+    const webhook = { id: 'EV_1', receivedAt: 10 }
+    const seen = await store.sessions.changeOnce(webhook, { known }, ([now]) => ({ changed: [], result: now?.session }))
+    expect(seen?.status).toBe('ended')
   })
 
   test('fail individually on a constraint violation', async () => {

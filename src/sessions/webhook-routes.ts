@@ -56,8 +56,9 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     }
     const sessionId = participant?.attributes.sessionId
     if (!participant?.sid || !room || sessionId === undefined) return NOTHING
-    const session = await store.find(sessionId)
-    if (session?.room !== room.name) return NOTHING
+    const known = await store.load(sessionId)
+    if (known?.session.room !== room.name) return NOTHING
+    const { session } = known
     if (session.endedAt !== null) {
       // LiveKit hands connected clients fresh tokens, so a removed participant can come back.
       if (event === 'participant_joined' && belongsTo(session, participant)) {
@@ -71,7 +72,7 @@ export function webhookRoutes(deps: WebhookRoutesDeps) {
     // An unanswered phone leaves the room too, without having joined.
     const name = event === 'participant_left' && isSip ? 'participant_connection_aborted' : event
     const fact = participantFact(name, { sid, roomSid: room.sid, at }, disconnectReason)
-    return fact ? { which: { session: sessionId }, fact } : NOTHING
+    return fact ? { which: { known }, fact } : NOTHING
   }
 
   const router = createRouter<WebhookEnv>()

@@ -128,8 +128,8 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     // After waiting for another decision, `known` is most likely out of date.
     if (which && 'known' in which && !hasWaited) {
       const decision = decide([which.known])
-      // A refusal may be out of date as well: it is decided again on what is stored.
-      if (decision.changed) attempts.unshift(() => carryOut(db, decision, {}, webhook))
+      // Without a change to save, nothing shows whether it is out of date: it is decided again on what is stored.
+      if (decision.changed?.length) attempts.unshift(() => carryOut(db, decision, {}, webhook))
     }
     for (const one of attempts) {
       const done = await one().catch((error: unknown) => {

@@ -71,7 +71,8 @@ export function sqliteSessions(
   function changeIn<T>(which: Which, decide: (known: Known[]) => Decision<T>): T {
     if ('known' in which) {
       const decision = decide([which.known])
-      if (decision.changed && carryOut(decision)) return decision.result
+      // Without a change to save, nothing shows whether it is out of date: it is decided again on what is stored.
+      if (decision.changed?.length && carryOut(decision)) return decision.result
     }
     const decision = decide(loadAll(which))
     if (!carryOut(decision)) throw new Error('A session changed within the transaction that had loaded it')
