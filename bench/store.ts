@@ -88,7 +88,6 @@ export async function createPast(path: string, sessions: number): Promise<void> 
     insert into webhook_events (id, received_at)
       select 'EV_' || substr(e, -20), ${now - DAY_MS} + i % 3600000 from past where i % 2 = 0;
     commit;
-    analyze;
   `)
   db.pragma('wal_checkpoint(TRUNCATE)')
   db.close()
