@@ -3,6 +3,7 @@ const load = <T>(path: string) => import(new URL(`../dist/${path}.js`, import.me
 
 export const built = {
   groupCommit: () => load<typeof import('../src/store/sqlite/group-commit.ts')>('store/sqlite/group-commit'),
+  hs256: () => load<typeof import('../src/livekit/hs256.ts')>('livekit/hs256'),
   joinToken: () => load<typeof import('../src/livekit/join-token.ts')>('livekit/join-token'),
   keys: () => load<typeof import('../src/auth/keys.ts')>('auth/keys'),
   sqlite: () => load<typeof import('../src/store/sqlite/sqlite.ts')>('store/sqlite/sqlite'),

@@ -12,7 +12,8 @@ export const TABLES = {
   W1: 'W1, bare mint: room and identity in, join token out; no authentication, nothing stored',
   W2: 'W2, authenticated mint: access token and room in, join token out',
   W3: 'W3, callback with live check: POST /agent/progress',
-  least: 'The least of it: the same commit and fsync behind bare node:http; no sign-in, rules, limits, log or metrics',
+  least:
+    'The least of it: the same rows, commit and fsync, and the same signatures, behind bare node:http; nothing is checked',
   load: 'GET /auth/me on one connection, while another client writes on 32',
 } as const
 
@@ -199,6 +200,11 @@ const ours = (name: string, what: string, rest: Rest): Case => ({
   ...rest,
 })
 
+const leastOf = (name: string, what: string, rest: Rest): Case => ({
+  ...{ name: `least-${name}`, what, server: 'least', table: 'least' },
+  ...rest,
+})
+
 const echo = {
   prepare: prepareBareMint,
   check: async (body: string) => expect(JSON.parse(body).room.startsWith('room-'), 'the echo', body),
@@ -209,6 +215,29 @@ const tokenInTurn: Rest = {
   status: 201,
   prepare: (_, world, _connections, url) => prepareTokens(world, url),
   check: checkToken,
+}
+
+const progress: Rest = {
+  ...{ status: 201, asks: 0 },
+  prepare: async (_, world) => prepareProgress(world.newPairs(HOT_PAIRS, 'fresh'), world),
+  check: checkProgress,
+}
+
+const joinAndLeave: Rest = {
+  ...{ status: 200, once: true, check: checkReceived },
+  prepare: async (count, world) => joinsAndLeaves(world.newPairs(Math.ceil(count / 2), 'pending')),
+}
+
+const refresh: Rest = {
+  ...{ status: 200, chain: true },
+  async prepare(_, world, connections) {
+    const users = world.newUsers(connections + 8)
+    return users.map((user) => http('POST', '/auth/refresh', { body: { refresh_token: user.refreshToken } }))
+  },
+  async check(body, world) {
+    const { access_token, user } = JSON.parse(body)
+    expect((await world.tokens.verifyUserToken(access_token)).userId === user.id, 'the access token', body)
+  },
 }
 
 const newPairEachTime = (evidence: Evidence): Rest => ({
@@ -246,31 +275,14 @@ export const CASES: readonly Case[] = [
     once: true,
     prepare: async (count, world) => (await userTokens(world, world.newUsers(count))).map(tokenRequest),
   }),
-  ours('progress', `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`, {
-    ...{ status: 201, asks: 0 },
-    prepare: async (_, world) => prepareProgress(world.newPairs(HOT_PAIRS, 'fresh'), world),
-    check: checkProgress,
-  }),
+  ours('progress', `POST /agent/progress, ${HOT_PAIRS} live pairs in turn`, progress),
   ours('progress-new', 'POST /agent/progress, a new live pair each time', newPairEachTime('fresh')),
-  ours('webhook', 'POST /livekit/webhook: users join and leave, and each time a session changes', {
-    ...{ status: 200, once: true, check: checkReceived },
-    prepare: async (count, world) => joinsAndLeaves(world.newPairs(Math.ceil(count / 2), 'pending')),
-  }),
+  ours('webhook', 'POST /livekit/webhook: users join and leave, and each time a session changes', joinAndLeave),
   ours('webhook-duplicate', 'the same, delivered before', {
     ...{ status: 200, check: checkReceived },
     prepare: async (_, world) => joinsAndLeaves(world.newPairs(32, 'pending')),
   }),
-  ours('refresh', 'POST /auth/refresh, each with the token of the last answer', {
-    ...{ status: 200, chain: true },
-    async prepare(_, world, connections) {
-      const users = world.newUsers(connections + 8)
-      return users.map((user) => http('POST', '/auth/refresh', { body: { refresh_token: user.refreshToken } }))
-    },
-    async check(body, world) {
-      const { access_token, user } = JSON.parse(body)
-      expect((await world.tokens.verifyUserToken(access_token)).userId === user.id, 'the access token', body)
-    },
-  }),
+  ours('refresh', 'POST /auth/refresh, each with the token of the last answer', refresh),
   ours('session', `GET /sessions/{id}, ${READERS} users in turn`, {
     status: 200,
     prepare: (_, world) => prepareReaders(({ sessionId }) => `/sessions/${sessionId}`, world),
@@ -309,17 +321,19 @@ export const CASES: readonly Case[] = [
     check: async (body) => expect(JSON.parse(body).code === 'liveness_unknown', 'the refusal', body),
   }),
 
-  {
-    ...{ name: 'least-token', table: 'least', server: 'least', status: 200 },
-    what: 'a join token, and one new session with all of its indexes',
+  leastOf('token', 'a join token, and one new session', {
+    status: 200,
     prepare: async (_, world) =>
-      world.newUsers(USERS).map(({ userId }) => http('POST', '/', { body: { identity: userId } })),
+      world.newUsers(USERS).map(({ userId }) => http('POST', '/token', { body: { identity: userId } })),
     async check(body) {
       const { participant_token } = JSON.parse(body)
       const { sub = '', video } = decodeJwt<{ video: { room: string } }>(participant_token)
       await checkJoinToken(participant_token, video.room, sub, body)
     },
-  },
+  }),
+  leastOf('progress', 'one event, the session’s counters, and the audit entry', { ...progress, status: 200 }),
+  leastOf('webhook', 'its signature, its id, a presence, the session, and one event', joinAndLeave),
+  leastOf('refresh', 'an access token, the used refresh token, and the next one', refresh),
 
   meUnder('me-under-token', 'while 32 connections send POST /token as fast as they can', 0),
   meUnder('me-under-paced-token', 'while 32 connections send about 300 POST /token a second', 100),

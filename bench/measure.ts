@@ -48,8 +48,8 @@ export interface Plan {
   seconds: number
 }
 
-/** Requests prepared for each second of a run. */
-const MOST_PER_SECOND = 12_000
+/** Requests prepared for each second of a run, of the service and of the least that its work takes. */
+const MOST_PER_SECOND = { service: 12_000, least: 30_000 }
 /** Connections of the client that writes while another one is measured. */
 const WRITERS = 32
 const WELL: Behaviour = { delayMs: 0, isDown: false }
@@ -60,6 +60,12 @@ const STALL_MS = 1_000
 const TICK_MICROS = 10_000
 const SCRIPT = fileURLToPath(new URL('wrk.lua', import.meta.url))
 
+/** As many as a run may need. */
+export function requestsFor(of: Case, seconds: number, connections: number, { server, world }: Omit<Place, 'store'>) {
+  const most = MOST_PER_SECOND[of.server === 'least' ? 'least' : 'service']
+  return of.prepare(most * seconds, world, connections, server.url)
+}
+
 /**
  * Repeats a run in which the machine stood still, the service compared with LiveKit, or the clock was set, after which the
  * service confirms everybody again. @throws Error for a wrong answer
@@ -69,7 +75,7 @@ export async function measure(plan: Plan, livekit: Livekit, folder: string, atte
   const { server, world, store } = place
   const prepare = async (what: Case, on: number, pauseMs: number) => ({
     ...{ of: what, connections: on, seconds, pauseMs },
-    requests: await what.prepare(MOST_PER_SECOND * seconds, world, on, server.url),
+    requests: await requestsFor(what, seconds, on, place),
   })
   await livekit.behave(of.livekit ?? WELL)
   const main = await prepare(of, connections, 0)
@@ -83,7 +89,7 @@ export async function measure(plan: Plan, livekit: Livekit, folder: string, atte
   const isDisturbed = stalled() > STALL_MS
   const cpu = server.cpuMicros() - before
   const { asked, passes } = await livekit.behave(WELL)
-  if (of.server === 'service') world.endAll()
+  if (store !== null) world.endAll()
   // The answers of the last requests did not arrive within the run.
   const cutOff = connections + 0.1 * result.requests
   const asksAsItShould = of.asks === undefined || Math.abs(asked - of.asks * result.requests) <= cutOff

@@ -95,7 +95,7 @@ export function report(machine: Record<string, string>, summary: Summary, fsync:
 function oneConnection(summary: Summary, fsyncMs: number): string[] {
   const alone = summary.filter(({ connections }) => connections === 1)
   const floor = alone.find((one) => one.case === FLOOR)
-  const ours = alone.filter((one) => caseNamed(one.case).table === 'service')
+  const ours = alone.filter((one) => ['service', 'least'].includes(caseNamed(one.case).table))
   if (!floor || ours.length === 0) return []
   const title = `p50 at one connection: one fsync takes ${ms(fsyncMs)} ms, the floor ${ms(floor.p50)} ms`
   const head = ['case', 'sessions', 'p50 ms', 'fsyncs above the floor']

@@ -99,7 +99,7 @@ async function startAll(cases: Case[], folder: string, livekit: servers.Livekit)
       const path = join(folder, 'least.db')
       await createPast(path, stores[0] ?? 0)
       const own = await openWorld(path)
-      const server = await servers.startSmall(name, errors, [`file:${path}`])
+      const server = await servers.startSmall(name, errors, [`file:${path}`, PUBLIC_URL])
       places.set(name, [{ server, world: own, store: stores[0] ?? null }])
     } else if (name !== 'service') {
       const forVerified = [`file:${join(folder, `${stores[0]}.db`)}`, PUBLIC_URL]

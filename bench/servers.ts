@@ -57,16 +57,22 @@ export interface Server {
   url: string
   /** CPU time of all of its threads so far, in microseconds. */
   cpuMicros(): number
+  /** Lets it end by itself. */
+  stop(): Promise<void>
 }
 
 const TICK_MICROS = 10_000
 
-function serverOf(port: number, pid: () => number | undefined): Server {
+function serverOf(port: number, child: ChildProcess, pid = () => child.pid): Server {
   return {
     url: `http://127.0.0.1:${port}`,
     cpuMicros() {
       const fields = readFileSync(`/proc/${pid()}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
       return (Number(fields[11]) + Number(fields[12])) * TICK_MICROS
+    },
+    async stop() {
+      child.kill()
+      await once(child, 'exit')
     },
   }
 }
@@ -105,10 +111,15 @@ const SERVICE_SETTINGS = {
   LIVENESS_SECONDS: '60',
 }
 
-/** The built service on that store. With `fsyncMs` every fsync takes so much longer, by strace. */
-export async function startService(path: string, livekitPort: number, fsyncMs: number): Promise<Server> {
+/** The built service on that store, with these flags of node. With `fsyncMs` every fsync takes so much longer, by strace. */
+export async function startService(
+  path: string,
+  livekitPort: number,
+  fsyncMs: number,
+  flags: string[] = [],
+): Promise<Server> {
   const port = await freeTcpPort()
-  const program = on(SERVER_CORE, [process.execPath, join(HERE, '../dist/server.js')])
+  const program = on(SERVER_CORE, [process.execPath, ...flags, join(HERE, '../dist/server.js')])
   const delay = `inject=fsync,fdatasync:delay_exit=${fsyncMs * 1000}`
   const traced = ['strace', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', '-e', 'trace=fsync,fdatasync', '-e', delay]
   const child = start(fsyncMs > 0 ? [...traced, ...program] : program, {
@@ -123,7 +134,7 @@ export async function startService(path: string, livekitPort: number, fsyncMs: n
   })
   const pid = () => (fsyncMs > 0 ? childOf(child.pid) : child.pid)
   await listening('the service', child, `http://127.0.0.1:${port}/health/ready`, `${path}.errors`)
-  return serverOf(port, pid)
+  return serverOf(port, child, pid)
 }
 
 /** One of small-servers.ts. */
@@ -132,7 +143,7 @@ export async function startSmall(name: string, errors: string, args: string[]): 
   const command = [process.execPath, '--import', 'tsx', join(HERE, 'small-servers.ts'), name, String(port)]
   const child = start(on(SERVER_CORE, [...command, LIVEKIT_KEY.key, LIVEKIT_KEY.secret, ...args]), { errors })
   await listening(name, child, `http://127.0.0.1:${port}/`, errors)
-  return serverOf(port, () => child.pid)
+  return serverOf(port, child)
 }
 
 export type Livekit = Awaited<ReturnType<typeof startLivekit>>
@@ -196,5 +207,5 @@ export async function startPeer(name: Peer, errors: string): Promise<Server> {
   const run = ['env', '-C', folder, ...command, String(port), LIVEKIT_KEY.key, LIVEKIT_KEY.secret]
   const child = start(on(SERVER_CORE, run), { errors })
   await listening(name, child, `http://127.0.0.1:${port}/`, errors)
-  return serverOf(port, () => child.pid)
+  return serverOf(port, child)
 }
