@@ -19,8 +19,9 @@ type AuditDecision = Pick<AuditEntry, 'sessionId' | 'agentId' | 'route' | 'outco
 const MINUTE_MS = 60_000
 
 /** The row of a decision that is the first of its kind in its minute. */
-export function toAuditRow({ at, ...kind }: AuditDecision) {
-  return { ...kind, minute: Math.floor(at / MINUTE_MS), count: 1, firstAt: at, lastAt: at }
+export function toAuditRow({ sessionId, agentId, route, outcome, at }: AuditDecision) {
+  const minute = Math.floor(at / MINUTE_MS)
+  return { sessionId, agentId, route, outcome, minute, count: 1, firstAt: at, lastAt: at }
 }
 
 /** An agent's entries together with its refusals that are about no session, newest first. */
