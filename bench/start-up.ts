@@ -31,6 +31,7 @@ async function fill(file: string): Promise<Entrant[]> {
   raw.pragma('cache_size = -400000')
   const now = Date.now()
   const hex = (number: number, digits: number) => number.toString(16).padStart(digits, '0')
+  const userIdOf = (number: number) => `user_${hex(number, 44)}`
   const user = raw.prepare('insert into users (id, created_at, seen_at) values (?, ?, ?)')
   const session = raw.prepare(
     `insert into sessions (id, user_id, sign_in_id, room, status, created_at, token_expires_at, ended_at, end_reason,
@@ -42,11 +43,13 @@ async function fill(file: string): Promise<Entrant[]> {
   )
   const entrants: Entrant[] = []
   raw.transaction(() => {
+    const users = Math.max(Math.ceil(SESSIONS / PER_USER), LIVE)
+    for (let i = 0; i < users; i++) user.run(userIdOf(i), now, now)
     for (let i = 0; i < SESSIONS + LIVE; i++) {
       const isLive = i >= SESSIONS
       const createdAt = isLive ? now - 60_000 : now - Math.floor((1 - i / SESSIONS) * 80 * DAY_MS) - 60_000
-      const userId = `user_${hex(Math.floor(i / PER_USER), 44)}`
-      if (i % PER_USER === 0) user.run(userId, createdAt, now)
+      // Nobody is in more sessions at once than the limit allows.
+      const userId = userIdOf(isLive ? i - SESSIONS : Math.floor(i / PER_USER))
       const id = `sess_${hex(createdAt, 12)}${hex(i, 32)}`
       const name = `room_${hex(i, 32)}`
       const sid = `PA_${hex(i, 12)}`
@@ -76,6 +79,13 @@ const isAnswered = (path: string) =>
 function cpuOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
   return (Number(fields[11]) + Number(fields[12])) * 10
+}
+
+function liveIn(file: string): unknown {
+  const raw = new Database(file)
+  const count = raw.prepare(`select count(*) from sessions where status = 'live'`).pluck().get()
+  raw.close()
+  return count
 }
 
 interface Start {
@@ -130,6 +140,8 @@ try {
     const one = await start(`file:${file}`, livekit.url)
     print(String(i), one)
     starts.push(one)
+    const stillLive = liveIn(file)
+    if (stillLive !== LIVE) throw new Error(`After start ${i} only ${stillLive} sessions are live.`)
   }
   const median = (field: keyof Start) =>
     starts.map((one) => one[field]).sort((a, b) => a - b)[Math.floor(STARTS / 2)] as number
