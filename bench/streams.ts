@@ -55,7 +55,7 @@ async function storeEvents({ sessions }: Service, ids: string[]): Promise<[start
     ids.map((id) => {
       const about = { sid: isJoin ? sid : `PA_${joins - 2}`, roomSid: 'RM_1', at: Date.now() }
       return sessions.observe(
-        id,
+        { session: id },
         isJoin ? { kind: 'joined', ...about } : { kind: 'left', reason: 'CLIENT_INITIATED', aborted: false, ...about },
       )
     }),

@@ -41,7 +41,7 @@ test('a callback that waited for LiveKit gets the answer stored under its key in
   await vi.waitFor(() => expect(s.sfu.asked('GetParticipant')).toBe(1), 10_000)
   // The reconciler confirms the user in the meantime, so that the second callback needs no liveness check.
   const seen = { kind: 'answer', present: [leg.participant.sid], joining: [] } as const
-  await directSessions(s.store).observe(pair.sessionId, { ...seen, askedAt: s.store.clock.steady() })
+  await directSessions(s.store).observe({ session: pair.sessionId }, { ...seen, askedAt: s.store.clock.steady() })
   const second = await s.progress(agent.bearer, pair, KEY)
   expect(second.status).toBe(201)
   s.clock.advance(1)

@@ -27,7 +27,7 @@ export async function guestInSession(store: Store): Promise<Known> {
   const sessions = directSessions(store)
   await sessions.open(opening(SESSION))
   const askedAt = store.clock.steady()
-  await sessions.observe(SESSION, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
+  await sessions.observe({ session: SESSION }, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
   const known = await store.sessions.load(SESSION)
   if (!known) throw new Error('There is no session')
   return known
@@ -76,7 +76,7 @@ export const ORPHANING_WRITES: Record<string, OrphaningWrite> = {
   },
   'a join': {
     tables: ['presences'],
-    write: (store) => directSessions(store).observe(SESSION, joined),
+    write: (store) => directSessions(store).observe({ session: SESSION }, joined),
     outcome: null,
   },
   'a finished room': {

@@ -46,8 +46,8 @@ async function setUp(env: Record<string, string> = {}) {
   async function live(): Promise<string> {
     const id = await pending()
     const sid = `PA_${count}`
-    await sessions.observe(id, { kind: 'joined', sid, roomSid: `RM_${count}`, at: at() })
-    await sessions.observe(id, { kind: 'answer', askedAt: at(), present: [sid], joining: [] })
+    await sessions.observe({ session: id }, { kind: 'joined', sid, roomSid: `RM_${count}`, at: at() })
+    await sessions.observe({ session: id }, { kind: 'answer', askedAt: at(), present: [sid], joining: [] })
     return id
   }
   async function ended(): Promise<string> {
@@ -133,7 +133,7 @@ describe('pruning a session whose user never joined', () => {
     await t.pending(1)
     const forgotten = await t.pending()
     t.clock.advance(960)
-    await t.direct.observe(forgotten, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] })
+    await t.direct.observe({ session: forgotten }, { kind: 'answer', askedAt: t.clock.now(), present: [], joining: [] })
     const cancelled = await t.pending()
     await t.end(cancelled)
     const ids = [superseded, forgotten, cancelled]

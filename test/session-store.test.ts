@@ -144,7 +144,7 @@ describe('webhook facts in the store', () => {
       await sessions.open({ ...room, id, signInId: null, agentName: null, agentData: null, agentDeployment: null })
     for (const id of [...shared, first.id]) {
       const roomSid = shared.includes(id) ? 'RM_S' : 'RM_1'
-      await sessions.observe(id, { kind: 'joined', sid: `PA_${id}`, roomSid, at: 10 })
+      await sessions.observe({ session: id }, { kind: 'joined', sid: `PA_${id}`, roomSid, at: 10 })
     }
     const finished = { kind: 'room_finished', roomSid: 'RM_S', at: 20 } as const
     await sessions.receive({ id: 'EV_1', receivedAt: 20 }, { unfinishedIn: 'shared' }, finished)
@@ -154,7 +154,7 @@ describe('webhook facts in the store', () => {
 })
 
 describe('answers from LiveKit in the store', () => {
-  test('lead to the state of the pure rules', async () => {
+  test('lead to the state of the pure rules, also when decided on older facts', async () => {
     const { store, sessions, opened } = await setUp()
     const answer = fc.record({
       kind: fc.constant('answer' as const),
@@ -165,12 +165,13 @@ describe('answers from LiveKit in the store', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.oneof(webhookFact, answer), { maxLength: 12 }), async (facts) => {
         const session = await opened()
+        const known = await loaded(store, session)
         const own = (sids: string[]) => sids.map((sid) => `${sid}/${session.id}`)
         for (const fact of facts) {
           if (fact.kind === 'answer') {
             const answer = { ...fact, present: own(fact.present), joining: own(fact.joining) }
-            await sessions.observe(session.id, answer)
-          } else await sessions.observe(session.id, ownSids(fact, session))
+            await sessions.observe({ known }, answer)
+          } else await sessions.observe({ known }, ownSids(fact, session))
         }
         const { status } = await outcomeOf(store, session)
         const last = (await statusesOf(store, session)).at(-1) ?? 'pending'
@@ -223,7 +224,7 @@ describe('simultaneous session writes', () => {
       summon: 'any',
     })
     const askedAt = store.clock.steady()
-    await sessions.observe(session.id, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
+    await sessions.observe({ session: session.id }, { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
     const known = await loaded(store, session)
     const report = { agentId: 'tutor', type: 'progress', data: {}, key: null }
     const stored = await Promise.all(Array.from({ length: 50 }, () => sessions.report(known, report, ADMISSION)))
@@ -261,7 +262,7 @@ describe('simultaneous session writes', () => {
     }
     const next = newSession()
     const outcomes = await Promise.allSettled([
-      sessions.observe(known.id, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }),
+      sessions.observe({ session: known.id }, { kind: 'joined', sid: 'PA_1', roomSid: 'RM_1', at: 1 }),
       sessions.open(again),
       next.opening,
     ])

@@ -127,7 +127,7 @@ describe('a session joined beyond MAX_SESSIONS_PER_USER', () => {
       s.clock.advance(1)
       const { participant, room } = join()
       const joined = { kind: 'joined', sid: participant.sid, roomSid: room.sid, at: s.store.clock.steady() } as const
-      await dying.observe(pair.sessionId, joined)
+      await dying.observe({ session: pair.sessionId }, joined)
     }
     expect(await statuses()).toEqual(['live', 'live', 'live'])
     await s.reconcile()

@@ -138,7 +138,7 @@ export function createJoinTokens(deps: MintDeps) {
     if (request.room !== undefined && request.room !== known.room) {
       throw AppError.field('validation_failed', 'room', 'The session is in another room: leave the room out.')
     }
-    await sessions.observe(id, { kind: 'clock', at: clock.steady() })
+    await sessions.observe({ session: id }, { kind: 'clock', at: clock.steady() })
     if (request.autoCreateRoom && known.endedAt === null) await rooms.create(known.room)
     // A default agent does not replace the one that the session already has.
     const keepsAgent = agent.agentName === null || (request.agent.name === undefined && known.agentName !== null)

@@ -72,7 +72,7 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
     if (known.facts.end) return { liveness: 'ended', known }
     const tick = { kind: 'clock', at: clock.steady() } as const
     if (apply(known.facts, tick, rules).end) {
-      return { liveness: 'ended', known: (await sessions.observe(id, tick)) ?? known }
+      return { liveness: 'ended', known: (await sessions.observe({ known }, tick)) ?? known }
     }
     if (isConfirmed(known.facts, clock.fresh(livenessMs))) return { liveness: 'live', known }
     const negative = negatives.get(id)
@@ -116,7 +116,7 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
       const facts = participant ? null : (await store.load(session.id))?.facts
       if (!facts || !isFreshlyJoined(facts, askedAt)) {
         const answer = answerFor(session, participant ? [participant] : [], askedAt)
-        const changed = await sessions.observe(session.id, answer)
+        const changed = await sessions.observe({ known }, answer)
         return remember(session.id, { liveness: livenessOf(changed, answer), known: changed ?? known, askedAt })
       }
       if (pause === null || performance.now() - startedAt + pause > QUERY_BUDGET_MS) break

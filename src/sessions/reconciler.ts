@@ -119,7 +119,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       return await query
     } catch (error) {
       const joined = ofThese.filter(({ status }) => status !== 'pending')
-      await inBatches(joined, ({ id }) => sessions.observe(id, { kind: 'clock', at: clock.steady() }))
+      await inBatches(joined, ({ id }) => sessions.observe({ session: id }, { kind: 'clock', at: clock.steady() }))
       throw error
     }
   }
@@ -159,7 +159,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
   }
 
   async function record(session: Session, participants: Participant[], askedAt: number) {
-    const changed = await sessions.observe(session.id, answerFor(session, participants, askedAt))
+    const changed = await sessions.observe({ session: session.id }, answerFor(session, participants, askedAt))
     // A session that ended is not a correction: it ended because time passed.
     if (changed && changed.session.endedAt === null && changed.session.status !== changed.before.session.status) {
       metrics.corrections.inc()

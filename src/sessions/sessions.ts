@@ -53,6 +53,9 @@ export interface SessionsDeps {
 /** A session as its first join token is minted. */
 type NewSession = Pick<Session, 'id' | 'userId' | 'signInId' | 'room' | 'createdAt' | 'tokenExpiresAt'> & SessionAgent
 
+/** One session, as it is stored now or as it was loaded before. */
+type One = { session: string } | { known: Known }
+
 /** The limits for one callback, in milliseconds; the transaction that writes checks them again. */
 export interface AdmissionRules {
   /** How long LiveKit's confirmation stays valid. */
@@ -75,7 +78,7 @@ export interface Sessions {
   /** Records a new join token for an unfinished session; null when the session has ended or is unknown. */
   renew(id: string, renewal: Renewal): Promise<Session | null>
   /** Applies one fact; null for an unknown session. */
-  observe(id: string, fact: Fact): Promise<Changed | null>
+  observe(which: One, fact: Fact): Promise<Changed | null>
   /**
    * Applies a webhook's fact, once per webhook id, to one session or to all unfinished ones in a room. False if the id was
    * received before.
@@ -132,8 +135,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
   }
 
   /** Applies a decision to one session, then follows up. */
-  async function changeOne(id: string, decide: (known: Known) => Changed): Promise<Changed | null> {
-    const changed = await store.change({ session: id }, ([known]) => {
+  async function changeOne(which: One, decide: (known: Known) => Changed): Promise<Changed | null> {
+    const changed = await store.change(which, ([known]) => {
       if (!known) return { result: null }
       const changed = decide(known)
       if (differs(changed)) return { changed: [changed], result: changed }
@@ -167,7 +170,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
         const changed = renewed(known, renewal)
         return { changed: [changed], result: changed.session }
       }),
-    observe: (id, fact) => changeOne(id, (known) => observe(known, fact, rules, clock.now())),
+    observe: (which, fact) => changeOne(which, (known) => observe(known, fact, rules, clock.now())),
     async receive(webhook, which, fact) {
       const changed = await store.changeOnce(webhook, which, (known) => {
         const changed = fact ? known.map((one) => observe(one, fact, rules, clock.now())) : []
@@ -176,7 +179,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
       changed?.forEach(followUp)
       return changed !== null
     },
-    end: async (id, reason) => (await changeOne(id, (known) => ended(known, reason)))?.session ?? null,
+    end: async (id, reason) => (await changeOne({ session: id }, (known) => ended(known, reason)))?.session ?? null,
     signOut: (userId, kept, next) =>
       changeAll(userId, (unfinished) => signedOut(unfinished, kept, { at: clock.steady(), now: clock.now() }, next)),
     async endAsAgent(known, note, asked) {

@@ -65,7 +65,10 @@ test('two instances number one session’s events without a gap, and store each 
   const { stores, both } = await twoStores()
   await directSessions(stores[0]).open(newSession('sess_1'))
   const askedAt = stores[0].clock.steady()
-  await directSessions(stores[0]).observe('sess_1', { kind: 'answer', askedAt, present: ['PA_1'], joining: [] })
+  await directSessions(stores[0]).observe(
+    { session: 'sess_1' },
+    { kind: 'answer', askedAt, present: ['PA_1'], joining: [] },
+  )
   const known = await stores[0].sessions.load('sess_1')
   if (!known) throw new Error('There is no session')
   const seqs = await times(40, async (i) => {
@@ -134,7 +137,7 @@ test('an event wakes the streams of the other instance', async () => {
   for (let i = 0; i < 50; i++) {
     const sid = `PA_${Math.floor(i / 2)}`
     await directSessions(stores[0]).observe(
-      'sess_1',
+      { session: 'sess_1' },
       i % 2 === 0
         ? { kind: 'joined', sid, roomSid: 'RM_1', at: i }
         : { kind: 'left', sid, roomSid: 'RM_1', at: i, reason: 'CLIENT_INITIATED', aborted: false },
