@@ -66,6 +66,8 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
   const oncePerSession = createSingleFlight<Asked>()
   const negatives = new Map<string, Asked>()
   let queries = 0
+  const isRecent = (askedAt: number) => clock.steady() - askedAt < NEGATIVE_MS
+  const unknown = (known: Known): Asked => ({ liveness: 'unknown', known, askedAt: clock.steady() })
 
   return async function check(known) {
     const { id } = known.session
@@ -85,10 +87,6 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
     return isRecent(askedAt) && !joinedSince
   }
 
-  function isRecent(askedAt: number): boolean {
-    return clock.steady() - askedAt < NEGATIVE_MS
-  }
-
   async function ask(known: Known): Promise<Asked> {
     if (queries >= MAX_QUERIES) return unknown(known)
     queries++
@@ -100,10 +98,6 @@ export function createLivenessCheck(deps: LivenessDeps): LivenessCheck {
     } finally {
       queries--
     }
-  }
-
-  function unknown(known: Known): Asked {
-    return { liveness: 'unknown', known, askedAt: clock.steady() }
   }
 
   async function askUntilConsistent(known: Known): Promise<Asked> {
