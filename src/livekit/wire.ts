@@ -27,22 +27,27 @@ interface Decoder<T> extends MessageType {
 const decode = <T>(type: Decoder<T>, json: unknown): T =>
   type.fromJson(withKnownNames(type, json) as never, { ignoreUnknownFields: true })
 
-/** The fields of each message by both of their names. */
+/** The enums and messages in each message, by both of their names. */
 const fieldsOf = new WeakMap<MessageType, Map<string, Field>>()
 
-function withKnownNames(type: MessageType, json: unknown): unknown {
-  if (!isObject(json)) return json
-  const fields =
-    fieldsOf.get(type) ??
-    new Map(type.fields.list().flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])))
-  fieldsOf.set(type, fields)
-  return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, knownValue(fields.get(name), value)]))
+function fieldsIn(type: MessageType): Map<string, Field> {
+  const fields = type.fields.list().filter(({ kind }) => kind === 'enum' || kind === 'message')
+  return new Map(fields.flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])))
 }
 
-function knownValue(field: Field | undefined, value: unknown): unknown {
+/** Changes the JSON itself: it has just been parsed, and a copy would take longer than the rest. */
+function withKnownNames(type: MessageType, json: unknown): unknown {
+  if (!isObject(json)) return json
+  const fields = fieldsOf.get(type) ?? fieldsIn(type)
+  fieldsOf.set(type, fields)
+  for (const [name, field] of fields) if (Object.hasOwn(json, name)) json[name] = knownValue(field, json[name])
+  return json
+}
+
+function knownValue(field: Field, value: unknown): unknown {
   if (Array.isArray(value)) return value.map((each) => knownValue(field, each))
-  if (field?.kind === 'enum' && typeof value === 'string') return field.T.findName(value)?.no ?? UNKNOWN
-  return field?.kind === 'message' ? withKnownNames(field.T, value) : value
+  if (field.kind === 'enum' && typeof value === 'string') return field.T.findName(value)?.no ?? UNKNOWN
+  return field.kind === 'message' ? withKnownNames(field.T, value) : value
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
