@@ -15,17 +15,24 @@ type Command =
   | { kind: 'join'; token: string }
   | { kind: 'leave'; leg: Leg }
   | { kind: 'webhooks'; url: string }
+  | { kind: 'compared' }
 
 async function serve(): Promise<void> {
   const sfu = await startSfu()
+  let compared = 0
   // Tests ask what was asked; here it would only grow.
-  setInterval(() => sfu.questions.splice(0), 1_000)
+  const count = () => {
+    compared += sfu.questions.splice(0).filter(({ method }) => method === 'ListParticipants').length
+  }
+  setInterval(count, 1_000)
   const obey = (command: Command): unknown => {
     if (command.kind === 'enter') for (const { room, ...entrant } of command.entrants) sfu.enter(room, entrant)
     if (command.kind === 'join') return sfu.join(command.token)
     if (command.kind === 'leave') sfu.leave(command.leg)
     if (command.kind === 'webhooks') sendWebhooks(sfu, command.url)
-    return undefined
+    if (command.kind !== 'compared') return undefined
+    count()
+    return compared
   }
   process.on('message', ({ id, command }: { id: number; command: Command }) => {
     process.send?.({ id, result: obey(command) })
@@ -54,6 +61,8 @@ export async function startFakeLiveKit() {
     join: (token: string) => tell<Leg>({ kind: 'join', token }),
     leave: (leg: Leg) => tell<void>({ kind: 'leave', leg }),
     sendWebhooks: (to: string) => tell<void>({ kind: 'webhooks', url: to }),
+    /** How often it was asked who is in a room. */
+    compared: () => tell<number>({ kind: 'compared' }),
     stop: () => void child.kill('SIGKILL'),
   }
 }

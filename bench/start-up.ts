@@ -1,6 +1,7 @@
 // How long the service takes from its start to its first answer, and until it is ready: with a store of many sessions
 // that have ended, and LIVE rooms whose user is in them. Prints wall and processor time of each start. The store is not in
-// the page cache then, as after a start of the machine (Linux only: elsewhere it is).
+// the page cache then, as after a start of the machine (Linux only: elsewhere it is). Then what it costs to compare the
+// rooms with LiveKit again and again, once V8 has optimized that.
 // npm run build && node --import tsx bench/start-up.ts [sessions, 1000000] [starts, 5] [live rooms, 2000]
 // With CPU_PROFILES=<folder>, each start leaves a profile there.
 import { spawn, spawnSync } from 'node:child_process'
@@ -18,6 +19,8 @@ import { type Entrant, startFakeLiveKit } from './fake-livekit.ts'
 const [SESSIONS = 1_000_000, STARTS = 5, LIVE = 2_000] = process.argv.slice(2).map(Number)
 const PER_USER = 10
 const PORT = 18_010
+const WARM_UP_MS = 60_000
+const COMPARING_MS = 120_000
 const DAY_MS = 24 * 60 * 60 * 1000
 const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url))
 // biome-ignore lint/style/noProcessEnv: the one option
@@ -95,10 +98,9 @@ interface Start {
   readyCpu: number
 }
 
-async function start(databaseUrl: string, livekitUrl: string): Promise<Start> {
+function startService(databaseUrl: string, livekitUrl: string) {
   const profile = PROFILES === undefined ? [] : ['--cpu-prof', '--cpu-prof-interval', '500', '--cpu-prof-dir', PROFILES]
-  const startedAt = performance.now()
-  const server = spawn(process.execPath, [...profile, SERVER], {
+  return spawn(process.execPath, [...profile, SERVER], {
     env: {
       HOST: '127.0.0.1',
       PORT: String(PORT),
@@ -108,6 +110,11 @@ async function start(databaseUrl: string, livekitUrl: string): Promise<Start> {
     },
     stdio: ['ignore', 'inherit', 'ignore'],
   })
+}
+
+async function start(databaseUrl: string, livekitUrl: string): Promise<Start> {
+  const startedAt = performance.now()
+  const server = startService(databaseUrl, livekitUrl)
   const exited = once(server, 'exit')
   const when = async (path: string) => {
     while (!(await isAnswered(path))) {
@@ -121,6 +128,20 @@ async function start(databaseUrl: string, livekitUrl: string): Promise<Start> {
   server.kill(PROFILES === undefined ? 'SIGKILL' : 'SIGTERM')
   await exited
   return { live, liveCpu, ready, readyCpu }
+}
+
+/** Microseconds of processor time for each compared room, everything else that the service then does included. */
+async function comparing(databaseUrl: string, { url, compared }: Awaited<ReturnType<typeof startFakeLiveKit>>) {
+  const server = startService(databaseUrl, url)
+  const exited = once(server, 'exit')
+  await delay(WARM_UP_MS)
+  const before = [cpuOf(server.pid as number), await compared()] as const
+  await delay(COMPARING_MS)
+  const cpu = cpuOf(server.pid as number) - before[0]
+  const rooms = (await compared()) - before[1]
+  server.kill()
+  await exited
+  return `${((cpu * 1000) / rooms).toFixed(0)} µs of processor time for each of ${rooms} compared rooms`
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'behalf-start-up-'))
@@ -152,6 +173,7 @@ try {
     readyCpu: median('readyCpu'),
   }
   print('median', medians)
+  process.stdout.write(`\n${await comparing(`file:${file}`, livekit)}\n`)
 } finally {
   livekit.stop()
   rmSync(folder, { recursive: true, force: true })
