@@ -114,6 +114,26 @@ test('a write is answered only after it is on disk, and those that arrive meanwh
   expect(syncs).toHaveLength(2)
 })
 
+test('a group that changes nothing is answered without a sync, once what it saw is on disk', async () => {
+  const { syncs, sync, started } = slowDisk()
+  const saved = vi.fn()
+  const { raw, add, write } = open({ wal: { sync, trim: async () => {} }, beforeCommit: saved })
+  const count = raw.prepare<[], number>('select count(*) from t').pluck()
+  expect(await write(() => count.get())).toBe(0)
+  expect(saved).not.toHaveBeenCalled()
+  const answered: string[] = []
+  const written = write(() => add(1)).then(() => answered.push('written'))
+  await started(1)
+  const counted = write(() => count.get()).then((found) => answered.push(`counted ${found}`))
+  await new Promise(setImmediate)
+  expect(answered).toEqual([])
+  syncs[0]?.end()
+  await Promise.all([written, counted])
+  expect(answered).toEqual(['written', 'counted 1'])
+  expect(syncs).toHaveLength(1)
+  expect(saved).toHaveBeenCalledTimes(1)
+})
+
 test('a sync that fails is made up for by copying the log into the database', async () => {
   const { syncs, sync, started } = slowDisk()
   const { raw, add, seen, write } = open({ wal: { sync, trim: async () => {} } })

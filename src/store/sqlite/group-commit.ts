@@ -2,7 +2,7 @@ import type Database from 'better-sqlite3'
 import { AppError } from '../../errors.ts'
 import type { Wal } from './wal.ts'
 
-/** Runs a synchronous write inside the next shared transaction; resolves when that transaction is on disk. */
+/** Runs a synchronous write inside the next shared transaction; resolves when what it changed and saw is on disk. */
 export type Write = <T>(work: () => T) => Promise<T>
 
 interface Waiting {
@@ -29,7 +29,7 @@ interface GroupCommit {
 }
 
 interface Hooks {
-  /** Writes what belongs in every transaction. */
+  /** Writes what belongs in every transaction that changes something. */
   beforeCommit?: () => void
   /** Absent for a database in memory. */
   wal?: Pick<Wal, 'sync' | 'trim'>
@@ -52,6 +52,7 @@ export function createGroupCommit(
   const savepoint = raw.prepare('SAVEPOINT one_write')
   const release = raw.prepare('RELEASE one_write')
   const undo = raw.prepare('ROLLBACK TO one_write')
+  const changes = raw.prepare('SELECT total_changes()').pluck()
   const restart = raw.prepare<[], { busy: number }>('PRAGMA wal_checkpoint(RESTART)')
   const queue: Waiting[] = []
   let running: Promise<void> | undefined
@@ -77,14 +78,17 @@ export function createGroupCommit(
     }
   }
 
-  function commitGroup(group: Waiting[]): Array<() => void> {
+  /** What the group's callers are told, and whether that has to wait: what an unchanging group saw is on disk already. */
+  function commitGroup(group: Waiting[]) {
     try {
       if (isUnsynced) resync()
       begin.run()
+      const before = changes.get()
       const outcomes = group.map(runOne)
-      beforeCommit()
+      const hasChanges = changes.get() !== before
+      if (hasChanges) beforeCommit()
       commit.run()
-      return outcomes
+      return { outcomes, hasChanges }
     } catch (error) {
       if (raw.inTransaction) rollback.run()
       throw error
@@ -110,9 +114,9 @@ export function createGroupCommit(
 
   async function runGroup(group: Waiting[]): Promise<void> {
     try {
-      const outcomes = commitGroup(group)
+      const { outcomes, hasChanges } = commitGroup(group)
       syncingSince = performance.now()
-      syncing = wal?.sync().catch(resync)
+      syncing = hasChanges ? wal?.sync().catch(resync) : undefined
       await syncing
       for (const settle of outcomes) settle()
     } catch (error) {

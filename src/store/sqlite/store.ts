@@ -17,10 +17,11 @@ import { takeOverWal } from './wal.ts'
 export async function openSqliteStore(url: string, { time, keepsTime, committed }: OpenOptions): Promise<Store> {
   const { db, raw } = openSqlite(url)
   const { clock, save } = storedClock(db, time)
+  const saveTime = keepsTime ? save : () => {}
   const wal = usingFile(filePath(url), () => takeOverWal(raw))
   const hints = createEventHints()
   const { write, durable, close } = createGroupCommit(raw, {
-    ...(keepsTime ? { beforeCommit: save } : {}),
+    beforeCommit: saveTime,
     ...(wal ? { wal } : {}),
     settled(writes) {
       hints.notify()
@@ -40,10 +41,10 @@ export async function openSqliteStore(url: string, { time, keepsTime, committed 
     counters: createCounters(),
     // `lockStore` rules out a second instance.
     takeTurn: async () => 0,
-    saveClock: () => write(() => {}),
+    saveClock: () => write(saveTime),
     async close() {
       // Saves the clock. On a full disk only this write fails, and the time since the last one is lost.
-      await write(() => {}).catch(() => {})
+      await write(saveTime).catch(() => {})
       await close()
       await wal?.close()
       try {
