@@ -17,7 +17,7 @@ const ENV = { LOG_LEVEL: 'silent', GUESTS_PER_ADDRESS_PER_HOUR: '100000' }
 const MOST_WRITES = 400
 
 /** The built service under strace with these arguments, and what was stored before it started. */
-async function traced(args: (wal: string) => string[]) {
+async function traced(args: (wal: string) => string[], endOfFirst: NodeJS.Signals = 'SIGTERM') {
   const folder = await mkdtemp(join(tmpdir(), 'behalf-disk-'))
   const sfu = await startSfu()
   const port = await freeTcpPort()
@@ -34,7 +34,7 @@ async function traced(args: (wal: string) => string[]) {
   sfu.join(ticket.participant_token)
   const pair = { userId: user.id, sessionId: ticket.session_id }
   const family = refreshTokenOf((await api.request('POST', '/auth/guest', { body: {} })).body)
-  await behalf.stop()
+  await behalf.stop(endOfFirst)
 
   const wal = `${behalf.databaseUrl.slice('file:'.length)}-wal`
   const server = run('strace', ['-f', '-qq', ...args(wal), process.execPath, join(REPOSITORY, 'dist/server.js')], {
@@ -97,22 +97,33 @@ test.skipIf(!strace()).each([
   report(what, seen)
 })
 
-test.skipIf(!strace())('an answer leaves the process after its write is on disk', async () => {
-  const calls = 'trace=pwrite64,fdatasync,write,writev'
-  const { api, agent, pair, wal, server } = await traced((wal) => [
-    ...['-y', '-s', '16'],
-    ...['-o', `${wal}.trace`],
-    ...['-e', calls],
-  ])
-  for (let i = 0; i < 10; i++) expect((await api.progress(agent, { ...pair, data: { i } })).status).toBe(201)
-  await server.stop()
+const CALLS = ['-y', '-s', '16', '-e', 'trace=pwrite64,fdatasync,write,writev']
+
+/** In order of time: W a page in the WAL, S the end of a sync, A an answer. */
+async function stepsOf(wal: string): Promise<string> {
   const trace = await readFile(`${wal}.trace`, 'utf8')
-  // In order of time: W a page in the WAL, S the end of a sync, A an answer.
   const steps = trace.split('\n').flatMap((line) => {
     if (/pwrite64\(\d+<[^>]*-wal>/.test(line)) return 'W'
     if (/fdatasync.* = 0/.test(line)) return 'S'
-    return /HTTP\/1\.1 201/.test(line) ? 'A' : []
+    return /HTTP\/1\.1 20[01]/.test(line) ? 'A' : []
   })
-  expect(steps.join('').split('A').slice(1, 10)).toHaveLength(9)
-  for (const before of steps.join('').split('A').slice(1, 10)) expect(before).toMatch(/W.*S$/)
+  return steps.join('')
+}
+
+test.skipIf(!strace())(
+  'what a killed process committed is on disk before anything is written or answered',
+  async () => {
+    const { wal, server } = await traced((wal) => [...CALLS, '-o', `${wal}.trace`], 'SIGKILL')
+    await server.stop()
+    expect(await stepsOf(wal)).toMatch(/^S/)
+  },
+)
+
+test.skipIf(!strace())('an answer leaves the process after its write is on disk', async () => {
+  const { api, agent, pair, wal, server } = await traced((wal) => [...CALLS, '-o', `${wal}.trace`])
+  for (let i = 0; i < 10; i++) expect((await api.progress(agent, { ...pair, data: { i } })).status).toBe(201)
+  await server.stop()
+  const answered = (await stepsOf(wal)).split('A').slice(-11, -1)
+  expect(answered).toHaveLength(10)
+  for (const before of answered) expect(before).toMatch(/W.*S$/)
 })

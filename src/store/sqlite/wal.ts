@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, openSync, realpathSync } from 'node:fs'
+import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
@@ -29,6 +29,8 @@ export function takeOverWal(raw: Database.Database, maxPages = MAX_PAGES): Wal |
   // SQLite puts it beside the file itself, wherever a link to it is.
   const path = realpathSync(raw.name)
   const file = openSync(`${path}-wal`, 'r+')
+  // What a killed process committed is visible, but may not be on disk yet.
+  fdatasyncSync(file)
   const size = raw.prepare<[], { log: number }>('PRAGMA wal_checkpoint(NOOP)')
   const copier = createCopier(path)
   let copied = 0
