@@ -27,7 +27,7 @@ interface Decoder<T> extends MessageType {
 const decode = <T>(type: Decoder<T>, json: unknown): T =>
   type.fromJson(withKnownNames(type, json) as never, { ignoreUnknownFields: true })
 
-/** The enums and messages in each message, by both of their names. */
+/** Each message's fields that are enums or messages, by both of their names. */
 const fieldsOf = new WeakMap<MessageType, Map<string, Field>>()
 
 function fieldsIn(type: MessageType): Map<string, Field> {
@@ -35,7 +35,7 @@ function fieldsIn(type: MessageType): Map<string, Field> {
   return new Map(fields.flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])))
 }
 
-/** Changes the JSON itself: it has just been parsed, and a copy would take longer than the rest. */
+/** Changes the JSON itself, which nobody else has: a copy would take longer than decoding it. */
 function withKnownNames(type: MessageType, json: unknown): unknown {
   if (!isObject(json)) return json
   const fields = fieldsOf.get(type) ?? fieldsIn(type)

@@ -141,7 +141,7 @@ export interface Decision<T> {
 /** Which sessions a decision is about: one, or all unfinished ones of a user or in a room, oldest first. */
 export type Which =
   | { session: string; key?: IdempotencyKey | null }
-  /** As loaded before; reloaded only if it has changed since. */
+  /** As loaded before; reloaded if it has changed since, or if the decision changes nothing. */
   | { known: Known }
   | { unfinishedOf: string }
   | { unfinishedIn: string }

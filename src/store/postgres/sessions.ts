@@ -128,7 +128,7 @@ export function postgresSessions(db: Postgres, hints: Pick<EventHints, 'appended
     // After waiting for another decision, `known` is most likely out of date.
     if (which && 'known' in which && !hasWaited) {
       const decision = decide([which.known])
-      // Without a change to save, nothing shows whether it is out of date: it is decided again on what is stored.
+      // Only a save checks the version. A decision that saves nothing is made again on what is stored.
       if (decision.changed?.length) attempts.unshift(() => carryOut(db, decision, {}, webhook))
     }
     for (const one of attempts) {

@@ -2,7 +2,7 @@ import type Database from 'better-sqlite3'
 import { AppError } from '../../errors.ts'
 import type { Wal } from './wal.ts'
 
-/** Runs a synchronous write inside the next shared transaction; resolves when what it changed and saw is on disk. */
+/** Runs a synchronous write inside the next shared transaction; resolves when all that it changed or read is on disk. */
 export type Write = <T>(work: () => T) => Promise<T>
 
 interface Waiting {
@@ -78,7 +78,7 @@ export function createGroupCommit(
     }
   }
 
-  /** What the group's callers are told, and whether that has to wait: what an unchanging group saw is on disk already. */
+  /** What the callers are told, and whether that must wait for a sync: what a group without changes read is on disk already. */
   function commitGroup(group: Waiting[]) {
     try {
       if (isUnsynced) resync()

@@ -71,7 +71,7 @@ export function sqliteSessions(
   function changeIn<T>(which: Which, decide: (known: Known[]) => Decision<T>): T {
     if ('known' in which) {
       const decision = decide([which.known])
-      // Without a change to save, nothing shows whether it is out of date: it is decided again on what is stored.
+      // Only a save checks the version. A decision that saves nothing is made again on what is stored.
       if (decision.changed?.length && carryOut(decision)) return decision.result
     }
     const decision = decide(loadAll(which))
