@@ -35,7 +35,7 @@ function fieldsIn(type: MessageType): Map<string, Field> {
   return new Map(fields.flatMap((field) => [field.name, field.jsonName].map((name) => [name, field])))
 }
 
-/** Changes the JSON itself, which nobody else has: a copy would take longer than decoding it. */
+/** Changes `json` in place: nothing else refers to it, and copying it would take longer than decoding it. */
 function withKnownNames(type: MessageType, json: unknown): unknown {
   if (!isObject(json)) return json
   const fields = fieldsOf.get(type) ?? fieldsIn(type)
